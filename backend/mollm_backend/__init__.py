@@ -1,0 +1,1 @@
+"""mollm as a Label Studio ML backend: web process, jobs, worker and command line."""

@@ -1,0 +1,92 @@
+"""Configuration of the core: frozen, read once at the edge; an unknown key is an error, never dropped."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mollm.errors import ConfigError
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AnnotatorConfig(Frozen):
+    """One LLM of the panel. `runtime` is the name of a file in `mollm/annotators/`."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    runtime: str = "transformers"
+    model: str = Field(min_length=1, description="directory, registry package or served model name")
+    url: str | None = Field(None, description="OpenAI-compatible endpoint, for runtime = 'openai'")
+    api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
+    mode: Literal["score", "sample"] = "score"
+    prompt: Literal["chat", "plain"] = "chat"
+    coding: Literal["auto", "codes", "labels"] = "auto"
+    shots: int = Field(0, ge=0, description="few-shot examples a label in a plain prompt")
+    orders: int = Field(0, ge=0, description="label orders to average; 0: as the measured position bias asks")
+    prior: Literal["none", "content_free"] = "none"
+    samples: int = Field(10, ge=1)
+    temperature: float = Field(0.7, gt=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    batch_size: int = Field(16, ge=1)
+    max_tokens: int = Field(1024, ge=64, description="the model's window in tokens; longer texts are cut")
+    device: str = "auto"
+    dtype: str = "auto"
+    concurrency: int = Field(8, ge=1)
+    timeout: float = Field(120.0, gt=0, description="seconds")
+    price_per_mtok: float = Field(0.0, ge=0)
+
+
+class PanelConfig(Frozen):
+    """The panel: M annotators, in the order of the M axis."""
+
+    annotators: tuple[AnnotatorConfig, ...] = Field(min_length=1)
+    instruction: str = "Classify the text."
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [annotator.name for annotator in self.annotators]
+        if len(set(names)) < len(names):
+            raise ValueError("two annotators share a name")
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> PanelConfig:
+        """Read a panel's TOML file. Raises ConfigError with the place and the reason."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"There is no panel file at {path}: create it or correct the setting."
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ConfigError(f"{path}: {place}: {first['msg']}.") from None
+
+
+class LoopConfig(Frozen):
+    """How a round is run. Defaults were chosen on seeds 0-49 of the recordings (see README)."""
+
+    aggregator: str = "auto"
+    strategy: str = "discrepancy"
+    batch_size: int = Field(50, ge=1)
+    reserve: int = Field(200, ge=0)
+    refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
+    classifier: Literal["auto", "none", "head", "top", "full"] = "auto"
+    encoder: str = "all-MiniLM-L6-v2"
+    discrepancy_weights: Literal["auto", "on", "off"] = "auto"
+    negatives: Literal["auto", "on", "off"] = "auto"
+    confidence_weights: Literal["auto", "on", "off"] = "on"
+    negative_precision: float = Field(0.995, gt=0, le=1)
+    alpha: float = Field(0.5, ge=0, le=1)
+    lambda_start: float = Field(0.4, ge=0)
+    lambda_end: float = Field(1.0, ge=0)
+    lambda_rounds: int = Field(10, ge=1)
+    seed: int = 0

@@ -1,0 +1,1 @@
+"""Query strategies: one a file, each a function over a lazy pool."""
