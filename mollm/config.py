@@ -60,9 +60,7 @@ class PanelConfig(Frozen):
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise ConfigError(
-                f"There is no panel file at {path}: create it or correct the setting."
-            ) from None
+            raise ConfigError(f"There is no panel file at {path}: create it or correct the setting.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}.") from None
         except ValidationError as error:

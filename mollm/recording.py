@@ -55,9 +55,7 @@ def load(directory: Path) -> Recording:
         annotators = tuple(str(annotator["name"]) for annotator in panel["annotators"])
         samples = int(panel["samples"])
     except FileNotFoundError as error:
-        raise InputError(
-            f"{directory} is not a recording: {Path(str(error.filename)).name} is missing."
-        ) from None
+        raise InputError(f"{directory} is not a recording: {Path(str(error.filename)).name} is missing.") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{directory} cannot be read as a recording: {error!r}.") from None
     if len(rows) != len(label_probs):
@@ -81,8 +79,7 @@ def save(directory: Path, recording: Recording, models: Sequence[str] | None = N
         "name": recording.name,
         "labels": list(recording.labels.names),
         "annotators": [
-            {"name": name, "model": model}
-            for name, model in zip(recording.signals.annotators, models, strict=True)
+            {"name": name, "model": model} for name, model in zip(recording.signals.annotators, models, strict=True)
         ],
         "samples": recording.samples,
         "temperature": recording.temperature,

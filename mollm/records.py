@@ -46,14 +46,10 @@ class LabelSet:
             raise ConfigError("The label set is empty: the label config needs at least one Choice.")
         doubles = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubles:
-            raise ConfigError(
-                f"The label set names {doubles[0]!r} more than once: give each Choice its own value."
-            )
+            raise ConfigError(f"The label set names {doubles[0]!r} more than once: give each Choice its own value.")
         for what, texts in (("shown", self.shown), ("descriptions", self.descriptions)):
             if texts and len(texts) != len(self.names):
-                raise ConfigError(
-                    f"{len(self.names)} labels but {len(texts)} entries in `{what}`: give one each."
-                )
+                raise ConfigError(f"{len(self.names)} labels but {len(texts)} entries in `{what}`: give one each.")
 
     @property
     def C(self) -> int:
@@ -113,9 +109,7 @@ class Signals:
         shape = (len(self.items), len(self.annotators), len(self.labels))
         for name, array in (("label_probs", self.label_probs), ("votes", self.votes)):
             if array.shape != shape:
-                raise InputError(
-                    f"`{name}` has shape {array.shape}, but items x annotators x labels is {shape}."
-                )
+                raise InputError(f"`{name}` has shape {array.shape}, but items x annotators x labels is {shape}.")
             bad = np.argwhere(((array < 0) | np.isinf(array)).any(axis=-1))
             mixed = np.argwhere(np.isnan(array).any(axis=-1) & ~np.isnan(array).all(axis=-1))
             for what, rows in (("a negative or infinite value", bad), ("NaN in a part of its row", mixed)):
@@ -141,7 +135,8 @@ class Signals:
     @property
     def missing(self) -> BoolArray:
         """(N, M): True where an annotator has said nothing of an item (never asked, or all zeros)."""
-        return np.isnan(self.label_probs).any(axis=-1) | ~(np.nan_to_num(self.label_probs).sum(axis=-1) > 0)
+        said = np.nan_to_num(self.label_probs).sum(axis=-1) > 0
+        return np.asarray(np.isnan(self.label_probs).any(axis=-1) | ~said, dtype=np.bool_)
 
     def take(self, index: IntArray | BoolArray | slice) -> Self:
         """The same panel on a selection of the items."""
@@ -217,9 +212,7 @@ class Targets:
         rows = [row for row in human if row.item in place]
         for row in rows:
             if row.label not in column:
-                raise InputError(
-                    f"Item {row.item!r} is labelled {row.label!r}, which is not one of {list(labels)}."
-                )
+                raise InputError(f"Item {row.item!r} is labelled {row.label!r}, which is not one of {list(labels)}.")
         return cls(
             np.array([place[row.item] for row in rows], dtype=np.int64),
             np.array([column[row.label] for row in rows], dtype=np.int64),
