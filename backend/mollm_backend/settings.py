@@ -1,0 +1,107 @@
+"""Settings: read once, at the edge, from the environment and `$MOLLM_HOME/mollm.env`; frozen afterwards."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mollm.config import LoopConfig
+from mollm.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """Everything that a user may set. Names in the environment: MOLLM_<NAME>, unless an alias is given."""
+
+    model_config = SettingsConfigDict(env_prefix="MOLLM_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(Path("~/.mollm"), description="where everything lies: store, models, secrets, logs")
+    label_studio_url: str = Field("", validation_alias="LABEL_STUDIO_URL", description="the Label Studio server")
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="LABEL_STUDIO_API_KEY", description="legacy or personal access token"
+    )
+    database_url: str = Field("", validation_alias="DATABASE_URL", description="default: SQLite under MOLLM_HOME")
+    redis_url: str = Field("", validation_alias="REDIS_URL", description="default: embedded Valkey under MOLLM_HOME")
+    panel: Path | None = Field(None, description="the panel's TOML file; default: the two small models")
+    host: str = Field("127.0.0.1", description="address that the web backend listens on")
+    port: int = Field(9090, ge=1, le=65535, description="first port to try for the web backend")
+    backend_url: str = Field("", description="the backend's address as Label Studio sees it")
+    basic_auth_user: str = "mollm"
+    basic_auth_password: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = SecretStr("")
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
+    batch_size: int = Field(50, ge=1)
+    sweep_seconds: float = Field(30.0, gt=0)
+    chunk_texts: int = Field(16, ge=1, description="texts an annotate job; a job stays under 30 s")
+    encoder: str = "all-MiniLM-L6-v2"
+    log_level: str = "INFO"
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'mollm.db'}"
+
+    @property
+    def queue_url(self) -> str:
+        return self.redis_url or f"unix://{self.home / 'valkey' / 'valkey.sock'}"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def versions_dir(self) -> Path:
+        return self.home / "versions"
+
+    def loop_config(self) -> LoopConfig:
+        return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
+
+
+def load() -> Settings:
+    """Read the settings; make the home (0700) and its secrets (0600) on first use.
+
+    Raises ConfigError that names the variable and what is wrong with it.
+    """
+    try:
+        first = Settings()
+        home = first.home.expanduser().resolve()
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = _secrets(home)
+        return first.model_copy(
+            update={
+                "home": home,
+                "basic_auth_password": first.basic_auth_password
+                if first.basic_auth_password.get_secret_value()
+                else SecretStr(made["basic_auth_password"]),
+                "webhook_secret": first.webhook_secret
+                if first.webhook_secret.get_secret_value()
+                else SecretStr(made["webhook_secret"]),
+            }
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
+
+
+def _secrets(home: Path) -> dict[str, str]:
+    """One generated secret a file under `home/secrets`, made atomically so that two processes agree."""
+    directory = home / "secrets"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    found = {}
+    for name in ("basic_auth_password", "webhook_secret"):
+        path = directory / name
+        if not path.exists():
+            part = directory / f".{name}.{os.getpid()}"
+            part.touch(mode=0o600)
+            part.write_text(secrets.token_urlsafe(24), encoding="ascii")
+            try:
+                path.hardlink_to(part)  # fails where another process was first: its secret counts
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+        found[name] = path.read_text(encoding="ascii").strip()
+    return found

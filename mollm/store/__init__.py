@@ -1,0 +1,105 @@
+"""The store: what is known, in SQLite (WAL) or PostgreSQL. The truth about what is missing is here, never in a queue.
+
+Each module holds the functions over one part of the tables; a `Store` is only the open database.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from mollm.errors import StoreError
+
+__all__ = ["Store", "now"]
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601: sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Store:
+    """An open, migrated database. `url` is an SQLAlchemy URL; a SQLite file's directory must exist."""
+
+    def __init__(self, url: str, *, migrate: bool = True) -> None:
+        self.url = sa.make_url(url)
+        connect_args = {"timeout": 30.0} if self._is_sqlite else {}
+        self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self._is_sqlite)
+        if self._is_sqlite:
+            sa.event.listen(self.engine, "connect", _tune_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_sqlite)
+        if migrate:
+            self._migrate()
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: all or nothing, also under kill -9."""
+        try:
+            # The write lock is taken first: in SQLite a read that turns into a write cannot wait and would fail.
+            with self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE").begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise StoreError(f"The store at {self.url.render_as_string()} refused: {error.orig}.") from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        try:
+            with self.engine.connect() as connection:
+                current = MigrationContext.configure(connection).get_current_revision()
+                if current == newest:
+                    return
+                if current is not None:
+                    self._back_up(current)
+                connection.rollback()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+        except sa.exc.SQLAlchemyError as error:
+            raise StoreError(
+                f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}. "
+                "If the file is damaged, put back the newest `.backup` beside it."
+            ) from error
+
+    def _back_up(self, revision: str) -> None:
+        if not self._is_sqlite or not self.url.database or self.url.database == ":memory:":
+            return
+        path = Path(self.url.database)
+        part = path.with_name(f".{path.name}.part")
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as target:
+            source.backup(target)
+        shutil.move(part, path.with_name(f"{path.name}.{revision}.backup"))
+
+
+def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own implicit BEGIN would hide ours
+    # NORMAL survives a killed process (what we promise); only a power cut may lose the last commits.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))

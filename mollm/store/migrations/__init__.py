@@ -1,0 +1,1 @@
+"""Numbered migrations; each says why it exists."""

@@ -1,0 +1,148 @@
+"""The tables. One row says one thing; nothing is deleted that a person made (tombstones in `deleted_at`)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+_NOW = sa.text("CURRENT_TIMESTAMP")
+
+# A project as its Label Studio numbers it. `label_task` is the parsed label config, `panel` the annotators'
+# names and fingerprints in the order of the M axis, `connection` what connect changed (for disconnect).
+projects = sa.Table(
+    "projects", metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("url", sa.String, nullable=False),
+    sa.Column("title", sa.String, nullable=False, default=""),
+    sa.Column("ls_created_at", sa.String, nullable=False, default=""),
+    sa.Column("label_config", sa.Text, nullable=False),
+    sa.Column("label_task", sa.JSON, nullable=False),
+    sa.Column("panel", sa.JSON, nullable=False, default=list),
+    sa.Column("options", sa.JSON, nullable=False, default=dict),
+    sa.Column("connection", sa.JSON, nullable=False, default=dict),
+    sa.Column("connected", sa.Boolean, nullable=False, default=True),
+    sa.Column("published_version", sa.String),
+    sa.Column("batch_version", sa.String),
+    sa.Column("trained_labels_key", sa.String, nullable=False, default=""),
+    sa.Column("trained_labels", sa.Integer, nullable=False, default=0),
+    sa.Column("reconciled_at", sa.String, nullable=False, default=""),
+    sa.Column("attention", sa.Text, nullable=False, default=""),
+)  # fmt: skip
+
+tasks = sa.Table(
+    "tasks", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("data_hash", sa.String, nullable=False),
+    sa.Column("text", sa.Text),
+    sa.Column("text_key", sa.String, nullable=False),
+    sa.Column("problem", sa.Text, nullable=False, default=""),
+    sa.Column("deleted_at", sa.String),
+    sa.Index("ix_tasks_text_key", "text_key"),
+)  # fmt: skip
+
+human_annotations = sa.Table(
+    "annotations", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, nullable=False),
+    sa.Column("user_id", sa.Integer, nullable=False, default=0),
+    sa.Column("label", sa.String),
+    sa.Column("was_cancelled", sa.Boolean, nullable=False, default=False),
+    sa.Column("parent_prediction", sa.Integer),
+    sa.Column("shown_version", sa.String),
+    sa.Column("shown_label", sa.String),
+    sa.Column("provenance", sa.String, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False, default=""),
+    sa.Column("updated_at", sa.String, nullable=False, default=""),
+    sa.Column("problem", sa.Text, nullable=False, default=""),
+    sa.Column("deleted_at", sa.String),
+    sa.Index("ix_annotations_task", "project_id", "task_id"),
+)  # fmt: skip
+
+# The content-addressed signal cache: one text, one annotator fingerprint (prompt and labels included).
+signals = sa.Table(
+    "signals", metadata,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("text_key", sa.String, primary_key=True),
+    sa.Column("label_probs", sa.LargeBinary, nullable=False),
+    sa.Column("votes", sa.LargeBinary, nullable=False),
+    sa.Column("abstained", sa.Float, nullable=False, default=0.0),
+    sa.Column("truncated", sa.Boolean, nullable=False, default=False),
+    sa.Column("created_at", sa.String, nullable=False, server_default=_NOW),
+)  # fmt: skip
+
+# Why a signal is missing although it was asked for, and when to ask again.
+signal_gaps = sa.Table(
+    "signal_gaps", metadata,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("text_key", sa.String, primary_key=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=1),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("retry_at", sa.Float, nullable=False),
+)  # fmt: skip
+
+ledger = sa.Table(
+    "ledger", metadata,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("day", sa.String, primary_key=True),
+    sa.Column("annotator", sa.String, nullable=False),
+    sa.Column("calls", sa.Integer, nullable=False, default=0),
+    sa.Column("texts", sa.Integer, nullable=False, default=0),
+    sa.Column("prompt_tokens", sa.Integer, nullable=False, default=0),
+    sa.Column("completion_tokens", sa.Integer, nullable=False, default=0),
+    sa.Column("abstained", sa.Float, nullable=False, default=0.0),
+    sa.Column("truncated", sa.Integer, nullable=False, default=0),
+    sa.Column("seconds", sa.Float, nullable=False, default=0.0),
+)  # fmt: skip
+
+# Immutable; `id` is a content name. `facts`: scores, notes, counts. Arrays lie in files under `$MOLLM_HOME`.
+versions = sa.Table(
+    "versions", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False, server_default=_NOW),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("human_labels", sa.Integer, nullable=False, default=0),
+    sa.Column("facts", sa.JSON, nullable=False, default=dict),
+)  # fmt: skip
+
+predictions = sa.Table(
+    "predictions", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("version", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("text_key", sa.String, nullable=False),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("probs", sa.LargeBinary, nullable=False),
+    sa.Column("classifier_probs", sa.LargeBinary),
+    sa.Column("negatives", sa.JSON, nullable=False, default=list),
+)  # fmt: skip
+
+# The order in which people see tasks. `published_at` is set once Label Studio holds the entry.
+batch_entries = sa.Table(
+    "batch_entries", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("batch_version", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("gain", sa.Float, nullable=False, default=0.0),
+    sa.Column("published_at", sa.String),
+)  # fmt: skip
+
+events = sa.Table(
+    "events", metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("project_id", sa.Integer),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("line", sa.Text, nullable=False),
+)  # fmt: skip

@@ -1,0 +1,101 @@
+"""Tasks in the store: each task's text, its content key, and whether it can be labelled at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from mollm.records import Item
+from mollm.store import Store, now
+from mollm.store.schema import tasks
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`text` is None where the task cannot be read; `problem` then says why, in words for a person."""
+
+    task_id: int
+    data_hash: str
+    text: str | None
+    problem: str = ""
+
+    @property
+    def item(self) -> Item:
+        return Item(str(self.task_id), self.text)
+
+
+def _task(row: sa.Row[Any]) -> Task:
+    return Task(row.task_id, row.data_hash, row.text, row.problem)
+
+
+def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
+    """Insert or replace tasks; a task that had been deleted comes back."""
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        with store.write() as connection:
+            ids = [row.task_id for row in chunk]
+            connection.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.task_id.in_(ids)))
+            connection.execute(
+                tasks.insert(),
+                [
+                    {
+                        "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
+                        "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
+                        "problem": row.problem, "deleted_at": None,
+                    }
+                    for row in chunk
+                ],
+            )  # fmt: skip
+
+
+def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
+    """Mark tasks as deleted in Label Studio; their rows stay."""
+    for start in range(0, len(task_ids), _CHUNK):
+        chunk = list(task_ids[start : start + _CHUNK])
+        with store.write() as connection:
+            connection.execute(
+                tasks.update()
+                .where(tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None))
+                .values(deleted_at=now())
+            )
+
+
+def every(store: Store, project_id: int) -> list[Task]:
+    """All tasks that are there now, in the order of their ids."""
+    query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
+    with store.read() as connection:
+        return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
+
+
+def hashes(store: Store, project_id: int) -> dict[int, str]:
+    """Task id to hash of its data: what reconciliation compares."""
+    query = sa.select(tasks.c.task_id, tasks.c.data_hash)
+    with store.read() as connection:
+        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
+        return {row.task_id: row.data_hash for row in rows}
+
+
+def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:
+    """The named tasks that are there now, by id."""
+    found: dict[int, Task] = {}
+    with store.read() as connection:
+        for start in range(0, len(task_ids), _CHUNK):
+            chunk = list(task_ids[start : start + _CHUNK])
+            query = sa.select(tasks).where(
+                tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
+            )
+            found.update({row.task_id: _task(row) for row in connection.execute(query)})
+    return found
+
+
+def count(store: Store, project_id: int) -> tuple[int, int]:
+    """How many tasks there are, and how many of them cannot be read."""
+    query = sa.select(sa.func.count(), sa.func.count().filter(tasks.c.problem != ""))
+    with store.read() as connection:
+        row = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).one()
+    return int(row[0]), int(row[1])

@@ -1,0 +1,170 @@
+"""Versions, their predictions and their batches. A version is immutable; publishing moves one pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from mollm.records import FloatArray
+from mollm.store import Store, now
+from mollm.store.schema import batch_entries, predictions, projects, versions
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Version:
+    """`status`: candidate, published, refused (by the gate) or retired."""
+
+    id: str
+    round: int
+    status: str
+    human_labels: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """What a version says of a task. `probs` (C,) calibrated; `text_key` tells whether the text is still the same."""
+
+    task_id: int
+    text_key: str
+    label: str
+    confidence: float
+    probs: FloatArray
+    classifier_probs: FloatArray | None = None
+    negatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One place of an acquisition batch with the pre-annotation that is shown there."""
+
+    task_id: int
+    rank: int
+    version: str
+    label: str
+    confidence: float
+    reason: str
+    gain: float = 0.0
+    published_at: str | None = None
+
+
+def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredPrediction]) -> None:
+    """Write a version with all its predictions; a version that is there is replaced whole (same content, same name)."""
+    here = (versions.c.project_id == project_id, versions.c.id == version.id)
+    with store.write() as connection:
+        connection.execute(
+            predictions.delete().where(predictions.c.project_id == project_id, predictions.c.version == version.id)
+        )
+        pending = iter(rows)
+        while chunk := list(islice(pending, _CHUNK)):
+            connection.execute(predictions.insert(), [_prediction_values(project_id, version.id, row) for row in chunk])
+        connection.execute(versions.delete().where(*here))
+        connection.execute(
+            versions.insert().values(
+                project_id=project_id, id=version.id, round=version.round, status=version.status,
+                human_labels=version.human_labels, facts=version.facts, created_at=version.created_at or now(),
+            )
+        )  # fmt: skip
+
+
+def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> dict[str, Any]:
+    classifier = None if row.classifier_probs is None else np.asarray(row.classifier_probs, dtype="<f4").tobytes()
+    return {
+        "project_id": project_id, "version": version, "task_id": row.task_id, "text_key": row.text_key,
+        "label": row.label, "confidence": row.confidence, "probs": np.asarray(row.probs, dtype="<f4").tobytes(),
+        "classifier_probs": classifier, "negatives": list(row.negatives),
+    }  # fmt: skip
+
+
+def publish(store: Store, project_id: int, version: str) -> None:
+    """Move the project's pointer to a version; the one before it is retired."""
+    with store.write() as connection:
+        here = versions.c.project_id == project_id
+        connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
+        connection.execute(versions.update().where(here, versions.c.id == version).values(status="published"))
+        connection.execute(projects.update().where(projects.c.id == project_id).values(published_version=version))
+
+
+def every(store: Store, project_id: int) -> list[Version]:
+    """All versions of a project, newest first."""
+    query = sa.select(versions).where(versions.c.project_id == project_id)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+    return [Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at) for row in rows]
+
+
+def find(store: Store, project_id: int, version: str) -> Version | None:
+    return next((row for row in every(store, project_id) if row.id == version), None)
+
+
+def predicted(
+    store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None
+) -> dict[int, StoredPrediction]:
+    """What a version says of the named tasks (None: of all), by task id."""
+    here = sa.and_(predictions.c.project_id == project_id, predictions.c.version == version)
+    found: dict[int, StoredPrediction] = {}
+    with store.read() as connection:
+        if task_ids is None:
+            return {row.task_id: _prediction(row) for row in connection.execute(sa.select(predictions).where(here))}
+        for start in range(0, len(task_ids), _CHUNK):
+            chunk = list(task_ids[start : start + _CHUNK])
+            query = sa.select(predictions).where(here, predictions.c.task_id.in_(chunk))
+            found.update({row.task_id: _prediction(row) for row in connection.execute(query)})
+    return found
+
+
+def _prediction(row: sa.Row[Any]) -> StoredPrediction:
+    classifier = (
+        None if row.classifier_probs is None else np.frombuffer(row.classifier_probs, dtype="<f4").astype(float)
+    )
+    probs = np.frombuffer(row.probs, dtype="<f4").astype(float)
+    return StoredPrediction(
+        row.task_id, row.text_key, row.label, row.confidence, probs, classifier, tuple(row.negatives)
+    )
+
+
+def save_batch(store: Store, project_id: int, batch_version: str, rows: Sequence[StoredEntry]) -> None:
+    """Add entries to a batch; entries that it already has stay as they are (a batch is refilled, never rewritten)."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
+    with store.write() as connection:
+        known = set(connection.execute(sa.select(batch_entries.c.task_id).where(*here)).scalars())
+        fresh = [row for row in rows if row.task_id not in known]
+        if fresh:
+            names = StoredEntry.__slots__
+            connection.execute(
+                batch_entries.insert(),
+                [
+                    {"project_id": project_id, "batch_version": batch_version}
+                    | {name: getattr(row, name) for name in names}
+                    for row in fresh
+                ],
+            )
+
+
+def batch(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
+    """A batch's entries in the order in which people see them."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
+    with store.read() as connection:
+        rows = connection.execute(sa.select(batch_entries).where(*here).order_by(batch_entries.c.rank)).all()
+    return [StoredEntry(**{name: getattr(row, name) for name in StoredEntry.__slots__}) for row in rows]
+
+
+def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
+    """Note that Label Studio holds these entries' predictions."""
+    for start in range(0, len(task_ids), _CHUNK):
+        chunk = list(task_ids[start : start + _CHUNK])
+        with store.write() as connection:
+            connection.execute(
+                batch_entries.update()
+                .where(batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version,
+                       batch_entries.c.task_id.in_(chunk))
+                .values(published_at=now())
+            )  # fmt: skip
