@@ -1,1 +1,103 @@
-"""Query strategies: one a file, each a function over a lazy pool."""
+"""Query strategies: one a file, each a function over a lazy pool; `strategies()` finds every one of them.
+
+A strategy is named as its file is, and has the signature of `Strategy`. It asks the pool only for what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mollm.errors import ConfigError, InputError
+from mollm.records import FloatArray, IntArray
+
+MEMBERS = 10  # parameter draws for strategies that ask how firmly the model holds its opinion
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Items in acquisition order: `index` (B,) into the N items, `gain` (B,) what each is worth to the strategy."""
+
+    index: IntArray
+    gain: FloatArray
+
+
+@dataclass
+class Pool:
+    """What strategies may ask of N items; the callables run at most once, and only when asked.
+
+    `probs` (N, C) is the current prediction; `open` (K,) are the items that may be picked, `labelled` (L,) those
+    that humans have labelled. `embed` gives (N, D); without it the square roots of the probabilities stand in.
+    `sample(E, rng)` gives (E, N, C): predictions of E perturbed models (dropout, or noise on the weights); without
+    it the log-odds are perturbed. `classifier` (N, C) and `panel` (N, M, C) are the opinions behind `probs`.
+    """
+
+    probs: FloatArray
+    open: IntArray
+    labelled: IntArray
+    embed: Callable[[], FloatArray] | None = None
+    sample: Callable[[int, np.random.Generator], FloatArray] | None = None
+    classifier: FloatArray | None = None
+    panel: FloatArray | None = None
+    _embeddings: FloatArray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.probs.ndim != 2 or not np.isfinite(self.probs).all() or (self.probs < 0).any():
+            raise InputError("A pool needs finite probabilities (N, C), none below zero.")
+        for name, index in (("open", self.open), ("labelled", self.labelled)):
+            if len(index) and (index.min() < 0 or index.max() >= len(self.probs)):
+                raise InputError(f"The pool's `{name}` items do not all lie in its {len(self.probs)} items.")
+
+    @property
+    def N(self) -> int:
+        return len(self.probs)
+
+    def embeddings(self) -> FloatArray:
+        """(N, D)."""
+        if self._embeddings is None:
+            self._embeddings = np.sqrt(self.probs) if self.embed is None else self.embed()
+        return self._embeddings
+
+    def sampled(self, rng: np.random.Generator, members: int = MEMBERS) -> FloatArray:
+        """(E, N, C): what `members` perturbed models say."""
+        if self.sample is not None:
+            return self.sample(members, rng)
+        logits = np.log(self.probs + 1e-6)
+        noisy = logits[None] + rng.normal(0.0, 0.5, (members, *logits.shape))
+        odds = np.exp(noisy - noisy.max(axis=-1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+Strategy = Callable[[Pool, int, np.random.Generator], Picks]
+
+
+def strategies() -> dict[str, Strategy]:
+    """Every strategy in this folder by name: one file, one function of the same name."""
+    found: dict[str, Strategy] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found[module.name] = getattr(importlib.import_module(f"{__name__}.{module.name}"), module.name)
+    return dict(sorted(found.items()))
+
+
+def strategy(name: str) -> Strategy:
+    """A strategy by name. Raises ConfigError that lists what there is."""
+    found = strategies()
+    if name not in found:
+        raise ConfigError(f"There is no query strategy {name!r}: choose one of {', '.join(found)}.")
+    return found[name]
+
+
+def best(open_items: IntArray, score: FloatArray, batch: int, rng: np.random.Generator) -> Picks:
+    """The `batch` open items of highest `score` (K,), ties in random order, in O(K + batch log batch)."""
+    batch = min(batch, len(open_items))
+    if batch <= 0:
+        return Picks(np.empty(0, dtype=np.int64), np.empty(0))
+    shuffled = rng.permutation(len(open_items))
+    keys = -score[shuffled]
+    top = np.argpartition(keys, batch - 1)[:batch] if batch < len(keys) else np.arange(len(keys))
+    chosen = shuffled[top[np.argsort(keys[top], kind="stable")]]
+    return Picks(open_items[chosen], score[chosen])

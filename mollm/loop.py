@@ -1,0 +1,141 @@
+"""One round of the loop, as the paper tells it: fuse the panel, label with the mixture, train the classifier, let it
+join the panel, and pick what humans should see next. `mollm.chain` holds the cross-fitted fits behind each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mollm.chain import Chain, Encoder, negatives
+from mollm.config import LoopConfig
+from mollm.discrepancy import Discrepancy
+from mollm.errors import InputError
+from mollm.records import (
+    BatchEntry,
+    BoolArray,
+    FittedState,
+    FloatArray,
+    Item,
+    Signals,
+    Targets,
+    TrainingRow,
+)
+from mollm.strategies import Pool, strategy
+
+__all__ = ["Encoder", "RoundOutcome", "no_op", "run_round"]
+
+
+def no_op(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round hands to its caller: the store saves it, the publisher shows it."""
+
+    probabilities: FloatArray  # (N, C) calibrated mixture, the classifier in it
+    classifier_probabilities: FloatArray | None  # (N, C) cross-fitted, NaN rows without text; None without encoder
+    negatives: BoolArray  # (N, C) classes that the item very likely does not have
+    entries: tuple[BatchEntry, ...]  # acquisition order over the open items: batch and reserve
+    rows: tuple[TrainingRow, ...]  # what the classifier was trained on
+    state: Mapping[str, FittedState]  # "mixture", and "classifier" where there is one
+    scores: Mapping[str, float]  # cross-fitted, on human labels; absent when unknown
+    per_label_log_loss: FloatArray  # (H,) nats, cross-fitted
+    notes: tuple[str, ...]  # one line each, for people
+
+
+def run_round(
+    items: Sequence[Item],
+    signals: Signals,
+    targets: Targets,
+    *,
+    config: LoopConfig,
+    encoder: Encoder | None,
+    round_index: int,
+    rng: np.random.Generator,
+    open_items: BoolArray | None = None,
+    progress: Callable[[str], None] = no_op,
+) -> RoundOutcome:
+    """Run one round on N items with H human labels (H may be 0). Equal arguments give equal outcomes.
+
+    `open_items` (N,) marks what may be picked (None: all that is not labelled). Raises InputError when items, signals
+    and targets do not fit each other, ConfigError for an unknown aggregator or strategy.
+    """
+    progress(f"reading {len(items)} items")
+    chain = Chain.start(items, signals, targets, config=config, encoder=encoder, round_index=round_index, rng=rng)
+    progress("fusing the panel and training the classifier")
+    classifier = chain.crossfitted()
+    mixture, probabilities = chain.fused()
+    progress(f"scoring on {targets.H} human labels by cross-fitting")
+    held_out = chain.held_out(lambda out: chain.fused(out)[1])
+    progress("picking the next batch")
+    entries = next_batch(chain, probabilities, classifier, open_items)
+    state = {"mixture": mixture.state()}
+    if classifier is not None:
+        state["classifier"] = chain.head().state()
+    return RoundOutcome(
+        probabilities=probabilities,
+        classifier_probabilities=classifier,
+        negatives=negatives(probabilities, config.negative_precision),
+        entries=entries,
+        rows=chain.rows() if classifier is not None else (),
+        state=state,
+        scores=scores(held_out, targets),
+        per_label_log_loss=log_loss(held_out, targets),
+        notes=(mixture.explain(), *notes(chain)),
+    )
+
+
+def next_batch(
+    chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray | None
+) -> tuple[BatchEntry, ...]:
+    """What humans should see next: `batch_size` items and the reserve, fewer where the pool ends."""
+    if open_items is None:
+        open_items = ~chain.labelled
+    if open_items.shape != (chain.signals.N,):
+        raise InputError(f"`open_items` has shape {open_items.shape}, not ({chain.signals.N},).")
+    opinion = None if classifier is None else np.where(np.isnan(classifier), probabilities, classifier)
+    pool = Pool(
+        probabilities,
+        np.flatnonzero(open_items),
+        np.flatnonzero(chain.labelled),
+        embed=None if chain.embeddings is None else partial(np.asarray, chain.embeddings),
+        classifier=opinion,
+        panel=chain.signals.label_probs,
+    )
+    config = chain.config
+    picks = strategy(config.strategy)(pool, config.batch_size + config.reserve, chain.rng(4, frozenset()))
+    return Discrepancy(probabilities, opinion, chain.signals).entries(picks, chain.signals.labels)
+
+
+def log_loss(probs: FloatArray, targets: Targets) -> FloatArray:
+    """(H,) nats, for each human label."""
+    return np.asarray(-np.log(np.maximum(probs[np.arange(targets.H), targets.label], 1e-12)))
+
+
+def scores(probs: FloatArray, targets: Targets, bins: int = 15) -> dict[str, float]:
+    """`log_loss`, `accuracy`, `ece` (top label, equal-width bins) of held-out `probs` (H, C); empty without labels."""
+    if not targets.H:
+        return {}
+    weight = targets.weight / targets.weight.sum()
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == targets.label
+    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(bin_of, weights=weight * (right - confidence), minlength=bins)
+    return {
+        "log_loss": float(weight @ log_loss(probs, targets)),
+        "accuracy": float(weight @ right),
+        "ece": float(np.abs(gaps).sum()),
+    }
+
+
+def notes(chain: Chain) -> tuple[str, ...]:
+    """What was trained on what, one line each."""
+    if chain.embeddings is None:
+        return ("No classifier: there is no text or no encoder.",)
+    rows = chain.rows()
+    human = sum(row.human for row in rows)
+    return (f"Classifier: a head on frozen embeddings, trained on {human} human and {len(rows) - human} mixture rows.",)
