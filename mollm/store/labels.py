@@ -51,10 +51,10 @@ def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
 def _values(project_id: int, row: Annotation, known: sa.Row[Any] | None) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in Annotation.__dataclass_fields__}
     values |= {"project_id": project_id, "provenance": row.provenance.value, "deleted_at": None}
-    if known is not None and row.parent_prediction is None and known.shown_label is not None:
+    if known is not None and row.parent_prediction is None and known.provenance != Provenance.FROM_SCRATCH:
         # Label Studio nulls parent_prediction when a version is deleted: keep what was seen first.
         kept = {name: getattr(known, name) for name in ("parent_prediction", "shown_version", "shown_label")}
-        edited = row.label != known.shown_label
+        edited = row.label != (known.label if known.shown_label is None else known.shown_label)
         kept["provenance"] = Provenance.EDITED.value if edited else known.provenance
         values |= kept
     return values
@@ -102,14 +102,25 @@ def every(store: Store, project_id: int) -> list[Annotation]:
     ]  # fmt: skip
 
 
-def stamps(store: Store, project_id: int) -> dict[int, str]:
-    """Annotation id to its `updated_at`: what reconciliation compares."""
-    query = sa.select(human_annotations.c.annotation_id, human_annotations.c.updated_at)
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What reconciliation compares of an annotation: whose it is, when it was last touched, what it says."""
+
+    task_id: int
+    updated_at: str
+    label: str | None
+    provenance: Provenance
+
+
+def marks(store: Store, project_id: int) -> dict[int, Mark]:
+    """Annotation id to its mark, for all that have no tombstone of their own."""
+    columns = (human_annotations.c[name] for name in ("annotation_id", "task_id", "updated_at", "label", "provenance"))
+    here = (human_annotations.c.project_id == project_id, human_annotations.c.deleted_at.is_(None))
     with store.read() as connection:
-        rows = connection.execute(
-            query.where(human_annotations.c.project_id == project_id, human_annotations.c.deleted_at.is_(None))
-        )
-        return {row.annotation_id: row.updated_at for row in rows}
+        rows = connection.execute(sa.select(*columns).where(*here))
+        return {
+            row.annotation_id: Mark(row.task_id, row.updated_at, row.label, Provenance(row.provenance)) for row in rows
+        }
 
 
 def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
@@ -130,6 +141,11 @@ def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
     ]  # fmt: skip
 
 
-def content_key(human: Sequence[HumanLabel]) -> str:
-    """A content address of a training set: the same labels, in any order, give the same key."""
-    return digest(*sorted(f"{row.item}\x1f{row.annotator}\x1f{row.label}\x1f{row.provenance}" for row in human))
+def closed_tasks(rows: Iterable[Annotation]) -> set[int]:
+    """The tasks that nobody needs to see again: labelled or skipped."""
+    return {row.task_id for row in rows}
+
+
+def row_keys(human: Sequence[HumanLabel]) -> set[str]:
+    """A short content address of each label: what has changed since a training is a set difference."""
+    return {digest(row.item, row.annotator, row.label, row.provenance)[:12] for row in human}

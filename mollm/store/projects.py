@@ -15,16 +15,23 @@ from mollm.store.schema import projects
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """One decision of a label config: the control, the object it is on, the task field it reads, the labels."""
+    """One decision of a label config: the control, the object it is on, the task field it reads, the labels.
+
+    `kind` is the object's tag; in a dialogue (Paragraphs) `text_key` and `name_key` name what is said and by whom.
+    """
 
     control: str
     object: str
     field: str
     labels: LabelSet
+    kind: str = "Text"
+    text_key: str = "text"
+    name_key: str = "author"
 
     def as_json(self) -> dict[str, Any]:
         return {
             "control": self.control, "object": self.object, "field": self.field,
+            "kind": self.kind, "text_key": self.text_key, "name_key": self.name_key,
             "labels": {
                 "names": list(self.labels.names), "shown": list(self.labels.shown),
                 "descriptions": list(self.labels.descriptions),
@@ -34,7 +41,8 @@ class LabelTask:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LabelTask:
         labels = LabelSet(*(tuple(data["labels"][key]) for key in ("names", "shown", "descriptions")))
-        return cls(data["control"], data["object"], data["field"], labels)
+        reading = {key: data[key] for key in ("kind", "text_key", "name_key") if key in data}
+        return cls(data["control"], data["object"], data["field"], labels, **reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,6 @@ class Project:
     connected: bool = True
     published_version: str | None = None
     batch_version: str | None = None
-    trained_labels_key: str = ""
-    trained_labels: int = 0
     reconciled_at: str = ""
     attention: str = ""
 
@@ -88,6 +94,11 @@ def change(store: Store, project_id: int, **values: Any) -> None:
     """Set single plain columns (published_version, attention, ...)."""
     with store.write() as connection:
         connection.execute(projects.update().where(projects.c.id == project_id).values(**values))
+
+
+def set_panel(store: Store, project_id: int, members: tuple[PanelMember, ...]) -> None:
+    """Store the panel: from now on only answers under these fingerprints count."""
+    change(store, project_id, panel=[{"name": member.name, "fingerprint": member.fingerprint} for member in members])
 
 
 def find(store: Store, project_id: int) -> Project | None:

@@ -24,8 +24,6 @@ projects = sa.Table(
     sa.Column("connected", sa.Boolean, nullable=False, default=True),
     sa.Column("published_version", sa.String),
     sa.Column("batch_version", sa.String),
-    sa.Column("trained_labels_key", sa.String, nullable=False, default=""),
-    sa.Column("trained_labels", sa.Integer, nullable=False, default=0),
     sa.Column("reconciled_at", sa.String, nullable=False, default=""),
     sa.Column("attention", sa.Text, nullable=False, default=""),
 )  # fmt: skip
@@ -38,6 +36,7 @@ tasks = sa.Table(
     sa.Column("text", sa.Text),
     sa.Column("text_key", sa.String, nullable=False),
     sa.Column("problem", sa.Text, nullable=False, default=""),
+    sa.Column("updated_at", sa.String, nullable=False, default=""),
     sa.Column("deleted_at", sa.String),
     sa.Index("ix_tasks_text_key", "text_key"),
 )  # fmt: skip

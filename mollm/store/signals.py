@@ -78,6 +78,17 @@ def count_missing(store: Store, project: Project) -> dict[str, int]:
         }
 
 
+def count_answered(store: Store, project: Project) -> int:
+    """How many readable tasks have an answer of at least one annotator of the panel."""
+    prints = [member.fingerprint for member in project.panel]
+    answered = sa.exists().where(signals.c.fingerprint.in_(prints), signals.c.text_key == tasks.c.text_key)
+    query = sa.select(sa.func.count()).select_from(tasks).where(
+        tasks.c.project_id == project.id, tasks.c.deleted_at.is_(None), tasks.c.problem == "", answered
+    )  # fmt: skip
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
     """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
     with store.write() as connection:

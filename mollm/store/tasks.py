@@ -17,12 +17,16 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`text` is None where the task cannot be read; `problem` then says why, in words for a person."""
+    """`text` is None where the task cannot be read; `problem` then says why, in words for a person.
+
+    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too.
+    """
 
     task_id: int
     data_hash: str
     text: str | None
     problem: str = ""
+    updated_at: str = ""
 
     @property
     def item(self) -> Item:
@@ -30,7 +34,7 @@ class Task:
 
 
 def _task(row: sa.Row[Any]) -> Task:
-    return Task(row.task_id, row.data_hash, row.text, row.problem)
+    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at)
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
@@ -46,7 +50,7 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
                         "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
-                        "problem": row.problem, "deleted_at": None,
+                        "problem": row.problem, "updated_at": row.updated_at, "deleted_at": None,
                     }
                     for row in chunk
                 ],
@@ -78,6 +82,25 @@ def hashes(store: Store, project_id: int) -> dict[int, str]:
     with store.read() as connection:
         rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
         return {row.task_id: row.data_hash for row in rows}
+
+
+def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
+    """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
+    query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)
+    with store.read() as connection:
+        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
+        return {row.task_id: (row.data_hash, row.updated_at) for row in rows}
+
+
+def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
+    """Note, task by task, up to which of Label Studio's stamps all is taken in."""
+    rows = [{"p": project_id, "t": task_id, "u": updated_at} for task_id, updated_at in stamps.items()]
+    here = sa.and_(tasks.c.project_id == sa.bindparam("p"), tasks.c.task_id == sa.bindparam("t"))
+    for start in range(0, len(rows), _CHUNK):
+        with store.write() as connection:
+            connection.execute(
+                tasks.update().where(here).values(updated_at=sa.bindparam("u")), rows[start : start + _CHUNK]
+            )
 
 
 def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:

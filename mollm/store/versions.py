@@ -98,11 +98,26 @@ def every(store: Store, project_id: int) -> list[Version]:
     query = sa.select(versions).where(versions.c.project_id == project_id)
     with store.read() as connection:
         rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
-    return [Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at) for row in rows]
+    return [_version(row) for row in rows]
 
 
-def find(store: Store, project_id: int, version: str) -> Version | None:
-    return next((row for row in every(store, project_id) if row.id == version), None)
+def newest(store: Store, project_id: int) -> Version | None:
+    """The version that was trained last, published or not."""
+    query = sa.select(versions).where(versions.c.project_id == project_id)
+    with store.read() as connection:
+        row = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc()).limit(1)).first()
+    return None if row is None else _version(row)
+
+
+def find(store: Store, project_id: int, version: str | None) -> Version | None:
+    query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.id == version)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else _version(row)
+
+
+def _version(row: sa.Row[Any]) -> Version:
+    return Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at)
 
 
 def predicted(

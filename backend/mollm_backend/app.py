@@ -1,0 +1,190 @@
+"""The web process: answers from the store in milliseconds and queues the rest. It loads no model and writes no row."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import prometheus_client
+import redis
+import structlog
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from mollm.errors import InputError, MollmError
+from mollm.records import digest
+from mollm.store import Store, projects, versions
+from mollm.store.projects import Project
+from mollm_backend import dashboard, metrics, queues
+from mollm_backend.labelstudio import events, label_config
+from mollm_backend.settings import Settings
+
+log = structlog.get_logger()
+WEBHOOK_HEADER = "X-Mollm-Secret"
+# A pre-annotation outside the batch sorts behind every task of the batch.
+LAST_SCORE = 0.999999
+AskedTask = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Web:
+    """What every request shares: the open store, the queue's connection, the settings."""
+
+    settings: Settings
+    store: Store
+    connection: redis.Redis
+
+    def allowed(self) -> bool:
+        """Basic auth, compared in constant time."""
+        given = request.authorization
+        user = (given.username if given and given.type == "basic" else "") or ""
+        password = (given.password if given and given.type == "basic" else "") or ""
+        secret = self.settings.basic_auth_password.get_secret_value()
+        right_user = hmac.compare_digest(user.encode(), self.settings.basic_auth_user.encode())
+        return hmac.compare_digest(password.encode(), secret.encode()) and right_user
+
+    def webhook_allowed(self) -> bool:
+        """Our secret header (annotation events carry no basic auth) or basic auth (START_TRAINING)."""
+        given = request.headers.get(WEBHOOK_HEADER, "")
+        return hmac.compare_digest(given.encode(), self.settings.webhook_secret.get_secret_value().encode())
+
+
+def create_app(settings: Settings, store: Store | None = None, connection: redis.Redis | None = None) -> Flask:
+    """The Flask app: Label Studio's ML backend protocol, the status page and the metrics."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    web = Web(settings, store or Store(settings.store_url), connection or queues.connect(settings.queue_url))
+    _guard(app, web)
+    _protocol(app, web)
+    _pages(app, web)
+    return app
+
+
+def _guard(app: Flask, web: Web) -> None:
+    @app.before_request
+    def authenticate() -> Response | None:
+        if request.path == "/health" or web.allowed():
+            return None
+        if request.path == "/webhook" and web.webhook_allowed():
+            return None
+        answer = jsonify(error="Wrong or missing credentials: see `mollm doctor`.")
+        answer.status_code = HTTPStatus.UNAUTHORIZED
+        answer.headers["WWW-Authenticate"] = 'Basic realm="mollm"'
+        return answer
+
+    @app.errorhandler(MollmError)
+    def say(error: MollmError) -> tuple[Response, int]:
+        log.warning("refused", path=request.path, error=str(error))
+        return jsonify(error=str(error)), HTTPStatus.BAD_REQUEST if isinstance(error, InputError) else 503
+
+    @app.errorhandler(redis.RedisError)
+    def no_queue(error: redis.RedisError) -> tuple[Response, int]:
+        log.error("no queue", path=request.path, error=type(error).__name__)
+        return jsonify(error="The queue (Valkey or Redis) is not reachable: restart `mollm up`."), 503
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> tuple[Response, int]:
+        if isinstance(error, HTTPException):
+            return jsonify(error=error.description), error.code or 500
+        log.error("unexpected error", path=request.path, exc_info=error)
+        return jsonify(error="Unexpected error: the backend's log has the details."), 500
+
+
+def _body() -> object:
+    body = request.get_json(force=True, silent=True)
+    if body is None:
+        raise InputError("The body is not JSON.")
+    return body
+
+
+def _protocol(app: Flask, web: Web) -> None:
+    @app.get("/health")
+    def health() -> Response:
+        return jsonify(status="UP", model_class="Mollm")
+
+    @app.post("/setup")
+    def setup() -> Response:
+        project = projects.find(web.store, events.parse_setup(_body()).project_id)
+        return jsonify(model_version=_shown_version(project))
+
+    @app.get("/versions")
+    def list_versions() -> Response:
+        found = [row.id for project in projects.every(web.store) for row in versions.every(web.store, project.id)]
+        return jsonify(versions=found)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        asked = events.parse_predict(_body())
+        project = projects.get(web.store, asked.project_id)
+        answers = _look_up(web, project, asked.tasks)
+        if any(not answer for answer in answers):
+            queues.nudge(web.connection, project.id)
+        return jsonify(results=answers, model_version=_shown_version(project))
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        event = events.parse(_body())
+        if event.start_training:
+            queues.request_training(web.connection, event.project_id)
+        elif event.known:
+            queues.nudge(web.connection, event.project_id)
+        return jsonify(status="queued"), HTTPStatus.CREATED
+
+
+def _shown_version(project: Project | None) -> str:
+    """The version string that Label Studio compares stored predictions with."""
+    return (project.batch_version if project else None) or "mollm-waiting"
+
+
+def _look_up(web: Web, project: Project, asked: tuple[AskedTask, ...]) -> list[dict[str, Any]]:
+    """One answer a task, in order; `{}` for what is not known yet or cannot be labelled (never null, never [])."""
+    if project.published_version is None:
+        return [{} for _ in asked]
+    known = versions.predicted(web.store, project.id, project.published_version, [task_id for task_id, _data in asked])
+    batch = {row.task_id: row for row in versions.batch(web.store, project.id, project.batch_version or "")}
+    answers: list[dict[str, Any]] = []
+    for task_id, data in asked:
+        found = known.get(task_id)
+        if found is None or found.text_key != _text_key(data, project):
+            answers.append({})
+            continue
+        result = label_config.result_of(project.label_task, found.label, found.confidence)
+        in_batch = batch.get(task_id)
+        score = label_config.rank_score(in_batch.rank) if in_batch else LAST_SCORE
+        answers.append({"result": result, "score": score, "model_version": _shown_version(project)})
+    return answers
+
+
+def _text_key(data: dict[str, Any], project: Project) -> str:
+    try:
+        return digest(label_config.text_of(data, project.label_task))
+    except InputError:
+        return ""
+
+
+def _pages(app: Flask, web: Web) -> None:
+    @app.get("/")
+    def status_page() -> str:
+        return dashboard.page(dashboard.status(web.store, web.connection))
+
+    @app.get("/status.json")
+    def status_json() -> Response:
+        return jsonify(dashboard.status(web.store, web.connection))
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        text = metrics.text(web.store, web.connection)
+        return Response(text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    @app.errorhandler(413)
+    def too_large(_error: HTTPException) -> tuple[Response, int]:
+        limit = web.settings.max_body_bytes // 2**20
+        return jsonify(
+            error=f"The body is larger than {limit} MB: send fewer tasks, or raise MOLLM_MAX_BODY_BYTES."
+        ), 413
+
+    @app.errorhandler(404)
+    def not_found(_error: HTTPException) -> tuple[Response, int]:
+        return jsonify(error="There is no such page."), 404

@@ -1,0 +1,86 @@
+"""The status page: what happened and what waits, one line each, from the store alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import jinja2
+import redis
+
+from mollm.store import Store, events, labels, projects, signals, tasks, versions
+from mollm.store.projects import Project
+from mollm_backend import queues
+
+
+def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
+    """Everything that the page shows, as plain data (also served as JSON)."""
+    try:
+        waiting = queues.waiting(connection)
+    except redis.RedisError:
+        waiting = {}
+    return {
+        "projects": [_project(store, project) for project in projects.every(store)],
+        "queues": waiting,
+        "waits": _waits(waiting),
+        "costs": {name: asdict(cost) for name, cost in signals.costs(store).items()},
+        "events": [asdict(event) for event in events.newest(store, 40)],
+    }
+
+
+def _waits(waiting: dict[str, Any]) -> str:
+    if not waiting:
+        return "the queue is not reachable: restart mollm up"
+    running = [job for state in waiting.values() for job in state["running"]]
+    count = sum(state["waiting"] for state in waiting.values())
+    if not running and not count:
+        return "nothing waits"
+    return f"running: {', '.join(running) or 'nothing'}; {count} jobs wait"
+
+
+def _project(store: Store, project: Project) -> dict[str, Any]:
+    total, unreadable = tasks.count(store, project.id)
+    annotations = labels.every(store, project.id)
+    missing = signals.count_missing(store, project)
+    version = versions.find(store, project.id, project.published_version)
+    entries = versions.batch(store, project.id, project.batch_version or "")
+    closed = labels.closed_tasks(annotations)
+    return {
+        "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
+        "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
+        "labels": list(project.label_task.labels.names), "tasks": total, "unreadable": unreadable,
+        "read": {name: total - unreadable - left for name, left in missing.items()},
+        "gaps": {member.name: signals.gaps(store, member.fingerprint) for member in project.panel},
+        "human_labels": len(labels.human_labels(annotations)),
+        "provenance": dict(Counter(row.provenance.value for row in annotations if row.label is not None)),
+        "version": None if version is None else _version(version),
+        "history": [_version(row) for row in versions.every(store, project.id)[:20]],
+        "batch": {
+            "version": project.batch_version, "tasks": len(entries),
+            "open": sum(entry.task_id not in closed for entry in entries),
+            "published": sum(entry.published_at is not None for entry in entries),
+            "next": [asdict(entry) for entry in entries if entry.task_id not in closed][:10],
+        },
+    }  # fmt: skip
+
+
+def _version(version: versions.Version) -> dict[str, Any]:
+    facts = version.facts
+    return {
+        "id": version.id, "round": version.round, "status": version.status, "human_labels": version.human_labels,
+        "created_at": version.created_at, "scores": facts.get("scores", {}), "notes": facts.get("notes", []),
+        "gate": facts.get("gate", ""), "pool": facts.get("pool", 0),
+    }  # fmt: skip
+
+
+def page(state: dict[str, Any]) -> str:
+    """The page as HTML; every value is escaped."""
+    return _template().render(state=state)
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("mollm_backend", "templates")
+    return jinja2.Environment(loader=loader, autoescape=True).get_template("status.html")

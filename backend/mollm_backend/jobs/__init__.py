@@ -1,0 +1,162 @@
+"""The RQ jobs: ids in, nothing out, each may run again at any time. What comes next is decided in `due`."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+import structlog
+
+from mollm.annotators import annotate as ask
+from mollm.errors import AnnotatorUnavailable, MollmError
+from mollm.store import events, labels, projects, signals, versions
+from mollm.store.projects import PanelMember, Project
+from mollm.store.signals import Cost, SignalRow
+from mollm.store.tasks import Task
+from mollm_backend import queues
+from mollm_backend.jobs import due, training
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio import publish as publishing
+from mollm_backend.labelstudio import reconcile as reconciling
+
+log = structlog.get_logger()
+P = ParamSpec("P")
+
+# An annotate job ends after this many seconds, so that a waiting training starts soon.
+ANNOTATE_SECONDS = 10.0
+
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Give the jobs of this process what they work with (RQ can pass ids only)."""
+    _installed[:] = [runtime]
+
+
+def installed() -> Runtime:
+    if not _installed:
+        raise MollmError("No runtime is installed in this process: jobs run in `mollm up` or `mollm_backend.worker`.")
+    return _installed[0]
+
+
+def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
+    """An RQ job: a failure is one line for people, the traceback for the log, and a wait that doubles."""
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        runtime = installed()
+        identity = queues.job_id(work.__name__, *(str(arg) for arg in args))
+        try:
+            work(runtime, *args, **kwargs)
+            queues.release(runtime.connection, identity)
+        except Exception as error:
+            seconds = queues.hold(runtime.connection, identity)
+            ours = isinstance(error, MollmError)
+            what = str(error) if ours else f"unexpected {type(error).__name__}, see the worker's log"
+            project_id = args[0] if args and isinstance(args[0], int) else None
+            line = f"{work.__name__}: {what} (next try in {seconds:.0f} s)"
+            events.add(runtime.store, "problem", line, project_id)
+            log.error("job failed", job=identity, error=what, exc_info=None if ours else error)
+            if not ours:
+                raise
+
+    return run
+
+
+@job
+def reconcile(runtime: Runtime, project_id: int) -> None:
+    """Bring the store to what Label Studio says; events were only hints."""
+    seen = queues.nudges(runtime.connection, project_id)
+    report = reconciling.reconcile(runtime.store, runtime.client(), project_id)
+    runtime.refresh_panel(projects.get(runtime.store, project_id))
+    queues.finish_nudges(runtime.connection, project_id, seen)
+    for line in report.lines:
+        events.add(runtime.store, "info", line, project_id)
+
+
+@job
+def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
+    """Ask one annotator for the texts that it has not answered, chunk by chunk, for some seconds."""
+    project = projects.get(runtime.store, project_id)
+    member = next((member for member in project.panel if member.name == annotator), None)
+    if member is None:
+        return
+    stop = time.monotonic() + ANNOTATE_SECONDS
+    while rows := signals.missing(runtime.store, project_id, member.fingerprint, runtime.settings.chunk_texts):
+        if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
+            break
+    _tell_progress(runtime, project, member)
+
+
+def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Task]) -> bool:
+    """Ask for one chunk and store the answers. False where the annotator is away: its gap is filled later."""
+    started = time.monotonic()
+    try:
+        answers = ask(runtime.annotator(project, member), [task.text or "" for task in rows])
+    except AnnotatorUnavailable as error:
+        signals.mark_gap(runtime.store, member.fingerprint, [task.item.text_key for task in rows], str(error))
+        events.add(runtime.store, "problem", f"{member.name} is away: {error}", project.id)
+        return False
+    found = [
+        SignalRow(task.item.text_key, answer.label_probs, answer.votes, answer.abstained, answer.truncated)
+        for task, answer in zip(rows, answers, strict=True)
+    ]
+    cost = Cost(
+        calls=1, texts=len(rows), seconds=time.monotonic() - started,
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(answer.completion_tokens for answer in answers),
+        abstained=sum(answer.abstained for answer in answers), truncated=sum(answer.truncated for answer in answers),
+    )  # fmt: skip
+    signals.save(runtime.store, member, project.id, found, cost)
+    return True
+
+
+def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
+    left = signals.count_missing(runtime.store, project)[member.name]
+    line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} tasks to go"
+    events.add(runtime.store, "info", line, project.id)
+
+
+@job
+def train(runtime: Runtime, project_id: int) -> None:
+    """Refit the mixture, retrain the classifier, choose the next batch; only where something is new."""
+    with runtime.training_lock(project_id) as mine:
+        if not mine:
+            return
+        project = projects.get(runtime.store, project_id)
+        reason = due.why_train(runtime, project)
+        queues.training_answered(runtime.connection, project_id)
+        if reason is not None:
+            training.train(runtime, project, reason)
+
+
+@job
+def publish(runtime: Runtime, project_id: int) -> None:
+    """Bring the current batch into Label Studio, and lengthen it in place before it runs dry."""
+    project = projects.get(runtime.store, project_id)
+    if project.batch_version is None or project.published_version is None:
+        return
+    _refill(runtime, project, project.batch_version, project.published_version)
+    report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version)
+    for line in report.lines:
+        events.add(runtime.store, "done", line, project_id)
+
+
+def _refill(runtime: Runtime, project: Project, batch_version: str, version: str) -> None:
+    """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version."""
+    reason = due.publishing_reason(runtime.store, project)
+    entries = versions.batch(runtime.store, project.id, batch_version)
+    if reason is None or any(entry.published_at is None for entry in entries):
+        return
+    closed = labels.closed_tasks(labels.every(runtime.store, project.id)) | {entry.task_id for entry in entries}
+    left = [row for row in versions.predicted(runtime.store, project.id, version).values() if row.task_id not in closed]
+    left.sort(key=lambda row: (row.confidence, row.task_id))
+    config = runtime.settings.loop_config()
+    first = 1 + max((entry.rank for entry in entries), default=-1)
+    fresh = [
+        versions.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")
+        for n, row in enumerate(left[: config.batch_size + config.reserve])
+    ]
+    versions.save_batch(runtime.store, project.id, batch_version, fresh)

