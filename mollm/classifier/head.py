@@ -50,11 +50,7 @@ class Head:
         self.scale_ = np.where(spread > SMALLEST, spread, 1.0) * np.sqrt(D)
         x = (embeddings[rows.item] - self.mean_) / self.scale_
         shift = offset[rows.item] if offset is not None else np.zeros((rows.J, self.C))
-        # With fewer rows than dimensions W lies in the span of the rows: solve there, it is the same optimum.
-        if rows.J == 0:
-            basis = np.zeros((0, D))
-        else:
-            basis = np.linalg.svd(x, full_matrices=False)[2] if rows.J < D else np.eye(D)
+        basis = span(x)
         W, self.b_ = self._solve(x @ basis.T, rows, shift)
         self.W_ = basis.T @ W
         return self
@@ -121,3 +117,11 @@ class Head:
         ):
             raise ModelFileError(f"The saved head (kind {state.kind!r}, W {W.shape}) is not usable: train again.")
         return cls(len(b), ridge, strength, mean_=mean, scale_=scale, W_=W, b_=b)
+
+
+def span(x: FloatArray) -> FloatArray:
+    """(K, D) orthonormal rows that hold the rows of `x` (J, D): the optimum lies there, in min(J, D) dimensions."""
+    J, D = x.shape
+    if J >= D:
+        return np.eye(D)
+    return np.asarray(np.linalg.svd(x, full_matrices=False)[2] if J else np.zeros((0, D)), dtype=np.float64)

@@ -1,0 +1,39 @@
+"""BADGE (Ash et al. 2020): k-means++ over the gradients that the most likely label would give the last layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mollm.records import BoolArray, FloatArray
+from mollm.strategies import Picks, Pool
+
+
+def badge(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+    """The gradient of an item is (p - onehot(argmax p)) outer x, of C D numbers, and is never written out: inner
+    products of outer products are products of inner products. First the longest gradient, then each item with a
+    probability proportional to its squared distance from the nearest pick; the gain is that distance.
+    """
+    if not len(pool.open) or batch <= 0:
+        return Picks(np.empty(0, dtype=np.int64), np.empty(0))
+    x = pool.embeddings()[pool.open]
+    error = pool.probs[pool.open].astype(np.float64)
+    error[np.arange(len(error)), error.argmax(axis=1)] -= 1
+    norms = (error**2).sum(axis=1) * np.einsum("nd,nd->n", x, x)
+    nearest = norms.copy()
+    at = int(nearest.argmax())
+    chosen, gain = [], []
+    free = np.ones(len(x), dtype=np.bool_)
+    for _ in range(min(batch, len(x))):
+        chosen.append(at)
+        gain.append(float(np.sqrt(max(nearest[at], 0.0))))
+        free[at] = False
+        distance = norms + norms[at] - 2 * (error @ error[at]) * (x @ x[at])
+        nearest = np.maximum(np.minimum(nearest, distance), 0) * free
+        at = draw(nearest, free, rng)
+    return Picks(pool.open[chosen], np.array(gain))
+
+
+def draw(weight: FloatArray, free: BoolArray, rng: np.random.Generator) -> int:
+    """An index with probability proportional to `weight`; if all that is left weighs nothing, any that is free."""
+    total = np.cumsum(weight if weight.sum() > 0 else free)
+    return int(min(np.searchsorted(total, rng.random() * total[-1], side="right"), len(total) - 1))

@@ -1,0 +1,66 @@
+"""BEMPS with CoreMSE and diversity (Tan et al. 2021, 2023): the items whose label would move the predictions most.
+
+With E models of equal weight, a label y for x reweighs model e by w_e(x, y) = p_e(y|x) / sum_f p_f(y|x). CoreMSE is the
+expected growth of the squared norm of the prediction at x', which is the expected fall of its squared error:
+
+    Q(x, x') = sum_y p(y|x) |sum_e w_e(x, y) p_e(.|x')|^2 - |p(.|x')|^2
+
+Expanding the square gives <H(x), G(x')> - |p(.|x')|^2 with H(x) = sum_y p(y|x) w(x, y) w(x, y)^T and
+G(x')_ef = p_e(.|x') . p_f(.|x'): one small matrix an item instead of a posterior for every (x, y, x').
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.cluster.vq import kmeans2
+
+from mollm.records import FloatArray, IntArray
+from mollm.strategies import Picks, Pool, best
+
+REFERENCE = 300  # items x' on which the change is estimated
+SHORTLIST = 20  # times the batch: the items of highest mean score among which clusters are formed
+ROUNDS = 10  # of k-means
+
+
+def bemps(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+    """One item from each of `batch` clusters of score vectors, of the open items with the highest mean score."""
+    if not len(pool.open) or batch <= 0:
+        return Picks(np.empty(0, dtype=np.int64), np.empty(0))
+    members = pool.sampled(rng)
+    reference = rng.permutation(pool.open)[:REFERENCE]
+    gram, base = reference_terms(members[:, reference])
+    spread = reweighing(members[:, pool.open])
+    score = spread @ gram.mean(axis=0) - base.mean()
+    short = best(np.arange(len(pool.open)), score, batch * SHORTLIST, rng)
+    vectors = spread[short.index] @ gram.T - base
+    chosen = one_a_cluster(vectors, short.gain, batch, rng)
+    return Picks(pool.open[short.index[chosen]], short.gain[chosen])
+
+
+def reference_terms(members: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """G (X, E E) and |p(.|x')|^2 (X,) from `members` (E, X, C)."""
+    E, X, _ = members.shape
+    gram = np.einsum("exc,fxc->xef", members, members).reshape(X, E * E)
+    return gram, (members.mean(axis=0) ** 2).sum(axis=1)
+
+
+def reweighing(members: FloatArray) -> FloatArray:
+    """H (K, E E) from `members` (E, K, C); a label that no model allows moves nothing."""
+    E, K, _ = members.shape
+    by_item = members.transpose(1, 0, 2)
+    total = np.maximum(by_item.sum(axis=1, keepdims=True), 1e-300)
+    scaled = by_item / np.sqrt(total * E)  # sqrt(p(y|x)) w(x, y)
+    return np.asarray((scaled @ scaled.transpose(0, 2, 1)).reshape(K, E * E), dtype=np.float64)
+
+
+def one_a_cluster(vectors: FloatArray, score: FloatArray, batch: int, rng: np.random.Generator) -> IntArray:
+    """(B,) the member nearest to each k-means centre, then the best of the rest until `batch`, by falling score."""
+    batch = min(batch, len(vectors))
+    start = vectors[rng.permutation(len(vectors))[:batch]]
+    centres, cluster = kmeans2(vectors, start, iter=ROUNDS, minit="matrix", missing="warn", check_finite=False)
+    distance = ((vectors - centres[cluster]) ** 2).sum(axis=1)
+    order = np.lexsort((distance, cluster))
+    first = order[np.r_[True, np.diff(cluster[order]) != 0]]
+    rest = np.setdiff1d(np.argsort(-score, kind="stable"), first, assume_unique=True)
+    chosen = np.concatenate([first, rest])[:batch]
+    return np.asarray(chosen[np.argsort(-score[chosen], kind="stable")], dtype=np.int64)
