@@ -21,10 +21,11 @@ class AnnotatorConfig(Frozen):
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     runtime: str = "transformers"
     model: str = Field(min_length=1, description="directory, registry package or served model name")
+    revision: str = Field("", description="change it when the model behind the name has changed: it is asked again")
     url: str | None = Field(None, description="OpenAI-compatible endpoint, for runtime = 'openai'")
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     mode: Literal["score", "sample"] = "score"
-    prompt: Literal["chat", "plain"] = "chat"
+    prompt: str = Field("chat", description="`chat`, `plain`, or the path of a template (a TOML file)")
     coding: Literal["auto", "codes", "labels"] = "auto"
     shots: int = Field(0, ge=0, description="few-shot examples a label in a plain prompt")
     orders: int = Field(0, ge=0, description="label orders to average; 0: as the measured position bias asks")

@@ -33,7 +33,7 @@ def expected_votes(label_probs: ArrayLike, temperature: float = 0.7, top_p: floa
     out = np.empty_like(rows)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         out[start : start + ROWS_AT_ONCE] = _votes_of_rows(rows[start : start + ROWS_AT_ONCE], temperature, top_p)
-    return out.reshape(probs.shape)
+    return np.asarray(out.reshape(probs.shape))
 
 
 def _votes_of_rows(rows: FloatArray, temperature: float, top_p: float) -> FloatArray:
@@ -50,7 +50,7 @@ def _votes_of_rows(rows: FloatArray, temperature: float, top_p: float) -> FloatA
         powered *= powered >= _smallest_kept(powered, top_p)
         powered /= powered.sum(axis=1, keepdims=True)
     powered[missing] = np.nan
-    return powered
+    return np.asarray(powered)
 
 
 def _smallest_kept(probs: FloatArray, top_p: float) -> FloatArray:

@@ -1,1 +1,172 @@
-"""The panel's annotators: one LLM runtime a file. A new runtime is one new file with one `Annotator` subclass."""
+"""Annotators: one LLM runtime a file, each turning texts into the paper's signals (label distribution, votes).
+
+The file's name is `runtime` in the panel file; a new runtime is one new file with one subclass of `Annotator`
+(files that start with `_` are no runtimes). This module is free of torch: fingerprints and keys are computed
+by processes that never load a model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import numpy as np
+
+from mollm.config import AnnotatorConfig
+from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
+from mollm.prompts import Shot, load_template
+from mollm.records import FloatArray, LabelSet, digest
+from mollm.signals import signal_key
+
+__all__ = [
+    "Annotator", "AnnotatorError", "AnnotatorUnavailable", "Answer", "abstention",
+    "fingerprint", "open_annotator", "runtimes", "signal_key",
+]  # fmt: skip
+
+RULES = "1"  # raise it when a change of this code changes answers: every annotator is then asked again
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What one annotator said of one text.
+
+    `label_probs` (C,): the paper's z, summing to 1 for an answer from one pass, all zeros for an abstention.
+    `votes` (C,): the paper's c, the (expected) share of T samples; `votes` and `abstained` sum to 1.
+    `mass`: the probability of any label at all in the LLM's unconstrained distribution (NaN: not known).
+    `error`: why a text was abstained on, empty where nothing went wrong. Tokens are what the LLM read and wrote for
+    this text, whether or not a prefix cache spared the work; `seconds` is this text's share of the wall time.
+    """
+
+    label_probs: FloatArray
+    votes: FloatArray
+    abstained: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    truncated: bool = False
+    seconds: float = 0.0
+    calls: int = 1
+    mass: float = float("nan")
+    error: str = ""
+
+
+def abstention(C: int, error: str, prompt_tokens: int = 0, truncated: bool = False) -> Answer:
+    """A recorded abstention: zeros for every label, and why."""
+    return Answer(np.zeros(C), np.zeros(C), 1.0, prompt_tokens, truncated=truncated, error=error)
+
+
+class Annotator(ABC):
+    """One LLM as an annotator. A runtime implements `annotate_batch`; everything else is derived.
+
+    Used as a context manager; `close` frees the model's memory or the connections.
+    """
+
+    runtime: ClassVar[str]
+
+    def __init__(
+        self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.labels = labels
+        self.instruction = instruction
+        self.shots = tuple(shots)
+        self.models_dir = models_dir
+        self.fingerprint = fingerprint(config, labels, instruction, shots)
+
+    @abstractmethod
+    def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
+        """One Answer a text, in order; a text that cannot be answered is an abstention with its `error`.
+
+        Raises AnnotatorUnavailable when nothing can be asked now (ask again later), AnnotatorError when the same
+        call would fail again.
+        """
+
+    def annotate(self, texts: Sequence[str]) -> list[Answer]:
+        """`annotate_batch` with the contract held: each distinct text asked once, answers finite, time filled in."""
+        if not texts:
+            return []
+        distinct = list(dict.fromkeys(texts))
+        started = time.perf_counter()
+        answers = self.annotate_batch(distinct)
+        if len(answers) != len(distinct):
+            raise AnnotatorError(f"{self.name} gave {len(answers)} answers to {len(distinct)} texts: report this bug.")
+        share = (time.perf_counter() - started) / len(distinct)
+        checked = (self._checked(answer) for answer in answers)
+        by_text = {
+            text: answer if answer.seconds else replace(answer, seconds=share)
+            for text, answer in zip(distinct, checked, strict=True)
+        }
+        return [by_text[text] for text in texts]
+
+    def describe(self) -> str:
+        """One line: how this annotator is asked."""
+        return f"{self.name}: {self.config.model} through {self.runtime}, mode {self.config.mode}"
+
+    def close(self) -> None:  # noqa: B027 (nothing to free is a fine answer)
+        """Free what the runtime holds. The annotator cannot be asked again."""
+
+    def _checked(self, answer: Answer) -> Answer:
+        both = np.concatenate([answer.label_probs, answer.votes])
+        if len(both) != 2 * self.labels.C or not np.isfinite(both).all() or (both < 0).any():
+            return abstention(self.labels.C, "the answer holds NaN, infinity or a negative", answer.prompt_tokens)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+NOT_IN_FINGERPRINT = {
+    "name", "url", "api_key_env", "batch_size", "device", "concurrency", "timeout", "price_per_mtok",
+}  # fmt: skip
+
+
+def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot]) -> str:
+    """The content address of everything that changes an annotator's answers, computed without loading the model.
+
+    Model name and revision, mode, prompt template (its content), instruction, labels with descriptions, shots,
+    coding, orders, prior, sampling settings, window. Where it runs and how fast is not in it. Raises ConfigError
+    where the template cannot be read.
+    """
+    settings = config.model_dump(exclude=NOT_IN_FINGERPRINT)
+    settings["prompt"] = load_template(config.prompt).key()
+    examples = [part for shot in shots for part in (shot.text, shot.label)]
+    return digest(RULES, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
+
+
+def runtimes() -> tuple[str, ...]:
+    """The runtimes in this folder, by file name."""
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")))
+
+
+def open_annotator(
+    config: AnnotatorConfig,
+    labels: LabelSet,
+    instruction: str,
+    shots: Sequence[Shot] = (),
+    models_dir: Path = Path("models"),
+) -> Annotator:
+    """Load a model or probe a server: seconds. `model` names a directory in `models_dir`, a path, or a served model.
+
+    Raises ConfigError (unknown runtime, broken template), ModelFileError (model missing or cut),
+    AnnotatorUnavailable (server down), AnnotatorError (the server cannot do what is asked of it).
+    """
+    if config.runtime not in runtimes():
+        raise ConfigError(f"{config.name}: there is no runtime {config.runtime!r}; known: {', '.join(runtimes())}.")
+    module = importlib.import_module(f"{__name__}.{config.runtime}")
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, Annotator) and kind.__module__ == module.__name__:
+            return kind(config, labels, instruction, shots, models_dir)
+    raise ConfigError(f"mollm/annotators/{config.runtime}.py has no Annotator in it.")

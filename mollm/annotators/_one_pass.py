@@ -1,0 +1,145 @@
+"""Scoring in one pass, the same for every runtime: label orders, token trees, prior, expected votes.
+
+A runtime only answers `Place`s: the log-probabilities of a few tokens after (prompt of one label order, text, path).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mollm.annotators import Answer, abstention
+from mollm.config import AnnotatorConfig
+from mollm.prompts import Prompt, Shot, build_prompt, label_orders, load_template
+from mollm.prompts.coding import Path, TokenTree, shares
+from mollm.records import FloatArray, LabelSet
+from mollm.signals import expected_votes, normalised, total_variation, without_prior
+
+CONTENT_FREE = ("N/A", "[text]", "...")
+BIAS_BAR = 0.25
+ENOUGH_ORDERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One question to the LLM: how likely is each of `tokens` after `path`, after text `n` in the prompt `order`?"""
+
+    n: int
+    order: int
+    path: Path
+    tokens: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The reply: `logprobs` (K,) nats of the unconstrained distribution, or an `error` that abstains on the text."""
+
+    logprobs: FloatArray
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    truncated: bool = False
+    error: str = ""
+
+
+Ask = Callable[[Sequence[str], Sequence[Place]], list[Read]]
+
+
+def prompts_for(
+    config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], *, coded: bool
+) -> list[Prompt]:
+    """One prompt a label order; as many orders as could be asked for (`orders`, or two where bias is measured)."""
+    template = load_template(config.prompt)
+    orders = label_orders(labels.C, config.orders or ENOUGH_ORDERS)
+    return [build_prompt(template, labels, instruction, shots, coded=coded, order=order) for order in orders]
+
+
+class OnePass:
+    """Turns a runtime's `ask` into answers. Prior and position bias are measured once, on content-free texts."""
+
+    def __init__(self, config: AnnotatorConfig, trees: Sequence[TokenTree], ask: Ask) -> None:
+        self.config = config
+        self.trees = tuple(trees)
+        self.ask = ask
+        self.orders: int | None = config.orders or (1 if len(self.trees) == 1 else None)
+        self.prior: FloatArray | None = None
+        self.bias = float("nan")
+
+    @property
+    def C(self) -> int:
+        return len(self.trees[0].paths)
+
+    def annotate(self, texts: Sequence[str]) -> list[Answer]:
+        """One Answer a text; at most one token a place is asked for."""
+        if self.orders is None:
+            self._measure_bias()
+        orders = min(self.orders or 1, len(self.trees))
+        if self.config.prior == "content_free" and self.prior is None:
+            blank = self._collect(CONTENT_FREE, range(orders))
+            self.prior = np.stack([self._probs(blank, order).mean(axis=0) for order in range(orders)])
+        heard = self._collect(texts, range(orders))
+        probs = np.stack([self._corrected(self._probs(heard, order), order) for order in range(orders)])
+        merged = normalised(np.exp(np.log(np.maximum(probs, 1e-12)).mean(axis=0)))
+        votes = expected_votes(merged, self.config.temperature, self.config.top_p)
+        return [self._answer(heard[n], merged[n], votes[n]) for n in range(len(texts))]
+
+    def _measure_bias(self) -> None:
+        """Two orders where the answer to a text that says nothing turns with the order of the labels."""
+        blank = self._collect(CONTENT_FREE, (0, 1))
+        self.bias = float(total_variation(self._probs(blank, 0), self._probs(blank, 1)).mean())
+        self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
+
+    def _collect(self, texts: Sequence[str], orders: Sequence[int]) -> list[_Heard]:
+        heard = [_Heard({order: {} for order in orders}) for _ in texts]
+        while True:
+            places = [
+                Place(n, order, at, self.trees[order].branches[at])
+                for n, one in enumerate(heard)
+                if not one.error
+                for order in orders
+                for at in self.trees[order].worth_asking(one.known[order])
+            ]
+            if not places:
+                return heard
+            for place, read in zip(places, self.ask(texts, places), strict=True):
+                heard[place.n].take(place, read)
+
+    def _probs(self, heard: Sequence[_Heard], order: int) -> FloatArray:
+        return np.stack([self.trees[order].distribution(one.known[order]) for one in heard])
+
+    def _corrected(self, probs: FloatArray, order: int) -> FloatArray:
+        return probs if self.prior is None else without_prior(probs, self.prior[order])
+
+    def _answer(self, heard: _Heard, probs: FloatArray, votes: FloatArray) -> Answer:
+        if heard.error:
+            return abstention(self.C, heard.error, heard.prompt_tokens, heard.truncated)
+        mass = float(np.mean(heard.mass)) if heard.mass else float("nan")
+        tokens = heard.prompt_tokens, heard.completion_tokens
+        return Answer(probs, votes, 0.0, *tokens, heard.truncated, calls=heard.calls, mass=mass)
+
+
+class _Heard:
+    """What has been read for one text so far."""
+
+    def __init__(self, known: dict[int, dict[Path, FloatArray]]) -> None:
+        self.known = known
+        self.prompt_tokens = self.completion_tokens = self.calls = 0
+        self.truncated = False
+        self.mass: list[float] = []
+        self.error = ""
+
+    def take(self, place: Place, read: Read) -> None:
+        self.calls += 1
+        self.prompt_tokens += read.prompt_tokens
+        self.completion_tokens += read.completion_tokens
+        self.truncated |= read.truncated
+        if read.error or np.isnan(read.logprobs).any():
+            self.error = read.error or "the LLM's log-probabilities hold NaN"
+            return
+        if not np.isfinite(read.logprobs).any():
+            self.error = "the LLM gives no probability to any label"
+            return
+        if not place.path:
+            self.mass.append(float(np.exp(read.logprobs).sum()))
+        self.known[place.order][place.path] = shares(read.logprobs)

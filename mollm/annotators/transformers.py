@@ -1,0 +1,216 @@
+"""Hugging Face transformers in this process, on the CPU or one GPU.
+
+What all texts share (instruction, labels, few shots) is read once and its keys and values are kept; a text costs
+its own tokens only. Batched by length; nothing is generated when scoring.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mollm.annotators import Annotator, Answer
+from mollm.annotators._one_pass import OnePass, Place, Read, prompts_for
+from mollm.config import AnnotatorConfig
+from mollm.errors import ConfigError, ModelFileError
+from mollm.prompts import Prompt, Shot
+from mollm.prompts.coding import TokenTree
+from mollm.prompts.parsing import parse_answer, parse_code
+from mollm.records import LabelSet
+
+MARK = "\ue000\ue001"  # private use: stands for the text while the chat template is rendered
+CHARACTERS_A_TOKEN = 16  # nobody's tokens are longer on average: what is cut before tokenizing never fits the window
+
+
+@dataclass(slots=True)
+class _Frame:
+    """One prompt as tokens: `before` + text + `after`; `cache` holds the keys and values of `before`."""
+
+    before: list[int]
+    after: list[int]
+    cache: Any = None
+
+
+class Transformers(Annotator):
+    """A causal language model from a directory."""
+
+    runtime = "transformers"
+
+    def __init__(
+        self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
+    ) -> None:
+        super().__init__(config, labels, instruction, shots, models_dir)
+        self.torch, self.model, self.tokenizer = _load(config, models_dir)
+        self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
+        self._prepare(coded=config.coding == "codes")
+        if config.coding == "auto" and config.mode == "score" and not all(tree.easy for tree in self.one_pass.trees):
+            self._prepare(coded=True)
+
+    def _prepare(self, *, coded: bool) -> None:
+        duplicates = len(set(map(self.labels.text_of, range(self.labels.C)))) < self.labels.C
+        coded = coded or (self.config.coding == "auto" and duplicates)
+        self.prompts = prompts_for(self.config, self.labels, self.instruction, self.shots, coded=coded)
+        self.frames = [self._frame(prompt) for prompt in self.prompts]
+        end = self.tokenizer.eos_token_id
+        trees = [TokenTree.of([self._tokens(a) for a in prompt.answers], end) for prompt in self.prompts]
+        longest = max(len(path) for tree in trees for path in tree.paths)
+        self.room = self.window - longest - max(len(frame.before) + len(frame.after) for frame in self.frames)
+        if self.room < 1:
+            raise ConfigError(
+                f"{self.name}: instruction, labels and few shots alone overfill the window of {self.window} tokens: "
+                "shorten the descriptions, use fewer shots, or raise max_tokens."
+            )
+        self.one_pass = OnePass(self.config, trees, self._ask)
+
+    def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
+        if self.config.mode == "sample":
+            return [self._sample(text) for text in texts]
+        return self.one_pass.annotate(texts)
+
+    def describe(self) -> str:
+        tokens = len(self.frames[0].before)
+        coding = "codes" if self.prompts[0].coded else "labels"
+        return (
+            f"{self.name}: {self.config.model} in process on {self.model.device}, {self.config.mode} by {coding}, "
+            f"{tokens} shared prompt tokens read once"
+        )
+
+    def close(self) -> None:
+        self.frames, self.model = [], None
+        gc.collect()
+        if self.torch.cuda.is_available():
+            self.torch.cuda.empty_cache()
+
+    def _tokens(self, text: str) -> list[int]:
+        """Plain tokens: what looks like a special token in a text is not one."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def _frame(self, prompt: Prompt) -> _Frame:
+        if prompt.kind == "plain":
+            start = [self.tokenizer.bos_token_id] if _wants_bos(self.tokenizer) else []
+            return _Frame(start + self._tokens(prompt.before), self._tokens(prompt.after))
+        if not self.tokenizer.chat_template:
+            raise ConfigError(f"{self.name}: {self.config.model} has no chat template: set prompt = 'plain'.")
+        messages = prompt.messages(MARK)
+        whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, after = (whole + prompt.prefill).split(MARK)
+        encode = self.tokenizer.encode
+        return _Frame(encode(before, add_special_tokens=False), encode(after, add_special_tokens=False))
+
+    def _text_tokens(self, text: str) -> tuple[list[int], bool]:
+        """The text's tokens, cut at its end to what the window leaves."""
+        piece = self.prompts[0].piece(text)
+        cut = piece[: self.room * CHARACTERS_A_TOKEN]
+        tokens = self._tokens(cut)
+        return tokens[: self.room], len(cut) < len(piece) or len(tokens) > self.room
+
+    def _ask(self, texts: Sequence[str], places: Sequence[Place]) -> list[Read]:
+        pieces = {n: self._text_tokens(texts[n]) for n in {place.n for place in places}}
+        sequences = [pieces[place.n][0] + self.frames[place.order].after + list(place.path) for place in places]
+        by_length = sorted(range(len(places)), key=lambda k: (places[k].order, len(sequences[k])))
+        reads: dict[int, Read] = {}
+        for order in dict.fromkeys(places[k].order for k in by_length):
+            mine = [k for k in by_length if places[k].order == order]
+            for start in range(0, len(mine), self.config.batch_size):
+                batch = mine[start : start + self.config.batch_size]
+                logprobs = self._next_logprobs(self.frames[order], [sequences[k] for k in batch])
+                for k, row in zip(batch, logprobs, strict=True):
+                    wanted = row[list(places[k].tokens)].double().cpu().numpy()
+                    length = len(self.frames[order].before) + len(sequences[k])
+                    reads[k] = Read(wanted, length, 0, pieces[places[k].n][1])
+        return [reads[k] for k in range(len(places))]
+
+    def _next_logprobs(self, frame: _Frame, sequences: list[list[int]]) -> Any:
+        """(B, V) log-probabilities after `frame.before` and each sequence; padded on the left of the sequence."""
+        torch = self.torch
+        known, width = len(frame.before), max(map(len, sequences))
+        pads = [width - len(sequence) for sequence in sequences]
+        fill = self.tokenizer.eos_token_id or 0
+        ids = torch.tensor([[fill] * pad + sequence for pad, sequence in zip(pads, sequences, strict=True)])
+        offset = torch.tensor(pads).unsqueeze(1)
+        place = torch.arange(width).unsqueeze(0) - offset
+        mask = torch.cat([torch.ones(len(pads), known, dtype=torch.long), (place >= 0).long()], dim=1)
+        device = self.model.device
+        with torch.inference_mode():
+            cache = copy.deepcopy(self._cache(frame))
+            cache.batch_repeat_interleave(len(sequences))
+            out = self.model(
+                input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache,
+                position_ids=(known + place.clamp(min=0)).to(device), logits_to_keep=1, use_cache=True,
+            )  # fmt: skip
+            return torch.log_softmax(out.logits[:, -1].float(), dim=-1)
+
+    def _cache(self, frame: _Frame) -> Any:
+        if frame.cache is None:
+            from transformers import DynamicCache
+
+            frame.cache = DynamicCache(config=self.model.config)
+            ids = self.torch.tensor([frame.before], device=self.model.device)
+            self.model(input_ids=ids, past_key_values=frame.cache, logits_to_keep=1, use_cache=True)
+        return frame.cache
+
+    def _sample(self, text: str) -> Answer:
+        """T sampled answers, parsed: the paper's way, for comparison and for labels that cannot be coded."""
+        torch, config, prompt, frame = self.torch, self.config, self.prompts[0], self.frames[0]
+        tokens, truncated = self._text_tokens(text)
+        ids = torch.tensor([frame.before + tokens + frame.after], device=self.model.device)
+        length = max(len(self._tokens(answer)) for answer in prompt.answers) + 4
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(int(self.fingerprint[:8], 16) ^ (hash_of(text) & 0xFFFFFFFF))
+            out = self.model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=config.temperature,
+                top_p=config.top_p, top_k=0, num_return_sequences=config.samples, max_new_tokens=length,
+                pad_token_id=self.tokenizer.eos_token_id or 0,
+            )  # fmt: skip
+        said = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        votes = np.zeros(self.labels.C)
+        for answer in said:
+            first = answer.strip().split("\n")[0] if prompt.kind == "plain" else answer
+            parse = parse_code if prompt.coded else parse_answer
+            found = parse(first, [a.strip() for a in prompt.answers])
+            if found is not None:
+                votes[found] += 1 / config.samples
+        written = int(out.shape[0] * (out.shape[1] - ids.shape[1]))
+        silent = max(0.0, 1.0 - float(votes.sum()))
+        return Answer(votes.copy(), votes, silent, ids.shape[1], written, truncated, calls=1)
+
+
+def hash_of(text: str) -> int:
+    """A number from a text's content address, the same in every process."""
+    from mollm.records import digest
+
+    return int(digest(text)[:8], 16)
+
+
+def _wants_bos(tokenizer: Any) -> bool:
+    return tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer.encode("a")[:1]
+
+
+def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
+    """(torch, model, tokenizer). Raises ConfigError without torch, ModelFileError for a missing or cut model."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
+    path = models_dir / config.model if (models_dir / config.model).is_dir() else Path(config.model).expanduser()
+    if not (path / "config.json").is_file():
+        raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), local_files_only=True)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{config.name}: the model in {path} cannot be loaded ({error}): remove the directory, it is fetched again."
+        ) from None
+    return torch, model.to(device).eval(), tokenizer

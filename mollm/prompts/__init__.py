@@ -1,0 +1,204 @@
+"""Prompts: from a label set and an instruction to what an LLM reads; and what it may answer.
+
+A template is a TOML file (`chat.toml`, `plain.toml`, or a user's own), versioned and part of every
+signal's content address. What is common to all texts comes first, the text last.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mollm.errors import ConfigError
+from mollm.records import LabelSet, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One example in a prompt: a text and its label's stored name. Items used as shots are never scored or fitted."""
+
+    text: str
+    label: str
+
+
+class PromptTemplate(BaseModel):
+    """One template file; see `chat.toml` for what each key means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = Field(min_length=1)
+    kind: Literal["chat", "plain"]
+    system: str = ""
+    head: str
+    label: str
+    label_described: str
+    label_coded: str
+    label_coded_described: str
+    shot: str
+    before_text: str
+    after_text: str
+    prefill: str = ""
+    shots_as_turns: bool = False
+    one_line: bool = True
+
+    def key(self) -> str:
+        return digest(self.model_dump_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt for one label order: `before` + text + `after`, then one of `answers` (C,) in the label set's order.
+
+    Everything but the text is the same for all texts. In a chat, `turns` are few shots as (user, assistant) pairs,
+    `before` + text + `after` is the last user turn, and `prefill` opens the model's own. `answers` start with the
+    blank that a continuation has; without a prefill they open the model's turn.
+    """
+
+    kind: Literal["chat", "plain"]
+    system: str
+    before: str
+    after: str
+    answers: tuple[str, ...]
+    coded: bool
+    one_line: bool
+    turns: tuple[tuple[str, str], ...] = ()
+    prefill: str = ""
+
+    def messages(self, piece: str) -> list[dict[str, str]]:
+        """The conversation for a chat model, without the prefill; `piece` is what `piece(text)` gave."""
+        turns = [(role, text) for pair in self.turns for role, text in zip(("user", "assistant"), pair, strict=True)]
+        whole = [("system", self.system)] * bool(self.system) + turns + [("user", self.before + piece + self.after)]
+        return [{"role": role, "content": content} for role, content in whole]
+
+    def piece(self, text: str) -> str:
+        """The text as it stands in the prompt: one blank before it, no line break that could fake our frame."""
+        return " " + (" ".join(text.split()) if self.one_line else text.strip())
+
+
+def load_template(name: str) -> PromptTemplate:
+    """The shipped template `name`, or the file at that path. Raises ConfigError that names the file and the key."""
+    shipped = Path(__file__).parent / f"{name}.toml"
+    path = shipped if shipped.is_file() else Path(name).expanduser()
+    try:
+        return PromptTemplate.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise ConfigError(f"There is no prompt template {name!r}: name `chat`, `plain` or a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The prompt template {path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"The prompt template {path}: {first['loc'][0]}: {first['msg']}.") from None
+
+
+def label_orders(C: int, count: int) -> list[tuple[int, ...]]:
+    """`count` label orders (at most C! of them): as given, reversed, then rotations of both.
+
+    An order lists label indices by place. Raises nothing: fewer come back where there are no more.
+    """
+    given = tuple(range(C))
+    turns = [given[k:] + given[:k] for k in range(C)]
+    found = dict.fromkeys([given, given[::-1], *(t for turn in turns for t in (turn, turn[::-1]))])
+    return list(found)[: max(1, count)]
+
+
+def codes_for(C: int) -> tuple[str, ...]:
+    """One short code a place: letters while they last, then numbers of equal width (none begins another)."""
+    if C <= 26:
+        return tuple(chr(ord("A") + place) for place in range(C))
+    width = len(str(C))
+    return tuple(f"{place + 1:0{width}d}" for place in range(C))
+
+
+def build_prompt(
+    template: PromptTemplate,
+    labels: LabelSet,
+    instruction: str,
+    shots: Sequence[Shot] = (),
+    *,
+    coded: bool = False,
+    order: Sequence[int] | None = None,
+) -> Prompt:
+    """The prompt for one label order. `order` lists label indices by place (None: as given).
+
+    Codes go by place, so that averaging over orders also averages over what "A" is worth to a model.
+    Raises ConfigError for a shot with an unknown label or a placeholder that the template does not have.
+    """
+    places = tuple(order) if order is not None else tuple(range(labels.C))
+    codes = codes_for(labels.C)
+    code_of = {c: codes[place] for place, c in enumerate(places)}
+    said = tuple(code_of[c] if coded else _one_line(labels.text_of(c)) for c in range(labels.C))
+    try:
+        lines = "".join(_label_line(template, labels, c, code_of[c], coded) for c in places)
+        pairs = [(_one_line(shot.text), said[_known(labels, shot)]) for shot in _in_order(shots, labels, places)]
+        in_head = [] if template.shots_as_turns else pairs
+        examples = "".join(template.shot.format(text=text, answer=answer) for text, answer in in_head)
+        head = template.head.format(instruction=instruction.strip(), labels=lines.rstrip(", "), shots=examples)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ConfigError(
+            f"The prompt template {template.version!r} has a placeholder that cannot be filled: {error}."
+        ) from None
+    head, before = head.lstrip(), template.before_text
+    lead = " " if template.kind == "plain" or template.prefill else ""
+    turns = tuple(
+        (head * (k == 0) + before + " " + text + template.after_text, template.prefill + lead + answer)
+        for k, (text, answer) in enumerate(pairs)
+        if template.shots_as_turns
+    )
+    return Prompt(
+        kind=template.kind,
+        system=template.system.strip(),
+        before=(before if turns else head + before).lstrip(),
+        after=template.after_text,
+        answers=tuple(lead + answer for answer in said),
+        coded=coded,
+        one_line=template.one_line,
+        turns=turns,
+        prefill=template.prefill,
+    )
+
+
+def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> tuple[Shot, ...]:
+    """The first `per_label` examples of each label, shortest texts first among equals of one label kept in order."""
+    by_label: dict[str, list[Shot]] = {name: [] for name in labels.names}
+    for shot in candidates:
+        _known(labels, shot)
+        if len(by_label[shot.label]) < per_label:
+            by_label[shot.label].append(shot)
+    rounds = range(per_label)
+    return tuple(rows[k] for k in rounds for rows in by_label.values() if k < len(rows))
+
+
+def _label_line(template: PromptTemplate, labels: LabelSet, c: int, code: str, coded: bool) -> str:
+    description = _one_line(labels.descriptions[c]) if labels.descriptions else ""
+    if coded:
+        line = template.label_coded_described if description else template.label_coded
+    else:
+        line = template.label_described if description else template.label
+    return line.format(name=_one_line(labels.text_of(c)), code=code, description=description)
+
+
+def _in_order(shots: Sequence[Shot], labels: LabelSet, places: Sequence[int]) -> list[Shot]:
+    """Shots turn with the labels' order, within each round of one shot a label (the last example weighs most)."""
+    place_of = {c: place for place, c in enumerate(places)}
+    seen: dict[str, int] = {}
+    keyed = []
+    for shot in shots:
+        c = _known(labels, shot)
+        seen[shot.label] = seen.get(shot.label, 0) + 1
+        keyed.append((seen[shot.label], place_of[c], shot))
+    return [shot for _, _, shot in sorted(keyed, key=lambda row: row[:2])]
+
+
+def _known(labels: LabelSet, shot: Shot) -> int:
+    if shot.label not in labels.names:
+        raise ConfigError(f"A few-shot example is labelled {shot.label!r}, which is not one of {list(labels.names)}.")
+    return labels.names.index(shot.label)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
