@@ -102,27 +102,6 @@ def every(store: Store, project_id: int) -> list[Annotation]:
     ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What reconciliation compares of an annotation: whose it is, when it was last touched, what it says."""
-
-    task_id: int
-    updated_at: str
-    label: str | None
-    provenance: Provenance
-
-
-def marks(store: Store, project_id: int) -> dict[int, Mark]:
-    """Annotation id to its mark, for all that have no tombstone of their own."""
-    columns = (human_annotations.c[name] for name in ("annotation_id", "task_id", "updated_at", "label", "provenance"))
-    here = (human_annotations.c.project_id == project_id, human_annotations.c.deleted_at.is_(None))
-    with store.read() as connection:
-        rows = connection.execute(sa.select(*columns).where(*here))
-        return {
-            row.annotation_id: Mark(row.task_id, row.updated_at, row.label, Provenance(row.provenance)) for row in rows
-        }
-
-
 def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
     """The newest label of each person for each task; skips and unusable results are left out."""
     newest: dict[tuple[int, int], Annotation] = {}

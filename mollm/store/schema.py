@@ -72,13 +72,13 @@ signals = sa.Table(
     sa.Column("created_at", sa.String, nullable=False, server_default=_NOW),
 )  # fmt: skip
 
-# Why a signal is missing although it was asked for, and when to ask again.
-signal_gaps = sa.Table(
-    "signal_gaps", metadata,
+# An annotator that could not be asked: why, since when, and when to try again. Its signals are missing meanwhile.
+absences = sa.Table(
+    "absences", metadata,
     sa.Column("fingerprint", sa.String, primary_key=True),
-    sa.Column("text_key", sa.String, primary_key=True),
-    sa.Column("attempts", sa.Integer, nullable=False, default=1),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", sa.String, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("retry_at", sa.Float, nullable=False),
 )  # fmt: skip
 

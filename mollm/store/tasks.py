@@ -76,14 +76,6 @@ def every(store: Store, project_id: int) -> list[Task]:
         return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
 
 
-def hashes(store: Store, project_id: int) -> dict[int, str]:
-    """Task id to hash of its data: what reconciliation compares."""
-    query = sa.select(tasks.c.task_id, tasks.c.data_hash)
-    with store.read() as connection:
-        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
-        return {row.task_id: row.data_hash for row in rows}
-
-
 def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
     """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
     query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)

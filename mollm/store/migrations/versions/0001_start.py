@@ -101,13 +101,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
-        "signal_gaps",
+        "absences",
         sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("text_key", sa.String(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("since", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("retry_at", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("fingerprint", "text_key"),
+        sa.PrimaryKeyConstraint("fingerprint"),
     )
     op.create_table(
         "signals",

@@ -1,0 +1,1 @@
+"""The only room that knows Label Studio's JSON, its SDK and its habits."""

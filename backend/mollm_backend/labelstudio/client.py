@@ -1,0 +1,379 @@
+"""Label Studio's API as plain records, over its SDK: what is asked, how pages are read, what may be tried again.
+
+Only reads and refused connections are tried again; a write that broke off may have been done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from mollm.errors import ConfigError
+from mollm_backend.labelstudio.errors import (
+    LabelStudioDown,
+    LabelStudioError,
+    LabelStudioNotFound,
+    LabelStudioRefused,
+)
+
+T = TypeVar("T")
+JSON = dict[str, Any]
+PAGE = 1000
+_EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
+_INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteProject:
+    """A project as Label Studio says it. The three counts are of tasks, annotations and skips."""
+
+    id: int
+    title: str
+    created_at: str
+    label_config: str
+    sampling: str
+    model_version: str
+    maximum_annotations: int
+    tasks: int
+    annotations: int
+    skips: int
+    show_predictions: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTask:
+    """A task without its annotations; `annotations` counts those that are there, skips included."""
+
+    id: int
+    data: JSON
+    updated_at: str
+    annotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of an import of predictions: how many are there, and the tasks whose row was not taken."""
+
+    created: int
+    refused: tuple[tuple[int, str], ...] = ()
+
+
+class LabelStudioClient:
+    """One Label Studio server under one token. Opens no connection before the first call."""
+
+    def __init__(self, url: str, api_key: str, *, timeout: float = 100.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"LABEL_STUDIO_URL is {url!r}: give the server's address, such as http://localhost:8080.")
+        if not api_key:
+            raise ConfigError("LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio's Account & Settings.")
+        self.url = url.rstrip("/")
+        self._api_key = api_key
+        self._timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"LabelStudioClient({self.url!r})"
+
+    @property
+    def token_kind(self) -> str:
+        """ "legacy" or "personal access": the latter is a JSON Web Token."""
+        return "personal access" if self._api_key.count(".") == 2 else "legacy"
+
+    @cached_property
+    def _sdk(self) -> Any:
+        """The SDK's client. A personal access token is read (and its end checked) here."""
+        from label_studio_sdk.client import LabelStudio
+
+        transport = httpx.Client(timeout=self._timeout, follow_redirects=True)
+        return LabelStudio(base_url=self.url, api_key=self._api_key, max_retries=0, httpx_client=transport)
+
+    def close(self) -> None:
+        if "_sdk" in self.__dict__:
+            self._sdk._client_wrapper.httpx_client.httpx_client.close()
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def _call(self, what: str, function: Callable[[], T], *, read: bool) -> T:
+        """Run one call of the SDK; its errors come out as ours. A read is tried three times."""
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, LabelStudioDown) and (read or isinstance(error.__cause__, httpx.ConnectError))
+
+        attempts = Retrying(
+            stop=stop_after_attempt(3), wait=wait_exponential(0.2, max=2), retry=retry_if_exception(again), reraise=True
+        )
+        for attempt in attempts:
+            with attempt:
+                return self._translated(what, function)
+        raise AssertionError("tenacity ends with a result or an error")
+
+    def _translated(self, what: str, function: Callable[[], T]) -> T:
+        from label_studio_sdk.core.api_error import ApiError
+
+        try:
+            return function()
+        except ApiError as error:
+            raise self._error(what, error.status_code or 0, error.body) from error
+        except httpx.TransportError as error:
+            raise LabelStudioDown(
+                f"Label Studio at {self.url} cannot be reached ({what}: {type(error).__name__}): "
+                "is it running, and is LABEL_STUDIO_URL right?"
+            ) from error
+
+    def _error(self, what: str, status: int, body: object) -> LabelStudioError:
+        says = _detail(body)
+        if status in (401, 403):
+            return LabelStudioRefused(
+                f"Label Studio at {self.url} refused the {self.token_kind} token ({what}: {status} {says}): "
+                "copy a valid one from Account & Settings into LABEL_STUDIO_API_KEY; legacy tokens may be "
+                "switched off for the organization."
+            )
+        if status == 404:
+            return LabelStudioNotFound(f"Label Studio at {self.url} has no such thing ({what}: 404 {says}).")
+        if status in (408, 429) or status >= 500:
+            return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says}): see its log.")
+        return LabelStudioError(f"Label Studio at {self.url} did not accept it ({what}: {status} {says}).")
+
+    def _raw(self, what: str, method: str, path: str, *, params: JSON | None = None, body: object = None) -> Any:
+        """A call that the SDK has no (usable) method for, through the SDK's own transport and tokens."""
+
+        def call() -> Any:
+            from label_studio_sdk.core.api_error import ApiError
+
+            send = self._sdk._client_wrapper.httpx_client.request
+            response = send(path, method=method, params=params, **({} if body is None else {"json": body}))
+            if not response.is_success:
+                raise ApiError(status_code=response.status_code, body=response.text)
+            try:
+                return response.json() if response.content else None
+            except ValueError:
+                raise LabelStudioError(
+                    f"{self.url} answered {what} with something that is not JSON: is this a Label Studio?"
+                ) from None
+
+        return self._call(what, call, read=method == "GET")
+
+    # --- server ------------------------------------------------------------------------------------------------
+
+    def version(self) -> str:
+        """The server's release, such as "1.23.2"."""
+        return str(self._raw("version", "GET", "api/version/").get("release", "?"))
+
+    def whoami(self) -> str:
+        """The address of the user whom the token belongs to."""
+        return str(self._call("whoami", self._sdk_users_whoami, read=True).email)
+
+    def _sdk_users_whoami(self) -> Any:
+        return self._sdk.users.whoami()
+
+    def clock_skew(self) -> float:
+        """Seconds by which the server's clock is ahead of ours, from its Date header."""
+
+        def call() -> float:
+            from email.utils import parsedate_to_datetime
+
+            response = self._sdk._client_wrapper.httpx_client.request("api/version/", method="GET")
+            told = parsedate_to_datetime(response.headers["date"])
+            return (told - datetime.now(UTC)).total_seconds()
+
+        return self._call("clock", call, read=True)
+
+    def user_count(self) -> int:
+        """How many people the organization has."""
+        return len(self._raw("users", "GET", "api/users/"))
+
+    # --- projects ----------------------------------------------------------------------------------------------
+
+    def project(self, project_id: int) -> RemoteProject:
+        found = self._raw(f"project {project_id}", "GET", f"api/projects/{project_id}/")
+        return RemoteProject(
+            int(found["id"]), str(found.get("title") or ""), str(found["created_at"]), found.get("label_config") or "",
+            found.get("sampling") or "", found.get("model_version") or "", int(found.get("maximum_annotations") or 1),
+            int(found.get("task_number") or 0), int(found.get("total_annotations_number") or 0),
+            int(found.get("skipped_annotations_number") or 0), bool(found.get("show_collab_predictions", True)),
+        )  # fmt: skip
+
+    def patch_project(self, project_id: int, **values: Any) -> None:
+        """Set a project's plain fields; Label Studio sends PROJECT_UPDATED for it."""
+        self._raw(f"patch project {project_id}", "PATCH", f"api/projects/{project_id}/", body=values)
+
+    def next_task(self, project_id: int) -> JSON | None:
+        """The task that the stream would serve this token's user now (and locks for that user); None: no more."""
+        try:
+            found = self._raw("next task", "GET", f"api/projects/{project_id}/next")
+        except LabelStudioNotFound:
+            return None
+        return dict(found)
+
+    # --- tasks and annotations ---------------------------------------------------------------------------------
+
+    def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:
+        """All tasks by id, or those touched at or after `since` (Label Studio's own clock).
+
+        Pages start after the last id that was seen, so that a task that is deleted meanwhile hides no other one.
+        """
+        touched = [("updated_at", "greater_or_equal", "Datetime", since)] if since else []
+        for row in self._listed(project_id, touched, _INCLUDE):
+            count = int(row.get("total_annotations") or 0) + int(row.get("cancelled_annotations") or 0)
+            yield RemoteTask(int(row["id"]), row.get("data") or {}, str(row.get("updated_at") or ""), count)
+
+    def _listed(
+        self, project_id: int, conditions: Sequence[tuple[str, str, str, object]], include: str
+    ) -> Iterator[JSON]:
+        """Tasks by id that fulfil all conditions (column, operator, type, value), page after page to the last one."""
+        last = 0
+        while True:
+            wanted = [("id", "greater", "Number", last), *conditions]
+            items = [
+                {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+                for column, operator, kind, value in wanted
+            ]
+            query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+            page = self._raw(
+                "list tasks", "GET", "api/tasks/",
+                params={"project": project_id, "page": 1, "page_size": PAGE, "fields": "task_only",
+                        "include": include, "query": json.dumps(query)},
+            )  # fmt: skip
+            rows, total = page["tasks"], int(page["total"])
+            if not rows and total:
+                raise LabelStudioError(f"Label Studio says {total} tasks but lists none: half a page, try again.")
+            yield from rows
+            if len(rows) >= total:
+                return
+            last = int(rows[-1]["id"])
+
+    def task_exists(self, task_id: int) -> bool:
+        try:
+            self._raw(f"task {task_id}", "GET", f"api/tasks/{task_id}/")
+        except LabelStudioNotFound:
+            return False
+        return True
+
+    def annotations(self, project_id: int, task_ids: Sequence[int]) -> Iterator[tuple[int, list[JSON]]]:
+        """(task id, its annotations) for those of the named tasks that have any, skips included.
+
+        From the JSON export: the only listing that carries `prediction`, the pre-annotation that was shown.
+        """
+        for start in range(0, len(task_ids), _EXPORT_IDS):
+            chunk = list(task_ids[start : start + _EXPORT_IDS])
+            rows = self._raw(
+                "export annotations", "GET", f"api/projects/{project_id}/export",
+                params={"exportType": "JSON", "ids[]": chunk},
+            )  # fmt: skip
+            for row in rows:
+                yield int(row["id"]), list(row.get("annotations") or [])
+
+    # --- predictions -------------------------------------------------------------------------------------------
+
+    def prediction(self, prediction_id: int) -> JSON | None:
+        """One prediction, or None where it is not there any more."""
+        try:
+            return dict(self._raw("prediction", "GET", f"api/predictions/{prediction_id}/"))
+        except LabelStudioNotFound:
+            return None
+
+    def tasks_with_version(self, project_id: int, version: str) -> set[int]:
+        """Ids of the tasks that hold a prediction of this version."""
+        holds = [("predictions_model_versions", "contains", "List", version)]
+        rows = self._listed(project_id, holds, "id,predictions_model_versions")
+        return {int(row["id"]) for row in rows if version in (row.get("predictions_model_versions") or "").split(",")}
+
+    def import_predictions(self, project_id: int, rows: Sequence[JSON]) -> Imported:
+        """Import predictions (`task`, `model_version`, `score`, `result`) of one version in one call.
+
+        Label Studio fails the whole call for one foreign task and drops a wrong result in silence: a refused call
+        is halved until the rows at fault stand alone, and a smaller count is explained by listing the version.
+        """
+        rows = list(rows)
+        if not rows:
+            return Imported(0)
+        try:
+            answer = self._raw(
+                "import predictions", "POST", f"api/projects/{project_id}/import/predictions", body=rows
+            )  # fmt: skip
+        except (LabelStudioRefused, LabelStudioDown, LabelStudioNotFound):
+            raise
+        except LabelStudioError as error:
+            if len(rows) == 1:
+                return Imported(0, ((int(rows[0]["task"]), str(error)),))
+            half = len(rows) // 2
+            first, second = (self.import_predictions(project_id, part) for part in (rows[:half], rows[half:]))
+            return Imported(first.created + second.created, first.refused + second.refused)
+        created = int(answer["created"])
+        if created == len(rows):
+            return Imported(created)
+        held = self.tasks_with_version(project_id, str(rows[0]["model_version"]))
+        missing = [int(row["task"]) for row in rows if int(row["task"]) not in held]
+        return Imported(created, tuple((task, "Label Studio dropped its prediction in silence") for task in missing))
+
+    # --- webhooks, ML backends, views --------------------------------------------------------------------------
+
+    def webhooks(self, project_id: int | None = None) -> list[JSON]:
+        """All webhooks, or those of one project."""
+        found = self._raw("list webhooks", "GET", "api/webhooks/")
+        return [hook for hook in found if project_id is None or hook.get("project") == project_id]
+
+    def create_webhook(self, **values: Any) -> JSON:
+        return dict(self._raw("create the webhook", "POST", "api/webhooks/", body=values))
+
+    def patch_webhook(self, webhook_id: int, **values: Any) -> None:
+        self._raw("patch the webhook", "PATCH", f"api/webhooks/{webhook_id}/", body=values)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        self._gone("delete the webhook", f"api/webhooks/{webhook_id}/")
+
+    def ml_backends(self, project_id: int) -> list[JSON]:
+        """The project's ML backends; Label Studio asks each one's /health and /setup for this."""
+        return list(self._raw("list ML backends", "GET", "api/ml/", params={"project": project_id}))
+
+    def create_ml_backend(self, **values: Any) -> JSON:
+        return dict(self._raw("add the ML backend", "POST", "api/ml/", body=values))
+
+    def patch_ml_backend(self, backend_id: int, **values: Any) -> None:
+        self._raw("patch the ML backend", "PATCH", f"api/ml/{backend_id}", body=values)
+
+    def delete_ml_backend(self, backend_id: int) -> None:
+        self._gone("delete the ML backend", f"api/ml/{backend_id}")
+
+    def views(self, project_id: int) -> list[JSON]:
+        """The project's Data Manager tabs."""
+        return list(self._raw("list tabs", "GET", "api/dm/views/", params={"project": project_id}))
+
+    def create_view(self, project_id: int, data: JSON) -> JSON:
+        body = {"project": project_id, "data": data}
+        return dict(self._raw("add the tab", "POST", "api/dm/views/", body=body))
+
+    def patch_view(self, view_id: int, project_id: int, data: JSON) -> None:
+        body = {"project": project_id, "data": data}
+        self._raw("change the tab", "PATCH", f"api/dm/views/{view_id}/", params={"project": project_id}, body=body)
+
+    def delete_view(self, view_id: int, project_id: int) -> None:
+        self._gone("delete the tab", f"api/dm/views/{view_id}/", {"project": project_id})
+
+    def _gone(self, what: str, path: str, params: JSON | None = None) -> None:
+        """Delete; what is not there any more is as good as deleted."""
+        try:
+            self._raw(what, "DELETE", path, params=params)
+        except LabelStudioNotFound:
+            return
+
+
+def _detail(body: Any) -> str:
+    """What an error body says, short, without markup or a page around it."""
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            return "" if body.lstrip().startswith("<") else body[:200]
+    if isinstance(body, dict):
+        said = body.get("validation_errors") or body.get("detail") or body
+        return (said if isinstance(said, str) else json.dumps(said))[:300]
+    return str(body)[:300]

@@ -1,0 +1,170 @@
+"""What Label Studio sends us, parsed against a typed schema. Raises InputError, whatever the body is.
+
+Imported by the web process: nothing here loads the SDK. A parsed event is a hint; reconciliation is the truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mollm.errors import InputError
+from mollm_backend.labelstudio.label_config import MAX_CONFIG
+
+MAX_TASKS = 10_000  # in one request; Label Studio was seen to send all selected tasks at once
+_MAX_ID = 2**53
+TRAIN = "START_TRAINING"
+# Each action with the key that lists its annotations and the key that lists its tasks.
+ACTIONS: dict[str, tuple[str, str]] = {
+    "ANNOTATION_CREATED": ("annotation", "task"),
+    "ANNOTATION_UPDATED": ("annotation", "task"),
+    "ANNOTATIONS_CREATED": ("annotation", "task"),
+    "ANNOTATIONS_DELETED": ("annotations", ""),
+    "TASKS_CREATED": ("", "tasks"),
+    "TASKS_DELETED": ("", "tasks"),
+    "PROJECT_UPDATED": ("", ""),
+    TRAIN: ("", ""),
+}
+# What our own webhook asks for; START_TRAINING comes by way of the ML backend.
+WEBHOOK_ACTIONS = tuple(name for name in ACTIONS if name != TRAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One webhook body. `known` is False for an action that means nothing to us (`project_id` is then 0)."""
+
+    action: str
+    project_id: int
+    task_ids: tuple[int, ...] = ()
+    annotation_ids: tuple[int, ...] = ()
+    start_training: bool = False
+    known: bool = True
+
+    @property
+    def line(self) -> str:
+        """One line for the log."""
+        if not self.known:
+            return f"ignored the event {self.action!r}"
+        counts = f"{len(self.task_ids)} tasks, {len(self.annotation_ids)} annotations"
+        return f"{self.action} in project {self.project_id} ({counts})"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTask:
+    """A task in a /predict body; one that cannot be read is task 0 without data."""
+
+    task_id: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """A /predict body: its tasks in the order of the request."""
+
+    project_id: int
+    tasks: tuple[AskedTask, ...]
+    label_config: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupRequest:
+    """A /setup body. Its access token is never read: it is sent even where it is disabled."""
+
+    project_id: int
+    label_config: str
+    extra_params: dict[str, Any] = field(default_factory=dict)
+
+
+def parse(body: object) -> Event:
+    """A webhook body as an Event. Raises InputError for a body that is not one, or a known action without project."""
+    content = _object(body, "the event")
+    action = content.get("action")
+    if not isinstance(action, str) or not action or len(action) > 64:
+        raise InputError("The event names no action: Label Studio sends `action` and `project`.")
+    if action not in ACTIONS:
+        return Event(action, 0, known=False)
+    annotations, tasks = ACTIONS[action]
+    return Event(
+        action,
+        _project_id(content.get("project")),
+        _ids(content, tasks),
+        _ids(content, annotations),
+        start_training=action == TRAIN,
+    )
+
+
+def parse_predict(body: object) -> PredictRequest:
+    """A /predict body. Raises InputError; one bad task does not spoil the others."""
+    content = _object(body, "the request")
+    tasks = content.get("tasks")
+    if not isinstance(tasks, list):
+        raise InputError("The request has no list `tasks`.")
+    if len(tasks) > MAX_TASKS:
+        raise InputError(f"The request holds {len(tasks):,} tasks; at most {MAX_TASKS:,}: select fewer at once.")
+    return PredictRequest(
+        _project_id(content.get("project")), tuple(_task(task) for task in tasks), _config(content, "label_config")
+    )
+
+
+def parse_setup(body: object) -> SetupRequest:
+    """A /setup body. `extra_params` comes as an object, as JSON text, or not at all."""
+    content = _object(body, "the request")
+    extra = content.get("extra_params") or {}
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra) if len(extra) <= MAX_CONFIG else {}
+        except (ValueError, RecursionError):
+            raise InputError("`extra_params` is not valid JSON: correct it in the ML backend's settings.") from None
+    if not isinstance(extra, dict):
+        raise InputError("`extra_params` must be a JSON object.")
+    return SetupRequest(_project_id(content.get("project")), _config(content, "schema"), extra)
+
+
+def _object(body: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(body, Mapping):
+        raise InputError(f"The body is not a JSON object: {what} cannot be read.")
+    return body
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MAX_ID
+
+
+def _project_id(value: object) -> int:
+    """A project comes as its id, as "<id>.<created>", or as an object with `id`."""
+    if isinstance(value, Mapping):
+        value = value.get("id")
+    if isinstance(value, str):
+        head = value[:40].partition(".")[0]
+        value = int(head) if head.isascii() and head.isdigit() and len(head) < 17 else None
+    if not _is_id(value):
+        raise InputError("The body names no project.")
+    assert isinstance(value, int)
+    return value
+
+
+def _ids(content: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    if not key:
+        return ()
+    value = content.get(key)
+    entries = value if isinstance(value, list) else [value]
+    if len(entries) > MAX_TASKS:
+        return ()  # a hint without ids: reconciliation looks at everything anyway
+    return tuple(entry["id"] for entry in entries if isinstance(entry, Mapping) and _is_id(entry.get("id")))
+
+
+def _task(task: object) -> AskedTask:
+    if not isinstance(task, Mapping) or not _is_id(task.get("id")) or not isinstance(task.get("data"), dict):
+        return AskedTask(0, {})
+    return AskedTask(task["id"], task["data"])
+
+
+def _config(content: Mapping[str, Any], key: str) -> str:
+    value = content.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_CONFIG:
+        raise InputError(f"`{key}` must be a label config of at most {MAX_CONFIG:,} characters.")
+    return value

@@ -1,0 +1,91 @@
+"""How a label came about, read from an annotation as the JSON export has it.
+
+Three things tell: `parent_prediction` (submitted from a pre-annotation; null once that one is deleted), `prediction`
+(a copy of what the project showed when the person submitted; empty for "create annotations from predictions"), and
+`origin` of the result's parts ("prediction", "prediction-changed", "manual"), which the labelling page writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mollm.records import Provenance
+from mollm.store.labels import Annotation
+from mollm.store.projects import LabelTask
+from mollm_backend.labelstudio.label_config import label_of
+
+Lookup = Callable[[int], Mapping[str, Any] | None]
+
+
+def annotation_of(
+    raw: Mapping[str, Any], label_task: LabelTask, known: Annotation | None, look_up: Lookup
+) -> Annotation:
+    """An exported annotation as the store keeps it. `known` is what the store says of it already.
+
+    `look_up` fetches a prediction by id (None: deleted); it is asked only where nothing nearer tells.
+    """
+    cancelled = bool(raw.get("was_cancelled"))
+    label, problem = (None, "") if cancelled else label_of(raw.get("result"), label_task)
+    parent = raw.get("parent_prediction")
+    shown = _shown(raw, known, look_up)
+    shown_label = label_of(shown.get("result"), label_task)[0] if shown else None
+    if _is_bulk(raw):
+        shown_label = label
+    elif known is not None and parent is not None and known.parent_prediction == parent:
+        shown_label = known.shown_label or shown_label
+    person = raw.get("completed_by")
+    if isinstance(person, Mapping):
+        person = person.get("id")
+    version = str(shown["model_version"]) if shown and shown.get("model_version") else None
+    return Annotation(
+        annotation_id=int(raw["id"]), task_id=int(raw["task"]), user_id=int(person or 0), label=label,
+        was_cancelled=cancelled, provenance=_provenance(raw, label, shown_label, came_from=bool(shown or parent)),
+        parent_prediction=parent, shown_version=version, shown_label=shown_label,
+        created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
+    )  # fmt: skip
+
+
+def _shown(raw: Mapping[str, Any], known: Annotation | None, look_up: Lookup) -> Mapping[str, Any] | None:
+    """The pre-annotation that the label was made from, as far as it can still be seen; None for none."""
+    parent, copy = raw.get("parent_prediction"), raw.get("prediction") or None
+    if parent is not None:
+        if copy and copy.get("id") == parent:
+            return copy  # type: ignore[no-any-return]
+        settled = known is not None and known.parent_prediction == parent and known.shown_label is not None
+        return None if settled or _is_bulk(raw) else look_up(int(parent))
+    if not copy or bool(raw.get("was_cancelled")):
+        return None
+    if any(origin.startswith("prediction") for origin in _origins(raw)):
+        return copy  # type: ignore[no-any-return]
+    if known is not None and known.provenance is Provenance.FROM_SCRATCH:
+        return None
+    # The page showed something, and no parent is named: made beside it, or its parent is deleted by now.
+    deleted = copy.get("id") is not None and look_up(int(copy["id"])) is None
+    return copy if deleted else None
+
+
+def _is_bulk(raw: Mapping[str, Any]) -> bool:
+    """Made by "create annotations from predictions": no copy of what was shown, no time spent, nobody's edit."""
+    return (
+        raw.get("parent_prediction") is not None
+        and not raw.get("prediction")
+        and raw.get("lead_time") is None
+        and raw.get("updated_by") is None
+    )
+
+
+def _origins(raw: Mapping[str, Any]) -> list[str]:
+    result = raw.get("result")
+    parts = result if isinstance(result, list) else []
+    return [str(part.get("origin") or "") for part in parts if isinstance(part, Mapping)]
+
+
+def _provenance(raw: Mapping[str, Any], label: str | None, shown_label: str | None, *, came_from: bool) -> Provenance:
+    if not came_from or bool(raw.get("was_cancelled")):
+        return Provenance.FROM_SCRATCH
+    if shown_label is not None and label != shown_label:
+        return Provenance.EDITED
+    if shown_label is None and "prediction-changed" in _origins(raw):
+        return Provenance.EDITED
+    return Provenance.BULK_ACCEPTED if _is_bulk(raw) else Provenance.ACCEPTED

@@ -1,0 +1,258 @@
+"""Reconciliation: bring the store to exactly what Label Studio says. Events are hints; this is the truth.
+
+A pass first collects what is different (nothing is written), then asks whether too much would vanish, then writes.
+A task's stamp is written last, so that a pass that was killed is simply done again where it had not come to its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mollm.errors import ConfigError, InputError
+from mollm.records import digest
+from mollm.store import Store, labels, now, projects, tasks
+from mollm.store.labels import Annotation
+from mollm.store.projects import LabelTask, Project
+from mollm.store.tasks import Task
+from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject, RemoteTask
+from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
+from mollm_backend.labelstudio.provenance import annotation_of
+
+LOSS_SHARE = 0.2  # of all labels; more than this (and at least LOSS_FLOOR) never goes without a person's word
+LOSS_FLOOR = 5
+_LOOK_TWICE = 50  # this many missing tasks are asked for one by one; more are listed a second time
+
+
+@dataclass(frozen=True)
+class ReconcileReport:
+    """What a pass changed. `training_key` is a content address of all human labels that are there now."""
+
+    new_tasks: int
+    changed_tasks: int
+    deleted_tasks: int
+    new_labels: int
+    changed_labels: int
+    deleted_labels: int
+    human_labels_total: int
+    training_key: str
+    lines: tuple[str, ...]
+
+
+@dataclass
+class _Difference:
+    """What a pass would write."""
+
+    new: list[Task] = field(default_factory=list)
+    changed: list[Task] = field(default_factory=list)
+    stamps: dict[int, str] = field(default_factory=dict)
+    look_at: list[int] = field(default_factory=list)
+    vanished: list[int] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
+    known_labels: int = 0  # of `annotations`, how many the store had already
+    deleted: list[int] = field(default_factory=list)
+
+
+def reconcile(
+    store: Store, client: LabelStudioClient, project_id: int, *, accept_loss: bool = False, full: bool = False
+) -> ReconcileReport:
+    """Bring tasks and annotations of a project to what the API says.
+
+    Cheap when little changed: only tasks that Label Studio touched since the last pass are read, and a complete
+    listing follows only where its own counts do not agree with the store (or on `full`). Tombstones, never deletes.
+    Raises OtherProject, LabelsWouldVanish (until `accept_loss`), ConfigError, LabelStudioError; each but the last is
+    also written to the project's `attention`.
+    """
+    stored = projects.get(store, project_id)
+    remote = client.project(project_id)
+    try:
+        _check_same(stored, remote, client.url)
+        project, lines = _with_config(stored, remote)
+        since = "" if full or lines else _last_stamp(store, stored)
+        passes = [_pass(store, client, project, since=since, everything=bool(lines), accept_loss=accept_loss)]
+        if since and not _counts_agree(store, remote):
+            passes.append(_pass(store, client, project, accept_loss=accept_loss))
+    except (OtherProject, LabelsWouldVanish, ConfigError) as problem:
+        projects.change(store, project_id, attention=str(problem))
+        raise
+    if lines:  # only now: a pass that was killed must see the change again
+        parsed = project.label_task.as_json()
+        projects.change(store, project_id, label_config=project.label_config, label_task=parsed)
+    projects.change(store, project_id, reconciled_at=now(), attention="", title=remote.title)
+    return _report(store, project_id, passes, lines)
+
+
+def _check_same(project: Project, remote: RemoteProject, url: str) -> None:
+    if project.url == url and project.ls_created_at == remote.created_at:
+        return
+    raise OtherProject(
+        f"Project {project.id} at {url} (made {remote.created_at}) is not the one that was connected "
+        f"({project.url}, made {project.ls_created_at}): a restored backup or another server. Nothing was changed. "
+        f"Correct LABEL_STUDIO_URL, or run `mollm connect --project {project.id}` to start with this one."
+    )
+
+
+def _with_config(project: Project, remote: RemoteProject) -> tuple[Project, list[str]]:
+    """The project under its present label config, and what changed. Fingerprints make old signals invalid."""
+    if project.label_config == remote.label_config:
+        return project, []
+    after = label_config.parse(remote.label_config)
+    lines = _config_lines(project.label_task, after)
+    return replace(project, label_config=remote.label_config, label_task=after), lines
+
+
+def _config_lines(before: LabelTask, after: LabelTask) -> list[str]:
+    went = [name for name in before.labels.names if name not in after.labels.names]
+    came = [name for name in after.labels.names if name not in before.labels.names]
+    lines = ["the label config has changed"]
+    if came:
+        lines.append(f"new labels: {', '.join(came)}")
+    if went:
+        lines.append(f"labels that are gone: {', '.join(went)}; annotations with them are left out of training")
+    if before.labels.key() != after.labels.key():
+        lines.append("the LLMs are asked again, because the labels are part of their prompt")
+    if (before.field, before.kind) != (after.field, after.kind):
+        lines.append(f"the text is now read from the field {after.field!r} ({after.kind})")
+    return lines
+
+
+def _last_stamp(store: Store, project: Project) -> str:
+    """Up to where, on Label Studio's clock, all is taken in; "" asks for a complete listing."""
+    stamps = [stamp for _, stamp in tasks.marks(store, project.id).values()]
+    return max(stamps) if project.reconciled_at and stamps and all(stamps) else ""
+
+
+def _counts_agree(store: Store, remote: RemoteProject) -> bool:
+    here = len(tasks.marks(store, remote.id)), len(labels.every(store, remote.id))
+    return here == (remote.tasks, remote.annotations + remote.skips)
+
+
+def _pass(
+    store: Store, client: LabelStudioClient, project: Project, *,
+    since: str = "", everything: bool = False, accept_loss: bool = False,
+) -> _Difference:  # fmt: skip
+    """Collect, ask, write. `since` "" is a complete listing, which alone may say that a task is gone."""
+    known = {row.annotation_id: row for row in labels.every(store, project.id)}
+    found = _Difference()
+    seen = _compare_tasks(store, project, client.tasks(project.id, since=since), known, found, everything)
+    if not since:
+        found.vanished = _really_gone(client, project.id, set(tasks.marks(store, project.id)) - seen)
+    _compare_annotations(client, project, known, found)
+    _guard(known, found, accept_loss)
+    _write(store, project.id, found)
+    return found
+
+
+def _compare_tasks(
+    store: Store, project: Project, listing: Iterable[RemoteTask], known: Mapping[int, Annotation],
+    found: _Difference, everything: bool,
+) -> set[int]:  # fmt: skip
+    marks = tasks.marks(store, project.id)
+    counts = Counter(row.task_id for row in known.values())
+    seen = set()
+    for remote in listing:
+        seen.add(remote.id)
+        mark = marks.get(remote.id)
+        data_hash = digest(json.dumps(remote.data, sort_keys=True))
+        if mark is None:
+            found.new.append(_task(remote, data_hash, project.label_task))
+        elif everything or mark[0] != data_hash:
+            found.changed.append(_task(remote, data_hash, project.label_task))
+        same = mark == (data_hash, remote.updated_at) and counts[remote.id] == remote.annotations
+        if everything or not same:
+            found.stamps[remote.id] = remote.updated_at
+            if remote.annotations or counts[remote.id]:
+                found.look_at.append(remote.id)
+    return seen
+
+
+def _task(remote: RemoteTask, data_hash: str, label_task: LabelTask) -> Task:
+    try:
+        return Task(remote.id, data_hash, label_config.text_of(remote.data, label_task))
+    except InputError as error:
+        return Task(remote.id, data_hash, None, str(error))
+
+
+def _really_gone(client: LabelStudioClient, project_id: int, missing: set[int]) -> list[int]:
+    """Tasks of which Label Studio says a second time that they are not there."""
+    if len(missing) <= _LOOK_TWICE:
+        return sorted(task_id for task_id in missing if not client.task_exists(task_id))
+    return sorted(missing - {remote.id for remote in client.tasks(project_id)})
+
+
+def _compare_annotations(
+    client: LabelStudioClient, project: Project, known: Mapping[int, Annotation], found: _Difference
+) -> None:
+    predictions: dict[int, Mapping[str, Any] | None] = {}
+
+    def look_up(prediction_id: int) -> Mapping[str, Any] | None:
+        if prediction_id not in predictions:
+            predictions[prediction_id] = client.prediction(prediction_id)
+        return predictions[prediction_id]
+
+    there: set[int] = set()
+    for _, rows in client.annotations(project.id, found.look_at):
+        for raw in rows:
+            before = known.get(int(raw["id"]))
+            there.add(int(raw["id"]))
+            row = annotation_of(raw, project.label_task, before, look_up)
+            if before is None or _said(before) != _said(row):
+                found.annotations.append(row)
+                found.known_labels += before is not None
+    looked_at, gone = set(found.look_at), set(found.vanished)
+    found.deleted = [
+        row.annotation_id for row in known.values()
+        if row.task_id in gone or (row.task_id in looked_at and row.annotation_id not in there)
+    ]  # fmt: skip
+
+
+def _said(row: Annotation) -> tuple[object, ...]:
+    return row.updated_at, row.label, row.problem, row.was_cancelled, row.user_id
+
+
+def _guard(known: Mapping[int, Annotation], found: _Difference, accept_loss: bool) -> None:
+    """Raises LabelsWouldVanish where more labels would go than may go without a person's word."""
+    having = {row.annotation_id for row in known.values() if row.label is not None}
+    unreadable = {row.annotation_id for row in found.annotations if row.label is None and not row.was_cancelled}
+    lost = len(having & (set(found.deleted) | unreadable))
+    if accept_loss or lost < LOSS_FLOOR or lost <= LOSS_SHARE * len(having):
+        return
+    raise LabelsWouldVanish(
+        f"{lost} of {len(having)} labels are no longer in Label Studio ({len(found.vanished)} tasks are gone). "
+        "Nothing was changed. If that is meant, run `mollm doctor --accept-loss`; if not, restore them there first."
+    )
+
+
+def _write(store: Store, project_id: int, found: _Difference) -> None:
+    tasks.upsert(store, project_id, [*found.new, *found.changed])
+    labels.upsert(store, project_id, found.annotations)
+    labels.tombstone(store, project_id, found.deleted)
+    tasks.tombstone(store, project_id, found.vanished)
+    tasks.stamp(store, project_id, found.stamps)
+
+
+def _report(store: Store, project_id: int, passes: list[_Difference], lines: list[str]) -> ReconcileReport:
+    human = labels.human_labels(labels.every(store, project_id))
+    counts = {
+        "new_tasks": sum(len(found.new) for found in passes),
+        "changed_tasks": sum(len(found.changed) for found in passes),
+        "deleted_tasks": sum(len(found.vanished) for found in passes),
+        "new_labels": sum(len(found.annotations) - found.known_labels for found in passes),
+        "changed_labels": sum(found.known_labels for found in passes),
+        "deleted_labels": sum(len(found.deleted) for found in passes),
+    }
+    said = [f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count]
+    unreadable = sum(task.text is None for found in passes for task in found.new)
+    if unreadable:
+        said.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
+    summary = [f"from Label Studio: {', '.join(said)}"] if said else []
+    return ReconcileReport(
+        **counts,
+        human_labels_total=len(human),
+        training_key=digest(*sorted(labels.row_keys(human))),
+        lines=tuple(lines + summary),
+    )
