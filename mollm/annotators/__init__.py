@@ -22,7 +22,7 @@ import numpy as np
 
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
-from mollm.prompts import Shot, load_template
+from mollm.prompts import Shot, load_template, pick_shots
 from mollm.records import FloatArray, LabelSet, digest
 from mollm.signals import signal_key
 
@@ -77,7 +77,7 @@ class Annotator(ABC):
         self.name = config.name
         self.labels = labels
         self.instruction = instruction
-        self.shots = tuple(shots)
+        self.shots = pick_shots(shots, labels, config.shots)
         self.models_dir = models_dir
         self.fingerprint = fingerprint(config, labels, instruction, shots)
 
@@ -142,7 +142,7 @@ def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, sho
     """
     settings = config.model_dump(exclude=NOT_IN_FINGERPRINT)
     settings["prompt"] = load_template(config.prompt).key()
-    examples = [part for shot in shots for part in (shot.text, shot.label)]
+    examples = [part for shot in pick_shots(shots, labels, config.shots) for part in (shot.text, shot.label)]
     return digest(RULES, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
 
 

@@ -163,7 +163,7 @@ def build_prompt(
 
 
 def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> tuple[Shot, ...]:
-    """The first `per_label` examples of each label, shortest texts first among equals of one label kept in order."""
+    """The first `per_label` examples of each label, in rounds of one a label. Raises ConfigError: unknown label."""
     by_label: dict[str, list[Shot]] = {name: [] for name in labels.names}
     for shot in candidates:
         _known(labels, shot)
