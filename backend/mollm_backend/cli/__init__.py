@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, replay, up
+from mollm_backend.cli import bench, loop, prepare, replay, results, up
 
 app = typer.Typer(
     name="mollm",
@@ -17,6 +17,14 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("up")(up.up)
+app.command("prepare")(prepare.prepare)
+app.command("train")(loop.train)
+app.command("next-batch")(loop.next_batch)
+app.command("versions")(loop.list_versions)
+app.command("rollback")(loop.rollback)
+app.command("explain")(results.explain)
+app.command("report")(results.report)
+app.command("export")(results.export)
 app.add_typer(replay.app, name="replay")
 app.add_typer(bench.app, name="bench")
 

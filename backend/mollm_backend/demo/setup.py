@@ -1,0 +1,66 @@
+"""What has to be there before the demo starts: Label Studio's environment, the models, the texts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mollm_backend import packages
+from mollm_backend.demo import texts
+from mollm_backend.supervisor import label_studio, parts
+from mollm_backend.supervisor.processes import Family, Program, Tell
+
+MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "all-MiniLM-L6-v2")
+STILL_AT_IT = 20.0
+
+
+@dataclass
+class Setup:
+    """Installs and fetches what is missing in `home`, each step a child of `family`."""
+
+    home: Path
+    family: Family
+    tell: Tell
+    _told: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def is_done(self) -> bool:
+        return label_studio.is_installed(self.home) and not list(self._missing())
+
+    def complete(self, then: Callable[[], None] = lambda: None) -> None:
+        """Label Studio and the models side by side; `then` is called as soon as Label Studio is installed."""
+        self.family.complete(self._label_studio(then), self._models(), meanwhile=self.still_at_it)
+
+    def _label_studio(self, then: Callable[[], None]) -> Iterator[Program]:
+        steps = label_studio.install_steps(self.home)
+        if steps:
+            self.tell(f"installing Label Studio {label_studio.VERSION} (once; 1 GB, about 5 minutes)")
+        yield from steps
+        label_studio.mark_installed(self.home)
+        then()
+
+    def _models(self) -> Iterator[Program]:
+        for name in self._missing():
+            yield parts.fetch(name, str(self.home))
+
+    def _missing(self) -> Iterator[str]:
+        return (name for name in (texts.CORPUS, *MODELS) if not packages.is_ready(name, self.home))
+
+    def still_at_it(self) -> None:
+        """The progress of whoever writes lines about it; for the silent ones, every 20 s that they are still at it."""
+        now = time.monotonic()
+        for name, child in self.family.children.items():
+            if not name.startswith((parts.FETCH, label_studio.NAME)):
+                continue
+            told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
+            if name.startswith(parts.FETCH) and child.log.stat().st_size > read_to:
+                with child.log.open("rb") as log:
+                    log.seek(read_to)
+                    lines = log.read()
+                for line in lines.decode(errors="replace").splitlines():
+                    self.tell(line)
+                self._told[name] = (now, read_to + len(lines))
+            elif now - told_at >= STILL_AT_IT:
+                self.tell(f"{name}: {now - child.started_at:.0f} s")
+                self._told[name] = (now, read_to)
