@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import prometheus_client
 import redis
@@ -14,18 +13,13 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from mollm.errors import InputError, MollmError
-from mollm.records import digest
 from mollm.store import Store, projects, versions
-from mollm.store.projects import Project
-from mollm_backend import dashboard, metrics, queues
-from mollm_backend.labelstudio import events, label_config
+from mollm_backend import dashboard, lookup, metrics, queues
+from mollm_backend.labelstudio import events
 from mollm_backend.settings import Settings
 
 log = structlog.get_logger()
 WEBHOOK_HEADER = "X-Mollm-Secret"
-# A pre-annotation outside the batch sorts behind every task of the batch.
-LAST_SCORE = 0.999999
-AskedTask = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def _protocol(app: Flask, web: Web) -> None:
     @app.post("/setup")
     def setup() -> Response:
         project = projects.find(web.store, events.parse_setup(_body()).project_id)
-        return jsonify(model_version=_shown_version(project))
+        return jsonify(model_version=lookup.shown_version(project))
 
     @app.get("/versions")
     def list_versions() -> Response:
@@ -118,10 +112,10 @@ def _protocol(app: Flask, web: Web) -> None:
     def predict() -> Response:
         asked = events.parse_predict(_body())
         project = projects.get(web.store, asked.project_id)
-        answers = _look_up(web, project, asked.tasks)
+        answers = lookup.answers(web.store, project, asked.tasks)
         if any(not answer for answer in answers):
             queues.nudge(web.connection, project.id)
-        return jsonify(results=answers, model_version=_shown_version(project))
+        return jsonify(results=answers, model_version=lookup.shown_version(project))
 
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
@@ -131,37 +125,6 @@ def _protocol(app: Flask, web: Web) -> None:
         elif event.known:
             queues.nudge(web.connection, event.project_id)
         return jsonify(status="queued"), HTTPStatus.CREATED
-
-
-def _shown_version(project: Project | None) -> str:
-    """The version string that Label Studio compares stored predictions with."""
-    return (project.batch_version if project else None) or "mollm-waiting"
-
-
-def _look_up(web: Web, project: Project, asked: tuple[AskedTask, ...]) -> list[dict[str, Any]]:
-    """One answer a task, in order; `{}` for what is not known yet or cannot be labelled (never null, never [])."""
-    if project.published_version is None:
-        return [{} for _ in asked]
-    known = versions.predicted(web.store, project.id, project.published_version, [task_id for task_id, _data in asked])
-    batch = {row.task_id: row for row in versions.batch(web.store, project.id, project.batch_version or "")}
-    answers: list[dict[str, Any]] = []
-    for task_id, data in asked:
-        found = known.get(task_id)
-        if found is None or found.text_key != _text_key(data, project):
-            answers.append({})
-            continue
-        result = label_config.result_of(project.label_task, found.label, found.confidence)
-        in_batch = batch.get(task_id)
-        score = label_config.rank_score(in_batch.rank) if in_batch else LAST_SCORE
-        answers.append({"result": result, "score": score, "model_version": _shown_version(project)})
-    return answers
-
-
-def _text_key(data: dict[str, Any], project: Project) -> str:
-    try:
-        return digest(label_config.text_of(data, project.label_task))
-    except InputError:
-        return ""
 
 
 def _pages(app: Flask, web: Web) -> None:

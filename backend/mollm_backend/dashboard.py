@@ -47,12 +47,13 @@ def _project(store: Store, project: Project) -> dict[str, Any]:
     version = versions.find(store, project.id, project.published_version)
     entries = versions.batch(store, project.id, project.batch_version or "")
     closed = labels.closed_tasks(annotations)
+    away = signals.absent(store)
     return {
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
         "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
         "labels": list(project.label_task.labels.names), "tasks": total, "unreadable": unreadable,
         "read": {name: total - unreadable - left for name, left in missing.items()},
-        "gaps": {member.name: signals.gaps(store, member.fingerprint) for member in project.panel},
+        "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "human_labels": len(labels.human_labels(annotations)),
         "provenance": dict(Counter(row.provenance.value for row in annotations if row.label is not None)),
         "version": None if version is None else _version(version),

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from mollm.records import FloatArray, Signals
 from mollm.store import Store, now
 from mollm.store.projects import PanelMember, Project
-from mollm.store.schema import ledger, signal_gaps, signals, tasks
-from mollm.store.tasks import Task
+from mollm.store.schema import absences, ledger, signals, tasks
+from mollm.store.tasks import Task, count
 
 _CHUNK = 500
 
@@ -42,23 +42,16 @@ class Cost:
     seconds: float = 0.0
 
 
-def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, at: float | None = None) -> list[Task]:
-    """Up to `limit` readable tasks whose text this annotator has not answered (and whose retry time has come)."""
-    waits = sa.exists().where(
-        signal_gaps.c.fingerprint == fingerprint, signal_gaps.c.text_key == tasks.c.text_key,
-        signal_gaps.c.retry_at > (time.time() if at is None else at),
+def missing(store: Store, project_id: int, fingerprint: str, limit: int) -> list[Task]:
+    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first."""
+    first = sa.func.min(tasks.c.task_id).label("task_id")
+    chosen = (
+        sa.select(first).where(_unanswered(project_id, fingerprint)).group_by(tasks.c.text_key)
+        .order_by(first).limit(limit).subquery()
     )  # fmt: skip
-    query = (
-        sa.select(sa.func.min(tasks.c.task_id).label("task_id"), tasks.c.text_key)
-        .where(_unanswered(project_id, fingerprint), ~waits)
-        .group_by(tasks.c.text_key)
-        .order_by(sa.func.min(tasks.c.task_id))
-        .limit(limit)
-        .subquery()
-    )
-    full = sa.select(tasks).join(query, sa.and_(tasks.c.task_id == query.c.task_id, tasks.c.project_id == project_id))
+    query = sa.select(tasks).join(chosen, tasks.c.task_id == chosen.c.task_id).where(tasks.c.project_id == project_id)
     with store.read() as connection:
-        rows = connection.execute(full.order_by(tasks.c.task_id)).all()
+        rows = connection.execute(query.order_by(tasks.c.task_id)).all()
     return [Task(row.task_id, row.data_hash, row.text, row.problem) for row in rows]
 
 
@@ -79,14 +72,9 @@ def count_missing(store: Store, project: Project) -> dict[str, int]:
 
 
 def count_answered(store: Store, project: Project) -> int:
-    """How many readable tasks have an answer of at least one annotator of the panel."""
-    prints = [member.fingerprint for member in project.panel]
-    answered = sa.exists().where(signals.c.fingerprint.in_(prints), signals.c.text_key == tasks.c.text_key)
-    query = sa.select(sa.func.count()).select_from(tasks).where(
-        tasks.c.project_id == project.id, tasks.c.deleted_at.is_(None), tasks.c.problem == "", answered
-    )  # fmt: skip
-    with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
+    """How many answers of the panel the readable tasks have, over all annotators."""
+    total, unreadable = count(store, project.id)
+    return len(project.panel) * (total - unreadable) - sum(count_missing(store, project).values())
 
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
@@ -107,11 +95,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
                         abstained=row.abstained, truncated=row.truncated,
                     )
                 )  # fmt: skip
-            connection.execute(
-                signal_gaps.delete().where(
-                    signal_gaps.c.fingerprint == member.fingerprint, signal_gaps.c.text_key == row.text_key
-                )
-            )
+        connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
 
 
@@ -126,29 +110,35 @@ def _charge(connection: sa.Connection, member: PanelMember, project_id: int, cos
         connection.execute(ledger.insert().values(annotator=member.name, **key, **amounts))
 
 
-def mark_gap(
-    store: Store, fingerprint: str, text_keys: Sequence[str], reason: str, *, first_wait: float = 15.0
-) -> None:
-    """Record that an annotator could not answer; it is asked again after a wait that doubles (at most 1 h)."""
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why an annotator could not be asked, since when, and when it is tried again (seconds since the epoch)."""
+
+    reason: str
+    since: str
+    attempts: int
+    retry_at: float
+
+
+def mark_absent(store: Store, fingerprint: str, reason: str, *, first_wait: float = 15.0) -> None:
+    """Record that an annotator cannot be asked; it is tried again after a wait that doubles (at most 10 min)."""
+    before = absent(store).get(fingerprint)
+    attempts = before.attempts + 1 if before else 1
     with store.write() as connection:
-        for key in text_keys:
-            where = (signal_gaps.c.fingerprint == fingerprint, signal_gaps.c.text_key == key)
-            attempts = connection.execute(sa.select(signal_gaps.c.attempts).where(*where)).scalar() or 0
-            connection.execute(signal_gaps.delete().where(*where))
-            wait = min(first_wait * 2.0**attempts, 3600.0)
-            connection.execute(
-                signal_gaps.insert().values(
-                    fingerprint=fingerprint, text_key=key, attempts=attempts + 1, reason=reason[:2000],
-                    retry_at=time.time() + wait,
-                )
-            )  # fmt: skip
+        connection.execute(absences.delete().where(absences.c.fingerprint == fingerprint))
+        connection.execute(
+            absences.insert().values(
+                fingerprint=fingerprint, reason=reason[:2000], since=before.since if before else now(),
+                attempts=attempts, retry_at=time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
+            )
+        )  # fmt: skip
 
 
-def gaps(store: Store, fingerprint: str) -> list[str]:
-    """The distinct reasons why answers of an annotator are missing."""
-    query = sa.select(signal_gaps.c.reason).where(signal_gaps.c.fingerprint == fingerprint).distinct().limit(10)
+def absent(store: Store) -> dict[str, Absence]:
+    """The annotators that could not be asked last time, by fingerprint."""
     with store.read() as connection:
-        return list(connection.execute(query).scalars())
+        rows = connection.execute(sa.select(absences)).all()
+    return {row.fingerprint: Absence(row.reason, row.since, row.attempts, row.retry_at) for row in rows}
 
 
 def load(store: Store, project: Project, rows: Sequence[Task]) -> Signals:

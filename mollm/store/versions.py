@@ -172,6 +172,14 @@ def batch(store: Store, project_id: int, batch_version: str) -> list[StoredEntry
     return [StoredEntry(**{name: getattr(row, name) for name in StoredEntry.__slots__}) for row in rows]
 
 
+def newest_batch(store: Store, project_id: int, version: str) -> str | None:
+    """The name of the batch that was last published under a version; None where there was none."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.version == version)
+    query = sa.select(batch_entries.c.batch_version).where(*here).order_by(batch_entries.c.published_at.desc()).limit(1)
+    with store.read() as connection:
+        return connection.execute(query).scalar()
+
+
 def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
     """Note that Label Studio holds these entries' predictions."""
     for start in range(0, len(task_ids), _CHUNK):

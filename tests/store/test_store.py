@@ -69,15 +69,15 @@ def test_an_answer_is_never_replaced_and_its_cost_is_added(store: Store) -> None
     assert signals.costs(store)["tiny"].prompt_tokens == 15
 
 
-def test_a_gap_waits_and_comes_back(store: Store) -> None:
+def test_an_absent_annotator_waits_longer_each_time_until_it_answers(store: Store) -> None:
     add_tasks(store, "meow")
-    key = Task(0, "", "meow").item.text_key
-    signals.mark_gap(store, "f-tiny", [key], "server down", first_wait=60)
-    assert signals.missing(store, 7, "f-tiny", 10) == []
-    assert len(signals.missing(store, 7, "f-tiny", 10, at=time.time() + 61)) == 1
-    assert signals.gaps(store, "f-tiny") == ["server down"]
+    for _ in range(2):
+        signals.mark_absent(store, "f-tiny", "server down", first_wait=60)
+    absence = signals.absent(store)["f-tiny"]
+    assert (absence.reason, absence.attempts) == ("server down", 2)
+    assert 100 < absence.retry_at - time.time() <= 120
     answer(store, PANEL[0], "meow")
-    assert signals.gaps(store, "f-tiny") == []
+    assert signals.absent(store) == {}
 
 
 def test_a_broken_task_is_not_asked_and_a_deleted_one_comes_back(store: Store) -> None:

@@ -9,9 +9,8 @@ from typing import Concatenate, ParamSpec
 
 import structlog
 
-from mollm.annotators import annotate as ask
-from mollm.errors import AnnotatorUnavailable, MollmError
-from mollm.store import events, labels, projects, signals, versions
+from mollm.errors import MollmError
+from mollm.store import events, projects, signals, versions
 from mollm.store.projects import PanelMember, Project
 from mollm.store.signals import Cost, SignalRow
 from mollm.store.tasks import Task
@@ -94,9 +93,10 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
     """Ask for one chunk and store the answers. False where the annotator is away: its gap is filled later."""
     started = time.monotonic()
     try:
-        answers = ask(runtime.annotator(project, member), [task.text or "" for task in rows])
-    except AnnotatorUnavailable as error:
-        signals.mark_gap(runtime.store, member.fingerprint, [task.item.text_key for task in rows], str(error))
+        answers = runtime.annotator(project, member).annotate([task.text or "" for task in rows])
+    except MollmError as error:
+        # Whatever is wrong with one LLM (down, model file cut, refused) never stops the others.
+        signals.mark_absent(runtime.store, member.fingerprint, str(error))
         events.add(runtime.store, "problem", f"{member.name} is away: {error}", project.id)
         return False
     found = [
@@ -104,7 +104,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         for task, answer in zip(rows, answers, strict=True)
     ]
     cost = Cost(
-        calls=1, texts=len(rows), seconds=time.monotonic() - started,
+        calls=sum(answer.calls for answer in answers), texts=len(rows), seconds=time.monotonic() - started,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         abstained=sum(answer.abstained for answer in answers), truncated=sum(answer.truncated for answer in answers),
@@ -150,9 +150,7 @@ def _refill(runtime: Runtime, project: Project, batch_version: str, version: str
     entries = versions.batch(runtime.store, project.id, batch_version)
     if reason is None or any(entry.published_at is None for entry in entries):
         return
-    closed = labels.closed_tasks(labels.every(runtime.store, project.id)) | {entry.task_id for entry in entries}
-    left = [row for row in versions.predicted(runtime.store, project.id, version).values() if row.task_id not in closed]
-    left.sort(key=lambda row: (row.confidence, row.task_id))
+    left = due.remaining(runtime.store, project, entries)
     config = runtime.settings.loop_config()
     first = 1 + max((entry.rank for entry in entries), default=-1)
     fresh = [

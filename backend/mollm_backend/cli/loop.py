@@ -1,0 +1,84 @@
+"""`mollm train`, `next-batch`, `versions`, `rollback`: steer the loop of a connected project."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mollm.errors import InputError
+from mollm.store import Store, events, labels, projects, versions
+from mollm_backend import queues, settings
+
+console = Console()
+ProjectId = Annotated[int, typer.Argument(help="The project's number in Label Studio.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+
+
+def open_store() -> tuple[settings.Settings, Store]:
+    loaded = settings.load()
+    return loaded, Store(loaded.store_url)
+
+
+def train(project: ProjectId) -> None:
+    """Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it."""
+    loaded, store = open_store()
+    projects.get(store, project)
+    queues.request_training(queues.connect(loaded.queue_url), project)
+    console.print("Asked for a training: it starts after the labels are reconciled (see the status page).")
+
+
+def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
+    """Show the tasks that people see next, in order, each with its reason."""
+    _loaded, store = open_store()
+    found = projects.get(store, project)
+    closed = labels.closed_tasks(labels.every(store, project))
+    rows = [row for row in versions.batch(store, project, found.batch_version or "") if row.task_id not in closed]
+    if json_output:
+        print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
+        return
+    if not rows:
+        console.print("No batch is open: the panel is still reading, or everything is labelled.")
+        return
+    table = Table("task", "pre-annotation", "confidence", "why", title=found.batch_version)
+    for row in rows:
+        table.add_row(str(row.task_id), row.label, f"{row.confidence:.2f}", row.reason)
+    console.print(table)
+
+
+def list_versions(project: ProjectId, json_output: AsJson = False) -> None:
+    """List a project's versions, newest first; the published one is marked."""
+    _loaded, store = open_store()
+    projects.get(store, project)
+    rows = versions.every(store, project)
+    if json_output:
+        shown = [{"id": row.id, "status": row.status, "human_labels": row.human_labels, "created_at": row.created_at,
+                  "scores": row.facts.get("scores", {})} for row in rows]  # fmt: skip
+        print(json.dumps(shown))
+        return
+    table = Table("version", "status", "human labels", "cross-fitted scores", "created")
+    for row in rows:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in sorted(row.facts.get("scores", {}).items()))
+        table.add_row(row.id, row.status, str(row.human_labels), scores, row.created_at[:19])
+    console.print(table)
+
+
+def rollback(
+    project: ProjectId, version: Annotated[str, typer.Argument(help="A version that `mollm versions` lists.")]
+) -> None:
+    """Publish an earlier version again: its pre-annotations and its batch come back in Label Studio."""
+    loaded, store = open_store()
+    projects.get(store, project)
+    if versions.find(store, project, version) is None:
+        raise InputError(f"Project {project} has no version {version!r}: see `mollm versions {project}`.")
+    batch = versions.newest_batch(store, project, version)
+    if batch is None:
+        raise InputError(f"{version} was never published, so there is no batch to go back to.")
+    versions.publish(store, project, version)
+    projects.change(store, project, batch_version=batch)
+    events.add(store, "done", f"rolled back to {version}", project)
+    queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)
+    console.print(f"Rolled back to {version}; Label Studio follows in seconds.")

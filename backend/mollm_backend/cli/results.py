@@ -1,0 +1,151 @@
+"""`mollm explain`, `report`, `export`: what the mixture says and what it cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mollm.errors import InputError
+from mollm.store import labels, projects, signals, tasks, versions
+from mollm_backend import dashboard, queues
+from mollm_backend.cli.loop import AsJson, ProjectId, open_store
+
+console = Console()
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+def explain(
+    project: ProjectId, task: Annotated[int, typer.Argument(help="The task's number.")], json_output: AsJson = False
+) -> None:
+    """Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next."""
+    _loaded, store = open_store()
+    found = projects.get(store, project)
+    row = tasks.some(store, project, [task]).get(task)
+    if row is None:
+        raise InputError(f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor`).")
+    names = found.label_task.labels.names
+    panel = signals.load(store, found, [row])
+    shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem, "panel": {}, "labels": list(names)}
+    for m, member in enumerate(panel.annotators):
+        answered = not panel.missing[0, m]
+        shown["panel"][member] = dict(zip(names, panel.label_probs[0, m].tolist(), strict=True)) if answered else None
+    prediction = versions.predicted(store, project, found.published_version or "", [task]).get(task)
+    if prediction is not None:
+        shown["mixture"] = dict(zip(names, prediction.probs.tolist(), strict=True))
+        shown["negatives"] = list(prediction.negatives)
+        if prediction.classifier_probs is not None:
+            shown["classifier"] = dict(zip(names, prediction.classifier_probs.tolist(), strict=True))
+    entry = {row.task_id: row for row in versions.batch(store, project, found.batch_version or "")}.get(task)
+    shown["batch"] = (
+        None if entry is None else {"rank": entry.rank, "reason": entry.reason, "published_at": entry.published_at}
+    )
+    shown["human"] = [asdict(row) for row in labels.every(store, project) if row.task_id == task]
+    shown["visible"] = _visible(found, row, prediction, entry)
+    if json_output:
+        print(json.dumps(shown, default=str))
+        return
+    _print_explanation(shown)
+
+
+def _visible(
+    project: projects.Project, task: tasks.Task, prediction: versions.StoredPrediction | None,
+    entry: versions.StoredEntry | None,
+) -> str:  # fmt: skip
+    """Why the pre-annotation is or is not visible, in words."""
+    if task.problem:
+        return f"no: {task.problem}"
+    if project.published_version is None:
+        return "no: no version is published yet, the panel is still reading"
+    if prediction is None:
+        return f"no: {project.published_version} does not know this task yet; the next round will"
+    if prediction.text_key != task.item.text_key:
+        return "no: the text was edited after the prediction; the next round reads it again"
+    if entry is None:
+        return "when the task is opened: it is outside the batch, Label Studio asks the backend for it"
+    if entry.published_at is None:
+        return "soon: the batch is being published"
+    return f"yes: published in {project.batch_version}"
+
+
+def _print_explanation(shown: dict[str, Any]) -> None:
+    console.print(shown["text"] or shown["problem"], style="bold")
+    table = Table("who", *shown["labels"])
+    for name, probs in [
+        *shown["panel"].items(),
+        ("mixture", shown.get("mixture")),
+        ("classifier", shown.get("classifier")),
+    ]:
+        cells = ["-"] * len(shown["labels"]) if probs is None else [f"{value:.3f}" for value in probs.values()]
+        table.add_row(name, *cells)
+    console.print(table)
+    batch = shown["batch"]
+    console.print(f"Next batch: {'not in it' if batch is None else 'place {rank}, because {reason}'.format(**batch)}")
+    for row in shown["human"]:
+        console.print(f"Human {row['user_id']}: {row['label'] or 'skipped'} ({row['provenance']})")
+    console.print(f"Pre-annotation visible: {shown['visible']}")
+
+
+def report(json_output: AsJson = False) -> None:
+    """Report every project: labels, scores, versions, and what each annotator has cost."""
+    loaded, store = open_store()
+    state = dashboard.status(store, queues.connect(loaded.queue_url))
+    if json_output:
+        print(json.dumps(state))
+        return
+    for project in state["projects"]:
+        version = project["version"] or {"id": "none", "scores": {}, "notes": []}
+        console.print(f"[bold]{project['id']} {project['title']}[/]: {project['tasks']} tasks, "
+                      f"{project['human_labels']} human labels, version {version['id']}")  # fmt: skip
+        for name, value in sorted(version["scores"].items()):
+            console.print(f"  {name} {value:.3f} (cross-fitted on human labels)")
+        for note in version["notes"]:
+            console.print(f"  {note}")
+    table = Table("annotator", "texts", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost")
+    for name, cost in state["costs"].items():
+        figures = (cost["texts"], cost["calls"], cost["prompt_tokens"], cost["completion_tokens"])
+        table.add_row(name, *(str(figure) for figure in figures), f"{cost['seconds']:.0f}")
+    console.print(table)
+
+
+def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv or jsonl")] = Format.CSV) -> None:
+    """Write every task's best label to stdout: the human's where there is one, else the mixture's."""
+    _loaded, store = open_store()
+    found = projects.get(store, project)
+    human = {row.item: row for row in labels.human_labels(labels.every(store, project))}
+    predicted = versions.predicted(store, project, found.published_version or "")
+    fields = ("task", found.label_task.field, "label", "probability", "provenance", "version")
+    writer = csv.DictWriter(sys.stdout, fields) if format is Format.CSV else None
+    if writer is not None:
+        writer.writeheader()
+    for task in tasks.every(store, project):
+        mixture, person = predicted.get(task.task_id), human.get(str(task.task_id))
+        if person is not None:
+            row = (task.task_id, task.text, person.label, 1.0, person.provenance.value, "")
+        elif mixture is not None:
+            row = (
+                task.task_id,
+                task.text,
+                mixture.label,
+                round(mixture.confidence, 6),
+                "mixture",
+                found.published_version or "",
+            )
+        else:
+            row = (task.task_id, task.text, "", 0.0, "none", "")
+        values = dict(zip(fields, row, strict=True))
+        if writer is not None:
+            writer.writerow(values)
+        else:
+            print(json.dumps(values, ensure_ascii=False))

@@ -1,0 +1,47 @@
+"""Pre-annotations as Label Studio wants them, looked up in the store: a request never waits for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mollm.errors import InputError
+from mollm.records import digest
+from mollm.store import Store, versions
+from mollm.store.projects import Project
+from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.events import AskedTask
+
+# A pre-annotation outside the batch sorts behind every task of the batch.
+LAST_SCORE = 0.999999
+
+
+def shown_version(project: Project | None) -> str:
+    """The version string that Label Studio compares stored predictions with."""
+    return (project.batch_version if project else None) or "mollm-waiting"
+
+
+def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[dict[str, Any]]:
+    """One answer a task, in order; `{}` for what is not known yet or cannot be labelled (never null, never [])."""
+    if project.published_version is None:
+        return [{} for _ in asked]
+    known = versions.predicted(store, project.id, project.published_version, [task.task_id for task in asked])
+    batch = {row.task_id: row for row in versions.batch(store, project.id, project.batch_version or "")}
+    found_answers: list[dict[str, Any]] = []
+    for task in asked:
+        found = known.get(task.task_id)
+        if found is None or found.text_key != _text_key(task, project):
+            found_answers.append({})
+            continue
+        result = label_config.result_of(project.label_task, found.label, found.confidence)
+        in_batch = batch.get(task.task_id)
+        score = label_config.rank_score(in_batch.rank) if in_batch else LAST_SCORE
+        found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})
+    return found_answers
+
+
+def _text_key(task: AskedTask, project: Project) -> str:
+    try:
+        return digest(label_config.text_of(task.data, project.label_task))
+    except InputError:
+        return ""

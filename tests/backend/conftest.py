@@ -1,0 +1,96 @@
+"""A real Valkey and a store with one project of made-up animals."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+from flask import Flask
+from pydantic import SecretStr
+
+from mollm.records import LabelSet
+from mollm.store import Store, projects, signals, tasks
+from mollm.store.projects import LabelTask, PanelMember, Project
+from mollm.store.signals import Cost, SignalRow
+from mollm.store.tasks import Task
+from mollm_backend import queues
+from mollm_backend.app import create_app
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import valkey
+
+CONFIG = (
+    '<View><Text name="text" value="$text"/><Choices name="label" toName="text" choice="single-radio">'
+    '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
+)
+CAT_DOG = LabelTask("label", "text", "text", LabelSet(("cat", "dog")))
+PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    directory = Path(tempfile.mkdtemp(prefix="mollm-valkey-"))
+    url = f"unix://{directory / 'valkey.sock'}"
+    program = valkey.program(directory)
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(program.command, stdout=log, stderr=log)
+        try:
+            while not valkey.answers(url):
+                assert process.poll() is None, (directory / "log").read_text()
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+            shutil.rmtree(directory)
+
+
+@pytest.fixture
+def connection(valkey_url: str) -> Iterator[redis.Redis]:
+    opened = queues.connect(valkey_url)
+    opened.flushall()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, valkey_url: str) -> Settings:
+    return Settings(
+        home=tmp_path, redis_url=valkey_url, basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook")
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    opened = Store(settings.store_url)
+    project = Project(
+        7, "http://ls", "Pets", "2026-01-01", CONFIG, CAT_DOG, PANEL, reconciled_at="2999-01-01T00:00:00+00:00"
+    )
+    projects.save(opened, project)
+    return opened
+
+
+@pytest.fixture
+def app(settings: Settings, store: Store, connection: redis.Redis) -> Flask:
+    return create_app(settings, store, connection)
+
+
+def add_texts(store: Store, count: int, seed: int = 0) -> list[Task]:
+    """Tasks that name their animal, read by both annotators: `tiny` is right in 3 of 4, `small` in 9 of 10."""
+    rng = np.random.default_rng(seed)
+    rows = [Task(n + 1, f"hash-{n}", f"{'meow' if n % 2 else 'woof'} number {n}") for n in range(count)]
+    tasks.upsert(store, 7, rows)
+    for member, skill in zip(PANEL, (0.75, 0.9), strict=True):
+        answers = []
+        for n, task in enumerate(rows):
+            truth = 0 if n % 2 else 1
+            said = truth if rng.random() < skill else 1 - truth
+            probs = np.full(2, 0.2)
+            probs[said] = 0.8
+            answers.append(SignalRow(task.item.text_key, probs, probs))
+        signals.save(store, member, 7, answers, Cost(calls=1, texts=count))
+    return rows
