@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from mollm.errors import ModelFileError, NotFittedError
+from mollm.errors import InputError, ModelFileError, NotFittedError
 from mollm.records import FittedState, FloatArray, Signals, Targets
 
 
@@ -62,6 +62,32 @@ class Mixture(ABC):
         """One line for people: what this mixture does and on what evidence."""
         return self.name
 
+    def _remember(self, signals: Signals, targets: Targets) -> None:
+        """Start a fit: check the targets against the pool and remember for whom the fit holds."""
+        if targets.H and (targets.index.min() < 0 or targets.index.max() >= signals.N):
+            raise InputError(f"A human label points outside the {signals.N} items: build Targets on this pool.")
+        if targets.H and (targets.label.min() < 0 or targets.label.max() >= signals.C):
+            raise InputError(f"A human label is not one of the {signals.C} labels: build Targets on this label set.")
+        self.annotators_, self.labels_ = signals.annotators, signals.labels
+
+    def _facts(self) -> dict[str, object]:
+        return {"annotators": list(self.annotators_), "labels": list(self.labels_)}
+
+    def _recall(self, state: FittedState) -> Self:
+        """Start a load: refuse the state of another kind of mixture."""
+        if state.kind != self.name:
+            raise ModelFileError(
+                f"This is the state of a `{state.kind}` mixture, not of `{self.name}`: load it as that."
+            )
+        try:
+            annotators, labels = state.facts["annotators"], state.facts["labels"]
+        except KeyError as missing:
+            raise ModelFileError(f"The state of `{self.name}` lacks {missing}: refit the mixture.") from None
+        if not isinstance(annotators, list | tuple) or not isinstance(labels, list | tuple):
+            raise ModelFileError(f"The state of `{self.name}` names no panel: refit the mixture.")
+        self.annotators_, self.labels_ = tuple(map(str, annotators)), tuple(map(str, labels))
+        return self
+
     def _check_panel(self, signals: Signals) -> None:
         if not self.labels_:
             raise NotFittedError(f"The mixture `{self.name}` has not been fitted: call fit first.")
@@ -70,6 +96,14 @@ class Mixture(ABC):
                 f"The mixture `{self.name}` was fitted for annotators {list(self.annotators_)} and labels "
                 f"{list(self.labels_)}, not for {list(signals.annotators)} and {list(signals.labels)}: refit it."
             )
+
+
+def from_state(state: FittedState) -> Mixture:
+    """Any fitted mixture again, by the kind its state names. Raises ModelFileError for an unknown kind."""
+    found = aggregators()
+    if state.kind not in found:
+        raise ModelFileError(f"There is no aggregator `{state.kind}`, only {list(found)}: refit the mixture.")
+    return found[state.kind].from_state(state)
 
 
 def aggregators() -> dict[str, type[Mixture]]:
