@@ -1,0 +1,190 @@
+"""Connect a project and take the connection back. All that is changed in Label Studio is written down first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from mollm.errors import ConfigError
+from mollm.store import Store, projects
+from mollm.store.projects import PanelMember, Project
+from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioRefused
+from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
+from mollm_backend.labelstudio.publish import UNCERTAINTY
+from mollm_backend.labelstudio.reconcile import reconcile
+from mollm_backend.labelstudio.ssrf import flags_for
+from mollm_backend.settings import Settings
+
+TITLE = "mollm"
+
+
+def connect(
+    store: Store,
+    client: LabelStudioClient,
+    settings: Settings,
+    project_id: int,
+    backend_url: str,
+    *,
+    panel: tuple[PanelMember, ...] = (),
+) -> Project:
+    """Register the backend and our webhook, set the sampling, and take what people have labelled already.
+
+    `backend_url` is the backend's address as Label Studio sees it; the backend must be running. Connecting again
+    repairs: what is there already is brought up to date, and what the first connect found is kept for disconnect.
+    Raises ConfigError for an unsupported label config, LabelStudioError with the fix for a refused address.
+    """
+    backend_url = _checked(backend_url)
+    remote = client.project(project_id)
+    label_task = label_config.parse(remote.label_config)
+    known = projects.find(store, project_id)
+    if known is not None and known.ls_created_at != remote.created_at:
+        raise ConfigError(
+            f"Project {project_id} of {client.url} was made {remote.created_at}, but the store knows another one under "
+            f"this number ({known.url}, made {known.ls_created_at}): use another MOLLM_HOME for another Label Studio."
+        )
+    found = (known.connection.get("found") if known else None) or _found(remote)
+    project = Project(
+        project_id, client.url, remote.title, remote.created_at, remote.label_config, label_task, panel
+    )  # fmt: skip
+    if known is not None:
+        # The stored config stays: reconciliation must see a change to take all texts and labels in again.
+        project = replace(known, url=client.url, title=remote.title, panel=panel or known.panel, connected=True)
+    connection = {"backend_url": backend_url, "found": found, **_ids(known)}
+    projects.save(store, replace(project, connection=connection))
+    _register(store, client, settings, project_id, backend_url)
+    if remote.sampling != UNCERTAINTY:
+        client.patch_project(project_id, sampling=UNCERTAINTY)
+    reconcile(store, client, project_id, full=True)
+    return projects.get(store, project_id)
+
+
+def _checked(backend_url: str) -> str:
+    parts = urlsplit(backend_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(
+            f"The backend's address is {backend_url!r}: give it as Label Studio sees it, such as "
+            "http://192.168.1.5:9090 (`--backend-url` or MOLLM_BACKEND_URL)."
+        )
+    return backend_url.rstrip("/")
+
+
+def _found(remote: RemoteProject) -> JSON:
+    """What disconnect puts back."""
+    return {
+        "sampling": remote.sampling,
+        "model_version": remote.model_version,
+        "show_collab_predictions": remote.show_predictions,
+    }
+
+
+def _ids(known: Project | None) -> JSON:
+    keep = ("ml_backend", "webhook")
+    return {key: known.connection[key] for key in keep if known and key in known.connection}
+
+
+def _note(store: Store, project_id: int, **values: Any) -> None:
+    connection = projects.get(store, project_id).connection | values
+    projects.change(store, project_id, connection=connection)
+
+
+def _register(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> None:
+    """The ML backend, our webhook with its secret header, and no other webhook to the same address."""
+    hooks_before = {hook["id"] for hook in client.webhooks(project_id)}
+    backend_id = _ml_backend(store, client, settings, project_id, backend_url)
+    _note(store, project_id, ml_backend=backend_id)
+    webhook_id = _webhook(store, client, settings, project_id, backend_url)
+    _note(store, project_id, webhook=webhook_id)
+    for hook in client.webhooks(project_id):
+        ours = hook["url"].rstrip("/") == f"{backend_url}/webhook"
+        if hook["id"] != webhook_id and ours:
+            # Label Studio makes one by itself with each ML backend, without any secret: it would be refused.
+            client.delete_webhook(hook["id"])
+            hooks_before.discard(hook["id"])
+
+
+def _ml_backend(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
+    values = {
+        "url": backend_url, "title": TITLE, "project": project_id, "is_interactive": False, "auth_method": "BASIC_AUTH",
+        "basic_auth_user": settings.basic_auth_user,
+        "basic_auth_pass": settings.basic_auth_password.get_secret_value(),
+    }  # fmt: skip
+    noted = projects.get(store, project_id).connection.get("ml_backend")
+    rows = client.ml_backends(project_id)
+    mine = [row for row in rows if row["id"] == noted or row["url"].rstrip("/") == backend_url]
+    try:
+        if mine:
+            client.patch_ml_backend(mine[0]["id"], **values)
+            for row in mine[1:]:
+                client.delete_ml_backend(row["id"])
+            return int(mine[0]["id"])
+        return int(client.create_ml_backend(**values)["id"])
+    except LabelStudioRefused as error:
+        if "reserved network" not in str(error):
+            raise
+        raise LabelStudioError(
+            f"Label Studio does not talk to {backend_url}, a private address. {flags_for(backend_url)}"
+        ) from error
+
+
+def _webhook(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
+    values = {
+        "url": f"{backend_url}/webhook",
+        "project": project_id,
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "actions": list(WEBHOOK_ACTIONS),
+        "headers": {SECRET_HEADER: settings.webhook_secret.get_secret_value()},
+        "is_active": True,
+    }
+    noted = projects.get(store, project_id).connection.get("webhook")
+    if any(hook["id"] == noted for hook in client.webhooks(project_id)):
+        client.patch_webhook(noted, **{key: value for key, value in values.items() if key != "project"})
+        return int(noted)
+    try:
+        return int(client.create_webhook(**values)["id"])
+    except LabelStudioError as error:
+        if "reserved network" not in str(error):
+            raise
+        raise LabelStudioError(
+            "Label Studio connected the backend but makes no webhook to a private address, so nothing that people do "
+            f"would arrive (ML_BLOCK_LOCAL_IP=false alone does this). {flags_for(backend_url)}"
+        ) from error
+
+
+def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tuple[str, ...]:
+    """Take the backend and the webhook away and put back what connect found; predictions and labels stay.
+
+    Returns one line for each thing that was done. What a person changed since then is left as it is.
+    """
+    project = projects.get(store, project_id)
+    connection = project.connection
+    lines = []
+    if "webhook" in connection:
+        client.delete_webhook(connection["webhook"])
+        lines.append(f"removed the webhook {connection['webhook']}")
+    if "ml_backend" in connection:
+        client.delete_ml_backend(connection["ml_backend"])
+        lines.append(f"removed the ML backend {connection['ml_backend']}")
+    change = _restored(client.project(project_id), project)
+    if change:
+        client.patch_project(project_id, **change)
+        lines += [f"set {key} back to {value!r}" for key, value in change.items()]
+    projects.change(store, project_id, connected=False, connection={})
+    return tuple(lines)
+
+
+def _restored(remote: RemoteProject, project: Project) -> JSON:
+    """Of what connect and publish set: what is still so, and was otherwise before."""
+    found = project.connection.get("found") or {}
+    change: JSON = {}
+    if remote.sampling == UNCERTAINTY and found.get("sampling", UNCERTAINTY) != UNCERTAINTY:
+        change["sampling"] = found["sampling"]
+    ours = (project.batch_version, TITLE)
+    if remote.model_version in ours and found.get("model_version", "") != remote.model_version:
+        change["model_version"] = found.get("model_version", "")
+    if remote.show_predictions and found.get("show_collab_predictions") is False:
+        change["show_collab_predictions"] = False
+    return change
