@@ -35,6 +35,7 @@ class PromptTemplate(BaseModel):
     kind: Literal["chat", "plain"]
     system: str = ""
     head: str
+    head_with_shots: str = ""
     label: str
     label_described: str
     label_coded: str
@@ -137,7 +138,8 @@ def build_prompt(
         pairs = [(_one_line(shot.text), said[_known(labels, shot)]) for shot in _in_order(shots, labels, places)]
         in_head = [] if template.shots_as_turns else pairs
         examples = "".join(template.shot.format(text=text, answer=answer) for text, answer in in_head)
-        head = template.head.format(instruction=instruction.strip(), labels=lines.rstrip(", "), shots=examples)
+        known = {"instruction": instruction.strip(), "labels": lines.rstrip(", "), "shots": examples}
+        head = _head(template, labels, shots).format(**known)
     except (KeyError, IndexError, ValueError) as error:
         raise ConfigError(
             f"The prompt template {template.version!r} has a placeholder that cannot be filled: {error}."
@@ -171,6 +173,13 @@ def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> 
             by_label[shot.label].append(shot)
     rounds = range(per_label)
     return tuple(rows[k] for k in rounds for rows in by_label.values() if k < len(rows))
+
+
+def _head(template: PromptTemplate, labels: LabelSet, shots: Sequence[Shot]) -> str:
+    """The template's own head for when the shots alone show every label and nothing else has to be explained."""
+    shown = {shot.label for shot in shots} == set(labels.names)
+    enough = template.head_with_shots and shown and not any(labels.descriptions)
+    return template.head_with_shots if enough else template.head
 
 
 def _label_line(template: PromptTemplate, labels: LabelSet, c: int, code: str, coded: bool) -> str:

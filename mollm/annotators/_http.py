@@ -1,0 +1,181 @@
+"""HTTP manners towards an LLM server: retries only of what can be retried, Retry-After, and a circuit that opens.
+
+A server's trouble (`Trouble`) is told apart from a refusal of one request (`Refused`), so one text's bad luck never
+stops the others and one dead server never holds up the rest of the panel.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import tenacity
+
+from mollm.errors import AnnotatorError, AnnotatorUnavailable
+
+ATTEMPTS = 4
+LONGEST_WAIT = 30.0  # seconds; a longer Retry-After is left to the caller, whose job comes round again
+OPEN_AFTER = 3  # troubles in a row
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds
+RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+
+
+class Trouble(AnnotatorError):
+    """The server failed or answered what cannot be read; the same request may do better later."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Refused(AnnotatorError):
+    """The server understood and said no (4xx): this request would fail again."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def overflow(self) -> bool:
+        """Whether the prompt was longer than the model's window."""
+        said = str(self).casefold()
+        return self.status in (400, 413, 422) and ("context" in said or "too long" in said or "maximum" in said)
+
+
+class Circuit:
+    """Opens after OPEN_AFTER troubles in a row; after a pause that doubles, one trial passes and success closes it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.troubles = 0
+        self.pause = FIRST_PAUSE
+        self.closed_until_trial = 0.0
+
+    def enter(self, name: str, last: str) -> None:
+        """Raises AnnotatorUnavailable while open. The first call after the pause is the trial."""
+        with self.lock:
+            if self.troubles < OPEN_AFTER:
+                return
+            wait = self.closed_until_trial - self.clock()
+            if wait > 0:
+                raise AnnotatorUnavailable(f"{name} is not asked for another {wait:.0f} s; last: {last}")
+            self.closed_until_trial = self.clock() + self.pause
+
+    def failed(self) -> None:
+        with self.lock:
+            self.troubles += 1
+            if self.troubles >= OPEN_AFTER:
+                self.closed_until_trial = self.clock() + self.pause
+                self.pause = min(2 * self.pause, LONGEST_PAUSE)
+
+    def succeeded(self) -> None:
+        with self.lock:
+            self.troubles, self.pause = 0, FIRST_PAUSE
+
+
+class Server:
+    """One OpenAI-compatible endpoint. Thread-safe; `url` may end in /v1 or not."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        timeout: float,
+        concurrency: int,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        root = url.rstrip("/").removesuffix("/v1")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        self.url = root
+        self.http = httpx.Client(
+            base_url=root, headers=headers, timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            limits=limits, transport=transport,
+        )  # fmt: skip
+        self.circuit = Circuit()
+        self.sleep = sleep
+        self.last = ""
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, attempts: int = ATTEMPTS) -> Any:
+        """The parsed JSON object. Raises AnnotatorUnavailable while the circuit is open, Trouble, Refused."""
+        self.circuit.enter(self.url, self.last)
+        retry = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_worth_retrying),
+            stop=tenacity.stop_after_attempt(attempts), wait=_wait, sleep=self.sleep, reraise=True,
+        )  # fmt: skip
+        try:
+            found = retry(self._once, method, path, body)
+        except Refused:
+            self.circuit.succeeded()  # it answered: the server is up
+            raise
+        except Trouble as trouble:
+            self.last = str(trouble)
+            self.circuit.failed()
+            raise
+        self.circuit.succeeded()
+        return found
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        try:
+            response = self.http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise Trouble(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from None
+        status = response.status_code
+        if status in RETRIABLE:
+            raise Trouble(f"{self.url}{path} answered {status}: {_said(response)}", _retry_after(response))
+        if status >= 400:
+            raise Refused(f"{self.url}{path} refused ({status}): {_said(response)}", status)
+        try:
+            found = response.json()
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise Trouble(f"{self.url}{path} answered no JSON: {_said(response)!r}; is this an LLM server?") from None
+        if not isinstance(found, dict):
+            raise Trouble(f"{self.url}{path} answered {type(found).__name__}, not a JSON object")
+        return found
+
+    def close(self) -> None:
+        self.http.close()
+
+
+def _worth_retrying(error: BaseException) -> bool:
+    return isinstance(error, Trouble) and (error.retry_after or 0.0) <= LONGEST_WAIT
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Exponential with full jitter; never less than what the server asked for."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, Trouble) and error.retry_after else 0.0
+    jitter: float = tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+    return max(asked, jitter)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds from the header, which holds seconds or a date."""
+    value = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _said(response: httpx.Response) -> str:
+    """The server's own message, short and on one line."""
+    try:
+        body = response.json()
+        error = body.get("error", body) if isinstance(body, dict) else body
+        text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        text = response.text
+    return " ".join(text.split())[:200]

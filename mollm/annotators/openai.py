@@ -1,0 +1,110 @@
+"""Any OpenAI-compatible server: vLLM first, llama.cpp's server and Ollama as far as they can.
+
+What a server truly does is found out by probes with known answers, never believed because a parameter was accepted.
+Ways, best first: exact log-probabilities of the label tokens (`logprob_token_ids`), the most probable tokens
+(`top_logprobs`), T constrained samples (`structured_outputs` choice), T free samples that are parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from mollm.annotators import Annotator, Answer
+from mollm.annotators._http import Refused, Server, Trouble
+from mollm.annotators._ways import Samples, TokenIds, TopTokens, Way
+from mollm.config import AnnotatorConfig
+from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
+from mollm.prompts import Shot
+from mollm.records import LabelSet
+
+
+class OpenAI(Annotator):
+    """One served model. `url` is the endpoint, with or without /v1; `model` the name it is served under."""
+
+    runtime = "openai"
+
+    def __init__(
+        self,
+        config: AnnotatorConfig,
+        labels: LabelSet,
+        instruction: str,
+        shots: Sequence[Shot],
+        models_dir: Path,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(config, labels, instruction, shots, models_dir)
+        if not config.url:
+            raise ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
+        key = _key(config)
+        self.server = Server(config.url, key, config.timeout, config.concurrency, transport=transport)
+        try:
+            self.window = self._check_model()
+            self.way = self._choose_way()
+        except Trouble as trouble:
+            self.close()
+            raise AnnotatorUnavailable(f"{config.name}: {trouble}") from None
+        except AnnotatorError:
+            self.close()
+            raise
+
+    def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
+        answers = self.way.annotate(texts)
+        troubled = [answer.error for answer in answers if answer.error.startswith(Way.TROUBLE)]
+        if troubled and len(troubled) == len(answers):
+            raise AnnotatorUnavailable(f"{self.name}: {troubled[0]}")
+        return answers
+
+    def describe(self) -> str:
+        return f"{self.name}: {self.config.model} at {self.server.url}, {self.way.describe()}"
+
+    def close(self) -> None:
+        if hasattr(self, "way"):
+            self.way.close()
+        self.server.close()
+
+    def _check_model(self) -> int:
+        """The window in tokens. Raises AnnotatorError that names what is served instead."""
+        served = self.server.call("GET", "/v1/models").get("data") or []
+        names = {str(model.get("id")): model for model in served if isinstance(model, dict)}
+        found = names.get(self.config.model) or names.get(f"{self.config.model}:latest")
+        if found is None:
+            raise AnnotatorError(
+                f"{self.name}: {self.server.url} serves {sorted(names) or 'nothing'}, not {self.config.model!r}: "
+                "correct `model` in the panel file or start the server with it."
+            )
+        return min(self.config.max_tokens, int(found.get("max_model_len") or self.config.max_tokens))
+
+    def _choose_way(self) -> Way:
+        """The first way whose probe gives the answer that it must."""
+        room = (self.config, self.labels, self.instruction, self.shots, self.server, self.window)
+        tried: list[str] = []
+        for kind in (TokenIds, TopTokens, Samples) if self.config.mode == "score" else (Samples,):
+            way = kind(*room)
+            try:
+                way.probe()
+            except (Refused, AnnotatorError) as error:
+                if isinstance(error, AnnotatorUnavailable) or _denied(error):
+                    raise
+                way.close()
+                tried.append(f"{kind.__name__}: {error}")
+            else:
+                return way
+        raise AnnotatorError(f"{self.name}: {self.server.url} can do nothing of use; " + "; ".join(tried))
+
+
+def _denied(error: AnnotatorError) -> bool:
+    """A wrong key is no missing feature."""
+    return isinstance(error, Refused) and error.status in (401, 403)
+
+
+def _key(config: AnnotatorConfig) -> str | None:
+    """The key from the variable that the panel file names (the file itself holds no secrets)."""
+    if not config.api_key_env:
+        return None
+    if config.api_key_env not in os.environ:
+        raise ConfigError(f"{config.name}: the environment variable {config.api_key_env} (api_key_env) is not set.")
+    return os.environ[config.api_key_env]
