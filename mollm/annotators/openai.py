@@ -15,7 +15,10 @@ import httpx
 
 from mollm.annotators import Annotator, Answer
 from mollm.annotators._http import Refused, Server, Trouble
-from mollm.annotators._ways import Samples, TokenIds, TopTokens, Way
+from mollm.annotators._samples import Samples
+from mollm.annotators._token_ids import TokenIds
+from mollm.annotators._top_tokens import TopTokens
+from mollm.annotators._ways import Way
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 from mollm.prompts import Shot

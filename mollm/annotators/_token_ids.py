@@ -1,0 +1,161 @@
+"""Exact log-probabilities of the label tokens from one prefill: vLLM's `logprob_token_ids`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mollm.annotators import Answer
+from mollm.annotators._http import Refused, Trouble
+from mollm.annotators._one_pass import OnePass, Place, Read
+from mollm.annotators._ways import Way
+from mollm.errors import AnnotatorError
+from mollm.prompts import Prompt
+from mollm.prompts.coding import Path, TokenTree
+from mollm.records import FloatArray
+
+MARK = "\ue000\ue001"  # private use: stands for the text while the server renders its chat template
+IDS_AT_ONCE = 100  # vLLM takes at most 128 logprob_token_ids a request
+
+
+class TokenIds(Way):
+    """Exact log-probabilities of the label tokens from one prefill: vLLM's `logprob_token_ids`, in batches."""
+
+    def probe(self) -> None:
+        self.prepare(coded=self.config.coding == "codes")
+        if self.config.coding == "auto" and not all(tree.easy for tree in self.trees):
+            self.prepare(coded=True)
+        place = Place(0, 0, *next(iter(self.trees[0].branches.items()), ((), self.trees[0].paths[0][:1])))
+        read = self._single("A short text.", place)
+        if read.error or not np.isfinite(read.logprobs).all():
+            raise AnnotatorError(f"logprob_token_ids is ignored or incomplete ({read.error})")
+        self.one_pass = OnePass(self.config, self.trees, self.ask)
+
+    def prepare(self, *, coded: bool) -> None:
+        shown = {self.labels.text_of(c) for c in range(self.labels.C)}
+        coded = coded or (self.config.coding == "auto" and len(shown) < self.labels.C)
+        self.coded = coded
+        prompts = self.prompts(coded=coded)
+        self.frames = [self._frame(prompt) for prompt in prompts]
+        self.piece = prompts[0].piece
+        probe = self.post("/tokenize", prompt=prompts[0].answers[0], add_special_tokens=False)
+        self.window = min(self.window, int(probe.get("max_model_len") or self.window))
+        end = self._end(prompts[0])
+        self.trees = [TokenTree.of([self._tokens(answer) for answer in prompt.answers], end) for prompt in prompts]
+        self.spoken = {
+            at: self.post("/detokenize", tokens=list(at))["prompt"] if at else ""
+            for tree in self.trees
+            for at in tree.branches
+        }
+        self.room = self.window - 2 - max(len(self._tokens(before + after)) for before, after, _ in self.frames)
+        if self.room < 1:
+            raise AnnotatorError(f"instruction, labels and shots alone overfill the window of {self.window} tokens")
+
+    def annotate(self, texts: Sequence[str]) -> list[Answer]:
+        return self.one_pass.annotate(texts)
+
+    def describe(self) -> str:
+        coding = "codes" if self.coded else "labels"
+        return f"exact label log-probabilities in one pass (logprob_token_ids), by {coding}"
+
+    def ask(self, texts: Sequence[str], places: Sequence[Place]) -> list[Read]:
+        """All places, those of one order and path together in requests of `batch_size` prompts."""
+        groups: dict[tuple[int, Path], list[int]] = {}
+        for k, place in enumerate(places):
+            groups.setdefault((place.order, place.path), []).append(k)
+        size = self.config.batch_size
+        chunks = [ks[start : start + size] for ks in groups.values() for start in range(0, len(ks), size)]
+        pieces = {n: self._cut(texts[n]) for n in {place.n for place in places}}
+        reads: dict[int, Read] = {}
+
+        def run(chunk: list[int]) -> list[Read]:
+            first = places[chunk[0]]
+            try:
+                return self._many([pieces[places[k].n] for k in chunk], first)
+            except (Refused, Trouble):
+                return [self._single(texts[places[k].n], places[k]) for k in chunk]
+
+        for chunk, read in zip(chunks, self.pool.map(run, chunks), strict=True):
+            reads |= dict(zip(chunk, read, strict=True))
+        return [reads[k] for k in range(len(places))]
+
+    def _single(self, text: str, place: Place) -> Read:
+        """One text alone; whatever goes wrong with it is its own abstention."""
+        piece, cut = self._cut(text)
+        try:
+            reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut)], place))
+        except Refused as refused:
+            return Read(np.full(len(place.tokens), np.nan), error=str(refused))
+        except Trouble as trouble:
+            return Read(np.full(len(place.tokens), np.nan), error=self.TROUBLE + str(trouble))
+        read = reads[0]
+        return Read(read.logprobs, read.prompt_tokens, read.completion_tokens, cut or halved, read.error)
+
+    def _many(self, pieces: Sequence[tuple[str, bool]], place: Place) -> list[Read]:
+        before, after, special = self.frames[place.order]
+        prompts = [before + piece + after + self.spoken.get(place.path, "") for piece, _ in pieces]
+        rows: list[FloatArray] = []
+        usage = {"prompt_tokens": 0, "completion_tokens": 0}
+        for start in range(0, len(place.tokens), IDS_AT_ONCE):
+            wanted = place.tokens[start : start + IDS_AT_ONCE]
+            body = self.post(
+                "/v1/completions", prompt=prompts, max_tokens=1, temperature=0, logprobs=1,
+                logprob_token_ids=list(wanted), return_tokens_as_token_ids=True, add_special_tokens=special,
+            )  # fmt: skip
+            found = self.choices(body, len(prompts))
+            rows.append(np.array([[_logprob(choice, token) for token in wanted] for choice in found]))
+            for key in usage:
+                usage[key] += int((body.get("usage") or {}).get(key) or 0)
+        logprobs = np.concatenate(rows, axis=1)
+        share = [usage[key] // len(prompts) for key in ("prompt_tokens", "completion_tokens")]
+        return [Read(row, share[0], share[1], cut) for row, (_, cut) in zip(logprobs, pieces, strict=True)]
+
+    def _cut(self, text: str) -> tuple[str, bool]:
+        """The text as it stands in the prompt, at most `room` tokens of it; only a long one is counted."""
+        piece = self.harmless(self.piece(text))
+        if len(piece.encode("utf-8", "replace")) <= self.room:
+            return piece, False
+        cut = piece[: 16 * self.room]
+        tokens = self._tokens(cut)
+        if len(tokens) > self.room:
+            cut = self.post("/detokenize", tokens=tokens[: self.room])["prompt"].rstrip("\ufffd")
+        return cut, len(cut) < len(piece)
+
+    def _frame(self, prompt: Prompt) -> tuple[str, str, bool]:
+        """(before, after, whether the server adds its own start token): a chat is rendered by the server's template."""
+        if prompt.kind == "plain":
+            return prompt.before, prompt.after, True
+        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True)["tokens"]
+        before, mark, after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)
+        if not mark:
+            raise AnnotatorError("the server's chat template drops or changes the text")
+        return before, after + prompt.prefill, False
+
+    def _tokens(self, text: str) -> list[int]:
+        found = self.post("/tokenize", prompt=text, add_special_tokens=False).get("tokens")
+        if not isinstance(found, list):
+            raise AnnotatorError("/tokenize gives no tokens")
+        return [int(token) for token in found]
+
+    def _end(self, prompt: Prompt) -> int:
+        """The token after a finished label: a line break in a plain text, what closes the turn in a chat."""
+        if prompt.kind == "plain":
+            return self._tokens("\n")[-1]
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
+        tokens = self.post("/tokenize", messages=said, add_generation_prompt=False)["tokens"]
+        after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)[2]
+        return (self._tokens(after) or self._tokens("\n"))[0]
+
+
+def _logprob(choice: Any, token: int) -> float:
+    """The log-probability of one token id, NaN where the server did not give it, -inf where it is masked."""
+    try:
+        value = choice["logprobs"]["top_logprobs"][0].get(f"token_id:{token}")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return math.nan
+    if not isinstance(value, int | float):
+        return math.nan
+    return -math.inf if value <= -9999 else float(value)
