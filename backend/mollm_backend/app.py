@@ -19,7 +19,6 @@ from mollm_backend.labelstudio import events
 from mollm_backend.settings import Settings
 
 log = structlog.get_logger()
-WEBHOOK_HEADER = "X-Mollm-Secret"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Web:
 
     def webhook_allowed(self) -> bool:
         """Our secret header (annotation events carry no basic auth) or basic auth (START_TRAINING)."""
-        given = request.headers.get(WEBHOOK_HEADER, "")
+        given = request.headers.get(events.SECRET_HEADER, "")
         return hmac.compare_digest(given.encode(), self.settings.webhook_secret.get_secret_value().encode())
 
 

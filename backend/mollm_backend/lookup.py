@@ -26,7 +26,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     if project.published_version is None:
         return [{} for _ in asked]
     known = versions.predicted(store, project.id, project.published_version, [task.task_id for task in asked])
-    batch = {row.task_id: row for row in versions.batch(store, project.id, project.batch_version or "")}
+    ranks = versions.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
     found_answers: list[dict[str, Any]] = []
     for task in asked:
         found = known.get(task.task_id)
@@ -34,8 +34,8 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             found_answers.append({})
             continue
         result = label_config.result_of(project.label_task, found.label, found.confidence)
-        in_batch = batch.get(task.task_id)
-        score = label_config.rank_score(in_batch.rank) if in_batch else LAST_SCORE
+        rank = ranks.get(task.task_id)
+        score = LAST_SCORE if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})
     return found_answers
 

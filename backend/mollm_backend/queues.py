@@ -55,6 +55,11 @@ def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | st
     return False
 
 
+def enqueued(connection: redis.Redis, name: str, *args: int | str) -> bool:
+    """Whether that work waits or runs."""
+    return bool(Job.exists(job_id(name, *args), connection=connection))
+
+
 def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool:
     """Remove a job of that id that will never run again (done, failed, or lost with its worker)."""
     try:
@@ -71,9 +76,21 @@ def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool
 
 
 def nudge(connection: redis.Redis, project_id: int) -> None:
-    """Say that something happened in a project: one counter and one waiting job, however many events come."""
-    connection.incr(f"mollm:events:{project_id}")
-    enqueue(connection, "reconcile", "reconcile", project_id)
+    """Say that something happened in a project: one counter and one waiting job, however many events come.
+
+    One round trip for most events: while a job waits that has not begun to look, nothing more is queued.
+    """
+    pipeline = connection.pipeline(transaction=False)
+    pipeline.incr(f"mollm:events:{project_id}")
+    pipeline.set(f"mollm:nudged:{project_id}", "1", nx=True, ex=10)
+    if pipeline.execute()[1]:
+        enqueue(connection, "reconcile", "reconcile", project_id)
+
+
+def begin_nudges(connection: redis.Redis, project_id: int) -> int:
+    """A reconciliation begins to look: later events queue another one. Returns the events that it covers."""
+    connection.delete(f"mollm:nudged:{project_id}")
+    return nudges(connection, project_id)
 
 
 def nudges(connection: redis.Redis, project_id: int) -> int:

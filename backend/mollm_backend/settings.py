@@ -60,14 +60,14 @@ class Settings(BaseSettings):
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
 
 
-def load() -> Settings:
-    """Read the settings; make the home (0700) and its secrets (0600) on first use.
+def load(home: Path | None = None) -> Settings:
+    """Read the settings; make the home (0700) and its secrets (0600) on first use. `home` overrides MOLLM_HOME.
 
     Raises ConfigError that names the variable and what is wrong with it.
     """
     try:
         first = Settings()
-        home = first.home.expanduser().resolve()
+        home = (home or first.home).expanduser().resolve()
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = _secrets(home)
         return first.model_copy(

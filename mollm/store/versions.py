@@ -172,6 +172,16 @@ def batch(store: Store, project_id: int, batch_version: str) -> list[StoredEntry
     return [StoredEntry(**{name: getattr(row, name) for name in StoredEntry.__slots__}) for row in rows]
 
 
+def ranks(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> dict[int, int]:
+    """The places of the named tasks in a batch; a task that is not in it is left out."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
+    query = sa.select(batch_entries.c.task_id, batch_entries.c.rank).where(*here)
+    with store.read() as connection:
+        if len(task_ids) <= _CHUNK:
+            query = query.where(batch_entries.c.task_id.in_(list(task_ids)))
+        return {row.task_id: row.rank for row in connection.execute(query)}
+
+
 def newest_batch(store: Store, project_id: int, version: str) -> str | None:
     """The name of the batch that was last published under a version; None where there was none."""
     here = (batch_entries.c.project_id == project_id, batch_entries.c.version == version)

@@ -142,7 +142,7 @@ def test_a_lost_queue_is_said_and_recovered(
         raise redis.ConnectionError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "incr", gone)
+        patch.setattr(connection, "pipeline", gone)
         answer = app.test_client().post("/webhook", json=EVENT, headers=HOOK)
         assert answer.status_code == 503
         assert "mollm up" in answer.json["error"]  # type: ignore[index]

@@ -67,7 +67,7 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
 @job
 def reconcile(runtime: Runtime, project_id: int) -> None:
     """Bring the store to what Label Studio says; events were only hints."""
-    seen = queues.nudges(runtime.connection, project_id)
+    seen = queues.begin_nudges(runtime.connection, project_id)
     report = reconciling.reconcile(runtime.store, runtime.client(), project_id)
     runtime.refresh_panel(projects.get(runtime.store, project_id))
     queues.finish_nudges(runtime.connection, project_id, seen)

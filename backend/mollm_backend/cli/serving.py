@@ -1,0 +1,141 @@
+"""`mollm bench serve`: how long /predict and /webhook take while the worker trains, on real parts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from mollm.records import FloatArray, LabelSet, Provenance
+from mollm.store import Store, labels, projects, signals, tasks, versions
+from mollm.store.labels import Annotation
+from mollm.store.projects import LabelTask, PanelMember, Project
+from mollm.store.signals import Cost, SignalRow
+from mollm.store.tasks import Task
+from mollm_backend import queues
+from mollm_backend.labelstudio.events import SECRET_HEADER
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import parts, ports, valkey
+from mollm_backend.supervisor.processes import Family
+
+PROJECT = 1
+C, M = 6, 5
+LABELS = LabelSet(tuple(f"label {c}" for c in range(C)))
+CONFIG = "<View/>"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Milliseconds of each request, and what the worker did meanwhile."""
+
+    predict: FloatArray
+    webhook: FloatArray
+    trainings: int
+    training_share: float
+
+
+def measure(
+    settings: Settings, family: Family, *, seconds: float, count: int, tell: Callable[[str], None]
+) -> Latencies:
+    """Serve a made-up project of `count` tasks while its worker trains again and again; requests come one by one."""
+    store = Store(settings.store_url)
+    valkey.start(family, settings.home / "valkey", settings.queue_url)
+    rng = np.random.default_rng(0)
+    _fill(store, count, rng)
+    server = ports.listen("127.0.0.1", settings.port)
+    url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    environment = {
+        "MOLLM_HOME": str(settings.home),
+        "MOLLM_REFIT_EVERY": "10",
+        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
+    }
+    family.start(parts.web(server, environment))
+    parts.wait_for_web(family, url)
+    family.start(parts.worker(environment))
+    _wait_for_version(store, 1, 300.0)
+    tell(f"the first version is there; {seconds:.0f} s of requests while the worker trains")
+    return _requests(settings, store, url, seconds, count, rng)
+
+
+def _fill(store: Store, count: int, rng: np.random.Generator) -> None:
+    panel = tuple(PanelMember(f"llm-{m}", f"print-{m}") for m in range(M))
+    task_of = LabelTask("label", "text", "text", LABELS)
+    project = Project(
+        PROJECT, "http://127.0.0.1:9", "bench", "", CONFIG, task_of, panel, reconciled_at="2999-01-01T00:00:00+00:00"
+    )
+    projects.save(store, project)
+    rows = [Task(n + 1, str(n), f"made-up text number {n}") for n in range(count)]
+    tasks.upsert(store, PROJECT, rows)
+    truth = rng.integers(C, size=count)
+    for member in panel:
+        said = np.where(rng.random(count) < 0.7, truth, rng.integers(C, size=count))
+        probs = np.full((count, C), 0.06)
+        probs[np.arange(count), said] = 0.7
+        answers = [SignalRow(row.item.text_key, probs[n], probs[n]) for n, row in enumerate(rows)]
+        signals.save(store, member, PROJECT, answers, Cost(calls=1, texts=count))
+
+
+def _label(store: Store, round_index: int, rng: np.random.Generator) -> None:
+    """Fifty people's labels that are new or changed: enough for another training."""
+    first = 1 + 50 * (round_index % 6)
+    rows = [
+        Annotation(
+            n, n, 1, LABELS.names[int(rng.integers(C))], False, Provenance.FROM_SCRATCH, updated_at=str(round_index)
+        )
+        for n in range(first, first + 50)
+    ]
+    labels.upsert(store, PROJECT, rows)
+
+
+def _wait_for_version(store: Store, count: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while len(versions.every(store, PROJECT)) < count and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _requests(
+    settings: Settings, store: Store, url: str, seconds: float, count: int, rng: np.random.Generator
+) -> Latencies:
+    connection = queues.connect(settings.queue_url)
+    auth = (settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
+    hook = {SECRET_HEADER: settings.webhook_secret.get_secret_value()}
+    event = {
+        "action": "ANNOTATION_CREATED",
+        "project": {"id": PROJECT},
+        "annotation": {"id": 1, "task": 1},
+        "task": {"id": 1},
+    }
+    before = len(versions.every(store, PROJECT))
+    predict, webhook, busy = [], [], []
+    stop, round_index = time.monotonic() + seconds, 0
+    with httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+        while time.monotonic() < stop:
+            if len(predict) % 50 == 0 and not queues.enqueued(connection, "train", PROJECT):
+                round_index += 1
+                _label(store, round_index, rng)
+                queues.enqueue(connection, "train", "train", PROJECT)
+            busy.append(queues.enqueued(connection, "train", PROJECT))
+            number = int(rng.integers(1, 1 + count))
+            body = {"tasks": [{"id": number, "data": {"text": f"made-up text number {number - 1}"}}],
+                    "project": f"{PROJECT}.1", "label_config": CONFIG, "params": {}}  # fmt: skip
+            predict.append(_timed(lambda body=body: client.post("/predict", json=body, auth=auth)))
+            webhook.append(_timed(lambda: client.post("/webhook", json=event, headers=hook)))
+            time.sleep(0.01)
+    made = len(versions.every(store, PROJECT)) - before
+    return Latencies(np.array(predict), np.array(webhook), made, float(np.mean(busy)))
+
+
+def _timed(send: Callable[[], httpx.Response]) -> float:
+    started = time.perf_counter()
+    send().raise_for_status()
+    return 1000 * (time.perf_counter() - started)
+
+
+def own_home() -> tempfile.TemporaryDirectory[str]:
+    """A directory for the benchmark's store and queue, removed afterwards."""
+    return tempfile.TemporaryDirectory(prefix="mollm-bench-", dir=Path(tempfile.gettempdir()))
