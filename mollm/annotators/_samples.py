@@ -9,7 +9,9 @@ import numpy as np
 
 from mollm.annotators import Answer, abstention
 from mollm.annotators._http import Refused, Trouble
-from mollm.annotators._ways import Way
+from mollm.annotators._ways import Frame, Way
+from mollm.errors import AnnotatorError, AnnotatorUnavailable
+from mollm.prompts import Prompt
 from mollm.prompts.parsing import parse_answer, parse_code
 
 
@@ -18,8 +20,9 @@ class Samples(Way):
 
     def probe(self) -> None:
         self.coded = self.config.coding == "codes"
-        self.prompt = self.prompts(coded=self.coded)[0]
+        self.prompt, self.rendered = self._rendered()
         self.said = [answer.strip() for answer in self.prompt.answers]
+        self.lead = " " if self.prompt.answers[0].startswith(" ") else ""
         self.length = 4 + max(len(answer.encode()) for answer in self.said)
         self.constrained = self._holds_to_choice()
         self.together = self._gives_many()
@@ -55,7 +58,7 @@ class Samples(Way):
             "max_tokens": self.length, "temperature": self.config.temperature, "top_p": self.config.top_p,
         }  # fmt: skip
         if self.constrained:
-            settings["structured_outputs"] = {"choice": self.said}
+            settings["structured_outputs"] = {"choice": list(self.prompt.answers)}
         said: list[str] = []
         read = wrote = 0
         while len(said) < count:
@@ -66,27 +69,32 @@ class Samples(Way):
             read, wrote = read + int(usage.get("prompt_tokens") or 0), wrote + int(usage.get("completion_tokens") or 0)
         return said, (read, wrote)
 
+    def _rendered(self) -> tuple[Prompt, Frame | None]:
+        """The prompt as one text where the server renders its own chat template for us, else as messages."""
+        prompt = self.prompts(coded=self.coded)[0]
+        try:
+            return prompt, self.frame(prompt)
+        except AnnotatorUnavailable:
+            raise
+        except AnnotatorError:
+            return prompt.without_prefill(), None
+
     def _send(self, piece: str, **settings: Any) -> Any:
-        if self.prompt.kind == "chat":
+        if self.rendered is None:
             return self.post("/v1/chat/completions", messages=self.prompt.messages(piece), **settings)
-        return self.post(
-            "/v1/completions", prompt=self.prompt.before + piece + self.prompt.after, stop=["\n"], **settings
-        )
+        before, after, special = self.rendered
+        extra = {} if special else {"add_special_tokens": False}
+        stop = ["\n"] if self.prompt.kind == "plain" else None
+        return self.post("/v1/completions", prompt=before + piece + after, stop=stop, **extra, **settings)
 
     def _holds_to_choice(self) -> bool:
         """A choice that no model would make by itself shows whether the parameter is obeyed."""
-        odd = "zq7xk"
+        odd, piece = self.lead + "zq7xk", self.prompt.piece("A short text.")
         try:
-            body = self._send(
-                self.prompt.piece("A short text."),
-                n=1,
-                max_tokens=12,
-                temperature=0,
-                structured_outputs={"choice": [odd]},
-            )
+            body = self._send(piece, n=1, max_tokens=12, temperature=0, structured_outputs={"choice": [odd]})
         except Refused:
             return False
-        return _text_of(self.choices(body, 1)[0]).strip() == odd
+        return _text_of(self.choices(body, 1)[0]) == odd
 
     def _gives_many(self) -> bool:
         """llama.cpp's server takes `n` and gives one choice."""

@@ -11,13 +11,12 @@ import numpy as np
 from mollm.annotators import Answer
 from mollm.annotators._http import Refused, Trouble
 from mollm.annotators._one_pass import OnePass, Place, Read
-from mollm.annotators._ways import Way
+from mollm.annotators._ways import MARK, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 from mollm.prompts.coding import Path, TokenTree
 from mollm.records import FloatArray
 
-MARK = "\ue000\ue001"  # private use: stands for the text while the server renders its chat template
 IDS_AT_ONCE = 100  # vLLM takes at most 128 logprob_token_ids a request
 
 
@@ -39,7 +38,7 @@ class TokenIds(Way):
         coded = coded or (self.config.coding == "auto" and len(shown) < self.labels.C)
         self.coded = coded
         prompts = self.prompts(coded=coded)
-        self.frames = [self._frame(prompt) for prompt in prompts]
+        self.frames = [self.frame(prompt) for prompt in prompts]
         self.piece = prompts[0].piece
         probe = self.post("/tokenize", prompt=prompts[0].answers[0], add_special_tokens=False)
         self.window = min(self.window, int(probe.get("max_model_len") or self.window))
@@ -123,16 +122,6 @@ class TokenIds(Way):
         if len(tokens) > self.room:
             cut = self.post("/detokenize", tokens=tokens[: self.room])["prompt"].rstrip("\ufffd")
         return cut, len(cut) < len(piece)
-
-    def _frame(self, prompt: Prompt) -> tuple[str, str, bool]:
-        """(before, after, whether the server adds its own start token): a chat is rendered by the server's template."""
-        if prompt.kind == "plain":
-            return prompt.before, prompt.after, True
-        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True)["tokens"]
-        before, mark, after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)
-        if not mark:
-            raise AnnotatorError("the server's chat template drops or changes the text")
-        return before, after + prompt.prefill, False
 
     def _tokens(self, text: str) -> list[int]:
         found = self.post("/tokenize", prompt=text, add_special_tokens=False).get("tokens")

@@ -26,7 +26,7 @@ class TopTokens(Way):
         names = [self.labels.text_of(c).casefold() for c in range(self.labels.C)]
         unlike = len({name[:2] for name in names}) == len(names)
         self.coded = self.config.coding == "codes" or (self.config.coding == "auto" and not unlike)
-        self.prompt = self.prompts(coded=self.coded)[0]
+        self.prompt = self.prompts(coded=self.coded)[0].without_prefill()
         said = [answer.strip() for answer in self.prompt.answers]
         if self.coded and self.labels.C > 10:
             raise AnnotatorError(f"{self.labels.C} codes do not fit into the top {TOP} tokens")

@@ -16,8 +16,10 @@ from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt, Shot
 from mollm.records import LabelSet
 
+MARK = "\ue000\ue001"  # private use: stands for the text while the server renders its chat template
 SPECIAL = re.compile(r"<(?=\||/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|think)\b)|\[(?=/?INST\])")
 
+Frame = tuple[str, str, bool]
 T = TypeVar("T")
 
 
@@ -80,3 +82,13 @@ class Way(ABC):
     def harmless(piece: str) -> str:
         """What reads like a special token in a text is opened by a blank: servers parse it anywhere in a prompt."""
         return SPECIAL.sub(lambda match: match.group() + " ", piece)
+
+    def frame(self, prompt: Prompt) -> Frame:
+        """(before, after, whether the server adds its own start token): a chat is rendered by the server's template."""
+        if prompt.kind == "plain":
+            return prompt.before, prompt.after, True
+        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True)["tokens"]
+        before, mark, after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)
+        if not mark:
+            raise AnnotatorError("the server's chat template drops or changes the text")
+        return before, after + prompt.prefill, False

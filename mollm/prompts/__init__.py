@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,7 @@ class PromptTemplate(BaseModel):
     kind: Literal["chat", "plain"]
     system: str = ""
     head: str
-    head_with_shots: str = ""
+    head_with_shots: str | None = None
     label: str
     label_described: str
     label_coded: str
@@ -75,6 +75,15 @@ class Prompt:
         turns = [(role, text) for pair in self.turns for role, text in zip(("user", "assistant"), pair, strict=True)]
         whole = [("system", self.system)] * bool(self.system) + turns + [("user", self.before + piece + self.after)]
         return [{"role": role, "content": content} for role, content in whole]
+
+    def without_prefill(self) -> Prompt:
+        """The same for a server that cannot be given the opening of the model's turn: the user's turn ends with it."""
+        if not self.prefill:
+            return self
+        asked = "\n" + self.prefill
+        turns = tuple((user + asked, said.removeprefix(self.prefill).lstrip()) for user, said in self.turns)
+        answers = tuple(answer.lstrip() for answer in self.answers)
+        return replace(self, after=self.after + asked, turns=turns, answers=answers, prefill="")
 
     def piece(self, text: str) -> str:
         """The text as it stands in the prompt: one blank before it, no line break that could fake our frame."""
@@ -178,8 +187,9 @@ def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> 
 def _head(template: PromptTemplate, labels: LabelSet, shots: Sequence[Shot]) -> str:
     """The template's own head for when the shots alone show every label and nothing else has to be explained."""
     shown = {shot.label for shot in shots} == set(labels.names)
-    enough = template.head_with_shots and shown and not any(labels.descriptions)
-    return template.head_with_shots if enough else template.head
+    if template.head_with_shots is None or not shown or any(labels.descriptions):
+        return template.head
+    return template.head_with_shots
 
 
 def _label_line(template: PromptTemplate, labels: LabelSet, c: int, code: str, coded: bool) -> str:
