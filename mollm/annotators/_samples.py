@@ -45,13 +45,14 @@ class Samples(Way):
             return abstention(self.labels.C, str(refused))
         except Trouble as trouble:
             return abstention(self.labels.C, self.TROUBLE + str(trouble))
-        votes = np.zeros(self.labels.C)
+        counts = np.zeros(self.labels.C)
         for answer in said:
             found = (parse_code if self.coded else parse_answer)(answer, self.said)
             if found is not None:
-                votes[found] += 1 / wanted
+                counts[found] += 1
         calls = 1 if self.together else wanted
-        return Answer(votes.copy(), votes, max(0.0, 1 - float(votes.sum())), *usage, truncated=cut, calls=calls)
+        votes, silent = counts / wanted, 1 - float(counts.sum()) / wanted
+        return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls)
 
     def _draw(self, piece: str, count: int) -> tuple[list[str], tuple[int, int]]:
         settings: dict[str, Any] = {

@@ -8,7 +8,8 @@ Ways, best first: exact log-probabilities of the label tokens (`logprob_token_id
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -38,12 +39,13 @@ class OpenAI(Annotator):
         shots: Sequence[Shot],
         models_dir: Path,
         transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
         if not config.url:
             raise ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
         key = _key(config)
-        self.server = Server(config.url, key, config.timeout, config.concurrency, transport=transport)
+        self.server = Server(config.url, key, config.timeout, config.concurrency, transport=transport, sleep=sleep)
         try:
             self.window = self._check_model()
             self.way = self._choose_way()
@@ -57,9 +59,17 @@ class OpenAI(Annotator):
     def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
         answers = self.way.annotate(texts)
         troubled = [answer.error for answer in answers if answer.error.startswith(Way.TROUBLE)]
-        if troubled and len(troubled) == len(answers):
+        if troubled and (len(troubled) == len(answers) or not self._is_up()):
             raise AnnotatorUnavailable(f"{self.name}: {troubled[0]}")
         return answers
+
+    def _is_up(self) -> bool:
+        """Whether a failure was one text's (a recorded abstention) or the server's (all is asked again later)."""
+        try:
+            self.server.call("GET", "/v1/models", attempts=1)
+        except AnnotatorError:
+            return False
+        return True
 
     def describe(self) -> str:
         return f"{self.name}: {self.config.model} at {self.server.url}, {self.way.describe()}"

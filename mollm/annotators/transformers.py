@@ -169,15 +169,15 @@ class Transformers(Annotator):
                 pad_token_id=self.tokenizer.eos_token_id or 0,
             )  # fmt: skip
         said = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-        votes = np.zeros(self.labels.C)
+        counts = np.zeros(self.labels.C)
         for answer in said:
             first = answer.strip().split("\n")[0] if prompt.kind == "plain" else answer
             parse = parse_code if prompt.coded else parse_answer
             found = parse(first, [a.strip() for a in prompt.answers])
             if found is not None:
-                votes[found] += 1 / config.samples
+                counts[found] += 1
         written = int(out.shape[0] * (out.shape[1] - ids.shape[1]))
-        silent = max(0.0, 1.0 - float(votes.sum()))
+        votes, silent = counts / config.samples, 1 - float(counts.sum()) / config.samples
         return Answer(votes.copy(), votes, silent, ids.shape[1], written, truncated, calls=1)
 
 

@@ -54,8 +54,11 @@ def _matcher(labels: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, list[i
     """A pattern that finds labels, the longest first, and which indices each folded label may mean."""
     places: dict[str, list[int]] = {}
     for c, label in enumerate(labels):
-        for form in {_folded(label), DECORATION.sub("", _folded(label)) or _folded(label)}:
-            places.setdefault(form, []).append(c)
+        places.setdefault(_folded(label), []).append(c)
+    bare: dict[str, list[int]] = {}
+    for c, label in enumerate(labels):  # a label's own decoration may be left out, unless that is another label
+        bare.setdefault(DECORATION.sub("", _folded(label)), []).append(c)
+    places = bare | places
     forms = sorted(filter(None, places), key=len, reverse=True)
     edges = (("(?<!\\w)" if f[0].isalnum() else "", "(?!\\w)" if f[-1].isalnum() else "") for f in forms)
     pattern = "|".join(left + re.escape(form) + right for form, (left, right) in zip(forms, edges, strict=True))

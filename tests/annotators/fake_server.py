@@ -1,0 +1,135 @@
+"""A small LLM server under test control: words are tokens, and a label is likely where its first word is in the text.
+
+What it can do is switched by name, as real servers differ; `broken` may answer instead of it. It stands in for the
+network (httpx.MockTransport), so that every request can be read afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mollm.annotators.openai import OpenAI
+from mollm.config import AnnotatorConfig
+from mollm.prompts import Shot
+from mollm.records import LabelSet
+
+ALL = frozenset({"tokenize", "logprob_token_ids", "logprobs", "structured_outputs", "n"})
+VLLM = ALL
+LLAMA_CPP = frozenset({"logprobs"})
+PLAIN = frozenset({"n"})
+BEFORE, AFTER = "<|user|>", "<|end|><|assistant|>"
+Reply = httpx.Response | None
+
+
+@dataclass
+class FakeServer:
+    """`can`: see ALL. `broken(request, body)` returns a response of its own, or None to let the server answer."""
+
+    can: frozenset[str] = ALL
+    model: str = "fake"
+    window: int = 200
+    broken: Callable[[httpx.Request, dict[str, Any]], Reply] = lambda request, body: None
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    words: list[str] = field(default_factory=lambda: [""])
+
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self.handle)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else {}
+        self.requests.append((request.url.path, body))
+        found = self.broken(request, body)
+        if found is not None:
+            return found
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": self.model, "max_model_len": self.window}]})
+        if request.url.path == "/tokenize" and "tokenize" in self.can:
+            tokens = self.tokens(body["prompt"] if "prompt" in body else self.rendered(body["messages"]))
+            return httpx.Response(200, json={"tokens": tokens, "count": len(tokens), "max_model_len": self.window})
+        if request.url.path == "/detokenize" and "tokenize" in self.can:
+            return httpx.Response(200, json={"prompt": "".join(self.words[token] for token in body["tokens"])})
+        if request.url.path == "/v1/completions":
+            return self.complete(body, [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"])
+        if request.url.path == "/v1/chat/completions":
+            return self.complete(body, [self.rendered(body["messages"])], chat=True)
+        return httpx.Response(404, json={"error": {"message": "not found"}})
+
+    def complete(self, body: dict[str, Any], prompts: Sequence[str], *, chat: bool = False) -> httpx.Response:
+        longest = max(len(self.tokens(prompt)) for prompt in prompts) + body["max_tokens"]
+        if longest > self.window:
+            message = f"This model's maximum context length is {self.window} tokens, you asked for {longest}."
+            return httpx.Response(400, json={"error": {"message": message}})
+        n = body.get("n", 1) if "n" in self.can else 1
+        choices = [self.choice(body, prompt, chat) for prompt in prompts for _ in range(n)]
+        for index, choice in enumerate(choices):
+            choice["index"] = index
+        usage = {"prompt_tokens": sum(len(self.tokens(p)) for p in prompts), "completion_tokens": len(choices)}
+        return httpx.Response(200, json={"model": body["model"], "choices": choices, "usage": usage})
+
+    def choice(self, body: dict[str, Any], prompt: str, chat: bool) -> dict[str, Any]:
+        scores = self.scores(prompt)
+        if "structured_outputs" in self.can and "structured_outputs" in body:
+            options = body["structured_outputs"]["choice"]
+            said = max(options, key=lambda option: scores.get(self.words[self.tokens(option)[0]], -1.0))
+        else:
+            said = max(scores, key=lambda word: scores[word])
+        logprobs: dict[str, Any] | None = None
+        norm = math.log(sum(math.exp(score) for score in scores.values()))
+        if body.get("logprob_token_ids") and "logprob_token_ids" in self.can:
+            found = {f"token_id:{t}": scores.get(self.words[t], -10.0) - norm for t in body["logprob_token_ids"]}
+            logprobs = {"top_logprobs": [found]}
+        elif body.get("logprobs") and "logprobs" in self.can:
+            top = sorted(scores.items(), key=lambda pair: -pair[1])[: body.get("top_logprobs") or body["logprobs"]]
+            logprobs = (
+                {"content": [{"top_logprobs": [{"token": w, "logprob": s - norm} for w, s in top]}]}
+                if chat
+                else {"top_logprobs": [{w: s - norm for w, s in top}]}
+            )
+        return {"message": {"content": said}, "logprobs": logprobs} if chat else {"text": said, "logprobs": logprobs}
+
+    def scores(self, prompt: str) -> dict[str, float]:
+        """Next-word scores: every word seen so far, those of the last text line high, with a blank before."""
+        text = prompt.rsplit("Text:", 1)[-1]
+        near = set(re.findall(r"\w+", text))
+        return {word: (4.0 if word.strip() in near else 0.0) for word in self.words if word.startswith(" ")} or {
+            " a": 0.0
+        }
+
+    def tokens(self, text: str) -> list[int]:
+        found = []
+        for word in re.findall(r"<\|\w+\|>| ?\w+| ?[^\w\s]|\s", text):
+            if word not in self.words:
+                self.words.append(word)
+            found.append(self.words.index(word))
+        return found
+
+    @staticmethod
+    def rendered(messages: Sequence[dict[str, str]]) -> str:
+        last = messages[-1]["role"] == "assistant"
+        turns = "".join(BEFORE + m["content"] + AFTER for m in messages if m["role"] != "assistant")
+        return turns + (messages[-1]["content"] + "<|end|>" if last else "")
+
+
+LABELS = LabelSet(("sports", "money", "science"))
+
+
+def asked(server: FakeServer, labels: LabelSet = LABELS, shots: Sequence[Shot] = (), **settings: Any) -> OpenAI:
+    """The HTTP runtime in front of the fake server; waits between retries take no time."""
+    config = AnnotatorConfig(name="a", runtime="openai", **({"model": "fake", "url": "http://fake/v1"} | settings))
+    return OpenAI(
+        config,
+        labels,
+        "Name the topic.",
+        shots,
+        Path("models"),
+        transport=server.transport(),
+        sleep=lambda seconds: None,
+    )
