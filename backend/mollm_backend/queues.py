@@ -25,9 +25,10 @@ TIMEOUTS = {"train": 1800, "publish": 300, "reconcile": 900, "annotate": 300}
 _OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
-def connect(url: str) -> redis.Redis:
-    """A connection to Valkey or Redis; commands give up after seconds, so that a request never hangs on it."""
-    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=10)
+def connect(url: str, *, waiting: bool = False) -> redis.Redis:
+    """A connection to Valkey or Redis. Commands give up after seconds, so that a request never hangs on it;
+    `waiting` is for a worker, which waits for work as long as it takes."""
+    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=None if waiting else 10)
 
 
 def queue(connection: redis.Redis, name: str) -> Queue:

@@ -74,8 +74,9 @@ def main() -> None:
     stop = threading.Event()
     threading.Thread(target=_sweep_for_ever, args=(runtime, stop), name="sweep", daemon=True).start()
     Worker.runtime = runtime
+    work = queues.connect(loaded.queue_url, waiting=True)
     worker = Worker(
-        [queues.queue(connection, name) for name in queues.QUEUES], connection=connection,
+        [queues.queue(work, name) for name in queues.QUEUES], connection=work,
         name=queues.worker_name(), serializer=JSONSerializer, maintenance_interval=60, worker_ttl=120,
     )  # fmt: skip
     try:

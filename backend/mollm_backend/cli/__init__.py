@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, loop, prepare, replay, results, up
+from mollm_backend.cli import bench, loop, prepare, project, replay, results, up
 
 app = typer.Typer(
     name="mollm",
@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("prepare")(prepare.prepare)
+app.command("connect")(project.connect)
+app.command("disconnect")(project.disconnect)
+app.command("doctor")(project.doctor)
+app.command("prelabel")(loop.prelabel)
 app.command("train")(loop.train)
 app.command("next-batch")(loop.next_batch)
 app.command("versions")(loop.list_versions)

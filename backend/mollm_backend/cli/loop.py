@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mollm.errors import InputError
@@ -29,6 +30,35 @@ def train(project: ProjectId) -> None:
     projects.get(store, project)
     queues.request_training(queues.connect(loaded.queue_url), project)
     console.print("Asked for a training: it starts after the labels are reconciled (see the status page).")
+
+
+def prelabel(
+    project: ProjectId,
+    version: Annotated[str, typer.Option(help="The version to write; default: the published one.")] = "",
+) -> None:
+    """Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a stop.
+
+    A refit publishes the next batch only; this writes the layer below it, for exports and for the Data Manager.
+    """
+    from mollm_backend.labelstudio.client import LabelStudioClient
+    from mollm_backend.labelstudio.publish import prelabel as write
+
+    loaded, store = open_store()
+    chosen = version or projects.get(store, project).published_version
+    if not chosen:
+        raise InputError(f"Project {project} has no published version yet: the panel is still reading.")
+    client = LabelStudioClient(loaded.label_studio_url, loaded.label_studio_api_key.get_secret_value())
+    columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=None)
+        report = write(
+            store, client, project, chosen,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )  # fmt: skip
+    for line in report.lines:
+        console.print(line)
+    if report.refused:
+        raise typer.Exit(1)
 
 
 def next_batch(project: ProjectId, json_output: AsJson = False) -> None:

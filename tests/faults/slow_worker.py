@@ -1,0 +1,31 @@
+"""A real worker whose recorded LLM takes 50 ms a chunk and writes down what it was asked (run as a script)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mollm.annotators import Answer, recording
+from mollm.records import digest
+from mollm_backend import worker
+
+CHUNK_SECONDS = 0.05
+
+
+answer = recording.Recording.annotate_batch
+
+
+def slowly(annotator: recording.Recording, texts: Sequence[str]) -> list[Answer]:
+    asked = os.open(Path(sys.argv[1]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(asked, "".join(f"{digest(text)}\n" for text in texts).encode())
+    os.close(asked)
+    time.sleep(CHUNK_SECONDS)
+    return answer(annotator, texts)
+
+
+if __name__ == "__main__":
+    recording.Recording.annotate_batch = slowly  # type: ignore[method-assign]
+    worker.main()
