@@ -31,7 +31,9 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLabelStudio
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with label_studio(tmp_path_factory.mktemp("label-studio")) as running:
+    # A kept data directory saves the minute in which the first start makes the database.
+    kept = os.environ.get("MOLLM_LABEL_STUDIO_DATA")
+    with label_studio(Path(kept) if kept else tmp_path_factory.mktemp("label-studio")) as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,5 @@ BODIES = st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from([*events.
 @given(BODIES)
 def test_whatever_comes_is_parsed_or_refused(content: Any) -> None:
     for parse in (events.parse, events.parse_predict, events.parse_setup):
-        try:
+        with suppress(InputError):
             parse(content)
-        except InputError as error:
-            assert str(error)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, loop, prepare, project, replay, results, up
+from mollm_backend.cli import bench, loop, prepare, project, record, replay, results, up
 
 app = typer.Typer(
     name="mollm",
@@ -29,6 +29,7 @@ app.command("rollback")(loop.rollback)
 app.command("explain")(results.explain)
 app.command("report")(results.report)
 app.command("export")(results.export)
+app.command("record")(record.record)
 app.add_typer(replay.app, name="replay")
 app.add_typer(bench.app, name="bench")
 

@@ -22,6 +22,7 @@ from mollm_backend.labelstudio.errors import (
     LabelStudioError,
     LabelStudioNotFound,
     LabelStudioRefused,
+    PrivateAddress,
 )
 
 T = TypeVar("T")
@@ -130,6 +131,8 @@ class LabelStudioClient:
 
     def _error(self, what: str, status: int, body: object) -> LabelStudioError:
         says = _detail(body)
+        if "reserved network address" in says:
+            return PrivateAddress(f"Label Studio at {self.url} talks to no private address ({what}: {says}).")
         if status in (401, 403):
             return LabelStudioRefused(
                 f"Label Studio at {self.url} refused the {self.token_kind} token ({what}: {status} {says}): "
@@ -325,6 +328,7 @@ class LabelStudioClient:
         return dict(self._raw("create the webhook", "POST", "api/webhooks/", body=values))
 
     def patch_webhook(self, webhook_id: int, **values: Any) -> None:
+        """Change a webhook. Give `actions` too: where they are left out, Label Studio empties the list."""
         self._raw("patch the webhook", "PATCH", f"api/webhooks/{webhook_id}/", body=values)
 
     def delete_webhook(self, webhook_id: int) -> None:

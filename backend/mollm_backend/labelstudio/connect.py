@@ -11,9 +11,9 @@ from mollm.store import Store, projects
 from mollm.store.projects import PanelMember, Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
-from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioRefused
+from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
-from mollm_backend.labelstudio.publish import UNCERTAINTY
+from mollm_backend.labelstudio.publish import UNCERTAINTY, make_current
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.labelstudio.ssrf import flags_for
 from mollm_backend.settings import Settings
@@ -55,7 +55,9 @@ def connect(
     connection = {"backend_url": backend_url, "found": found, **_ids(known)}
     projects.save(store, replace(project, connection=connection))
     _register(store, client, settings, project_id, backend_url)
-    if remote.sampling != UNCERTAINTY:
+    if project.batch_version:
+        make_current(client, project_id, project.batch_version)
+    elif remote.sampling != UNCERTAINTY:
         client.patch_project(project_id, sampling=UNCERTAINTY)
     reconcile(store, client, project_id, full=True)
     return projects.get(store, project_id)
@@ -92,7 +94,6 @@ def _note(store: Store, project_id: int, **values: Any) -> None:
 
 def _register(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> None:
     """The ML backend, our webhook with its secret header, and no other webhook to the same address."""
-    hooks_before = {hook["id"] for hook in client.webhooks(project_id)}
     backend_id = _ml_backend(store, client, settings, project_id, backend_url)
     _note(store, project_id, ml_backend=backend_id)
     webhook_id = _webhook(store, client, settings, project_id, backend_url)
@@ -102,7 +103,6 @@ def _register(store: Store, client: LabelStudioClient, settings: Settings, proje
         if hook["id"] != webhook_id and ours:
             # Label Studio makes one by itself with each ML backend, without any secret: it would be refused.
             client.delete_webhook(hook["id"])
-            hooks_before.discard(hook["id"])
 
 
 def _ml_backend(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
@@ -114,19 +114,29 @@ def _ml_backend(store: Store, client: LabelStudioClient, settings: Settings, pro
     noted = projects.get(store, project_id).connection.get("ml_backend")
     rows = client.ml_backends(project_id)
     mine = [row for row in rows if row["id"] == noted or row["url"].rstrip("/") == backend_url]
+    for row in mine[1:]:
+        client.delete_ml_backend(row["id"])
+    if mine:
+        client.patch_ml_backend(mine[0]["id"], **values)
+        return int(mine[0]["id"])
     try:
-        if mine:
-            client.patch_ml_backend(mine[0]["id"], **values)
-            for row in mine[1:]:
-                client.delete_ml_backend(row["id"])
-            return int(mine[0]["id"])
         return int(client.create_ml_backend(**values)["id"])
-    except LabelStudioRefused as error:
-        if "reserved network" not in str(error):
-            raise
-        raise LabelStudioError(
-            f"Label Studio does not talk to {backend_url}, a private address. {flags_for(backend_url)}"
-        ) from error
+    except PrivateAddress as error:
+        # With ML_BLOCK_LOCAL_IP=false alone the row is made all the same, and only the webhook is refused.
+        half = [row["id"] for row in client.ml_backends(project_id) if row["url"].rstrip("/") == backend_url]
+        if half:
+            _note(store, project_id, ml_backend=half[0])
+        raise _private(backend_url, half=bool(half)) from error
+
+
+def _private(backend_url: str, *, half: bool) -> LabelStudioError:
+    what = (
+        "Label Studio took the backend but makes no webhook to it (ML_BLOCK_LOCAL_IP=false alone does this), so "
+        "nothing that people do would arrive"
+        if half
+        else f"Label Studio does not talk to {backend_url}, a private address"
+    )
+    return LabelStudioError(f"{what}. {flags_for(backend_url)}")
 
 
 def _webhook(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
@@ -140,18 +150,13 @@ def _webhook(store: Store, client: LabelStudioClient, settings: Settings, projec
         "is_active": True,
     }
     noted = projects.get(store, project_id).connection.get("webhook")
-    if any(hook["id"] == noted for hook in client.webhooks(project_id)):
+    if noted is not None and any(hook["id"] == noted for hook in client.webhooks(project_id)):
         client.patch_webhook(noted, **{key: value for key, value in values.items() if key != "project"})
         return int(noted)
     try:
         return int(client.create_webhook(**values)["id"])
-    except LabelStudioError as error:
-        if "reserved network" not in str(error):
-            raise
-        raise LabelStudioError(
-            "Label Studio connected the backend but makes no webhook to a private address, so nothing that people do "
-            f"would arrive (ML_BLOCK_LOCAL_IP=false alone does this). {flags_for(backend_url)}"
-        ) from error
+    except PrivateAddress as error:
+        raise _private(backend_url, half=True) from error
 
 
 def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tuple[str, ...]:
@@ -168,10 +173,14 @@ def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tupl
     if "ml_backend" in connection:
         client.delete_ml_backend(connection["ml_backend"])
         lines.append(f"removed the ML backend {connection['ml_backend']}")
-    change = _restored(client.project(project_id), project)
-    if change:
-        client.patch_project(project_id, **change)
-        lines += [f"set {key} back to {value!r}" for key, value in change.items()]
+    for key, value in _restored(client.project(project_id), project).items():
+        try:
+            client.patch_project(project_id, **{key: value})
+            lines.append(f"set {key} back to {value!r}")
+        except LabelStudioDown:
+            raise
+        except LabelStudioError as error:
+            lines.append(f"{key} stays as it is: {error}")
     projects.change(store, project_id, connected=False, connection={})
     return tuple(lines)
 

@@ -17,6 +17,10 @@ class LabelStudioRefused(LabelStudioError):
     """The token is missing, wrong, expired, of a kind that is switched off, or may not do this."""
 
 
+class PrivateAddress(LabelStudioError):
+    """Label Studio's guard forbids it to talk to the address that it was given."""
+
+
 class LabelStudioNotFound(LabelStudioError):
     """What was asked for is not there (any more)."""
 

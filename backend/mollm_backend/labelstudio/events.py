@@ -27,7 +27,8 @@ ACTIONS: dict[str, tuple[str, str]] = {
     "PROJECT_UPDATED": ("", ""),
     TRAIN: ("", ""),
 }
-SECRET_HEADER = "X-Mollm-Secret"  # of our own webhook: annotation events come without basic auth
+# Of our own webhook: annotation events come without basic auth.
+SECRET_HEADER = "X-Mollm-Secret"  # noqa: S105
 # What our own webhook asks for; START_TRAINING comes by way of the ML backend.
 WEBHOOK_ACTIONS = tuple(name for name in ACTIONS if name != TRAIN)
 

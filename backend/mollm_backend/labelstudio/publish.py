@@ -15,6 +15,7 @@ from mollm.store import Store, labels, projects, tasks, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import rank_score, result_of
 
 UNCERTAINTY = "Uncertainty sampling"
@@ -58,7 +59,7 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
         imported = client.import_predictions(project_id, rows)
         created, refused = imported.created, [*refused, *imported.refused]
         versions.mark_published(store, project_id, batch_version, [row.task_id for row in waiting])
-    lines = _make_current(client, project_id, batch_version)
+    lines = make_current(client, project_id, batch_version)
     if created:
         lines.insert(0, f"published {created} tasks of the batch {batch_version}")
     lines += [f"task {task_id} was not published: {reason}" for task_id, reason in refused[:5]]
@@ -85,7 +86,7 @@ def _batch_rows(
     return rows, refused
 
 
-def _make_current(client: LabelStudioClient, project_id: int, batch_version: str) -> list[str]:
+def make_current(client: LabelStudioClient, project_id: int, batch_version: str) -> list[str]:
     """Point the project at the batch, only where it does not yet: each PATCH sends an event back to us."""
     remote = client.project(project_id)
     wanted = {"model_version": batch_version, "sampling": UNCERTAINTY, "show_collab_predictions": True}
@@ -94,7 +95,13 @@ def _make_current(client: LabelStudioClient, project_id: int, batch_version: str
     change = {key: value for key, value in wanted.items() if have[key] != value}
     if not change:
         return []
-    client.patch_project(project_id, **change)
+    try:
+        client.patch_project(project_id, **change)
+    except (LabelStudioDown, LabelStudioRefused):
+        raise
+    except LabelStudioError as error:
+        # Label Studio takes only a version that some prediction carries: nothing of this batch is left.
+        return [f"the stream does not serve {batch_version}: {error}"]
     return [f"the stream now serves the batch {batch_version}"] if "model_version" in change else []
 
 
@@ -112,7 +119,7 @@ def self_check(store: Store, client: LabelStudioClient, project_id: int, batch_v
     A task that this user already holds locked comes first whatever the order: it counts if it is in the batch.
     """
     remote = client.project(project_id)
-    problem = _why_not_served(remote, batch_version)
+    problem = why_not_served(remote, batch_version)
     if problem:
         return OrderCheck(False, problem)
     expected = [row.task_id for row in open_entries(store, project_id, batch_version)]
@@ -125,7 +132,7 @@ def self_check(store: Store, client: LabelStudioClient, project_id: int, batch_v
     return OrderCheck(False, f"the stream served task {served} ({task.get('queue')}), not {expected[0]}")
 
 
-def _why_not_served(remote: RemoteProject, batch_version: str) -> str:
+def why_not_served(remote: RemoteProject, batch_version: str) -> str:
     if remote.model_version != batch_version:
         return f"the project shows the version {remote.model_version!r}, not the batch {batch_version!r}"
     if remote.sampling != UNCERTAINTY:

@@ -1,0 +1,229 @@
+"""What is wrong between Label Studio and this backend, in both directions: one line a finding, with its fix."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import httpx
+
+from mollm.errors import ConfigError
+from mollm.store import Store, projects, tasks
+from mollm.store.projects import Project
+from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.connect import TITLE
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound, LabelStudioRefused
+from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
+from mollm_backend.labelstudio.publish import why_not_served
+from mollm_backend.labelstudio.ssrf import address_of, flags_for
+from mollm_backend.settings import Settings
+
+MAX_SKEW = 60.0  # seconds
+TESTED = (1, 20)  # the oldest release that this room was tried on, by its first two numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`kind`: fine, notice (works, but know it) or problem. `name` is stable; `line` says it; `fix` what to do."""
+
+    kind: Literal["fine", "notice", "problem"]
+    name: str
+    line: str
+    fix: str = ""
+
+
+def examine(
+    store: Store, client: LabelStudioClient, settings: Settings, project_id: int | None = None
+) -> list[Finding]:
+    """Look at the server, then at one connected project or (None) at all. Raises nothing that it can report."""
+    found = list(_server(client))
+    if any(finding.kind == "problem" for finding in found):
+        return found
+    chosen = projects.every(store) if project_id is None else [projects.get(store, project_id)]
+    if not chosen:
+        found.append(_problem("not-connected", "no project is connected", "run `mollm connect --project N`"))
+    for project in chosen:
+        try:
+            found += _project(store, client, settings, project)
+        except LabelStudioError as error:
+            found.append(_problem("project", f"project {project.id}: {error}", "see Label Studio's log"))
+    return [*found, *_orphans(client, chosen if project_id is None else projects.every(store))]
+
+
+def _problem(name: str, line: str, fix: str) -> Finding:
+    return Finding("problem", name, line, fix)
+
+
+def _server(client: LabelStudioClient) -> Iterator[Finding]:
+    try:
+        version, user, skew = client.version(), client.whoami(), client.clock_skew()
+    except LabelStudioRefused as error:
+        fix = "copy a valid token from Account & Settings into LABEL_STUDIO_API_KEY"
+        yield _problem("token", str(error), fix)
+        return
+    except LabelStudioError as error:
+        yield _problem("server", str(error), "start Label Studio, or correct LABEL_STUDIO_URL")
+        return
+    yield Finding("fine", "server", f"Label Studio {version} at {client.url}, as {user}, {client.token_kind} token")
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    if tuple(numbers) < TESTED:
+        yield Finding("notice", "version", f"Label Studio {version} is older than any that was tried", "upgrade it")
+    if abs(skew) > MAX_SKEW:
+        yield Finding("notice", "clock", f"the two clocks are {skew:.0f} s apart", "set both machines by NTP")
+
+
+def _project(store: Store, client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
+    try:
+        remote = client.project(project.id)
+    except LabelStudioNotFound:
+        fix = f"correct LABEL_STUDIO_URL, or `mollm disconnect --project {project.id}`"
+        yield _problem("project-gone", f"project {project.id} is not on {client.url}", fix)
+        return
+    if (project.url, project.ls_created_at) != (client.url, remote.created_at):
+        yield _problem(
+            "other-project",
+            f"project {project.id} is not the one that was connected ({project.url}, {project.ls_created_at})",
+            f"correct LABEL_STUDIO_URL, or `mollm connect --project {project.id}`",
+        )
+        return
+    if not project.connected:
+        fix = f"run `mollm connect --project {project.id}`"
+        yield _problem("not-connected", f"project {project.id} is disconnected", fix)
+        return
+    if project.attention:
+        fix = "do as it says; `mollm doctor --accept-loss` if the labels are meant to go"
+        yield _problem("attention", f"project {project.id}: {project.attention}", fix)
+    yield from _config(store, project, remote)
+    yield from _backend(client, settings, project)
+    yield from _webhooks(client, settings, project)
+    yield from _stream(client, project, remote)
+
+
+def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
+    try:
+        label_config.parse(remote.label_config)
+    except ConfigError as error:
+        yield _problem("label-config", str(error), "change the label config in Label Studio")
+        return
+    if remote.label_config != project.label_config:
+        line = f"the label config of project {project.id} has changed since the last look"
+        yield Finding("notice", "label-config-changed", line, "nothing: the worker takes it in within a minute")
+    count, unreadable = tasks.count(store, project.id)
+    if unreadable:
+        line = f"{unreadable} of {count} tasks have no text that can be read"
+        yield Finding("notice", "unreadable", line, "`mollm explain PROJECT TASK` says why")
+
+
+def _backend(client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
+    """Our row among the ML backends, and whether each side reaches the other."""
+    url = str(project.connection.get("backend_url", ""))
+    again = f"run `mollm connect --project {project.id}`"
+    rows = [row for row in client.ml_backends(project.id) if row["id"] == project.connection.get("ml_backend")]
+    answers = _answers(url)
+    if not answers:
+        fix = "start it with `mollm up`; on another machine or in a container give `--backend-url`"
+        yield _problem("backend-down", f"the backend does not answer at {url} from here", fix)
+    if not rows:
+        fix = f"{again}. {flags_for(url)}" if _is_private(url) else again
+        yield _problem("no-backend", f"project {project.id} has no ML backend row of ours", fix)
+        return
+    row = rows[0]
+    if row["url"].rstrip("/") != url:
+        yield _problem("backend-url", f"Label Studio has {row['url']} as the backend, not {url}", again)
+    if row.get("auth_method") != "BASIC_AUTH" or row.get("basic_auth_user") != settings.basic_auth_user:
+        yield _problem("backend-auth", "Label Studio calls the backend without its basic auth", again)
+    if row.get("state") not in ("CO", "TR", "PR") and answers:
+        says = (row.get("error_message") or row.get("readable_state") or "")[:200]
+        yield _problem("back-route", f"Label Studio does not reach {url} ({says})", _route_fix(client, url))
+    if row.get("is_interactive"):
+        line = "the backend is set to interactive: each region would ask it again"
+        yield Finding("notice", "interactive", line, "switch it off in Settings > Model")
+    if len(client.ml_backends(project.id)) > 1:
+        line = 'several ML backends: "Retrieve predictions" asks only the first'
+        yield Finding("notice", "several-backends", line, "remove the others in Settings > Model")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=3).status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def _is_private(url: str) -> bool:
+    address = address_of(url)
+    return bool(address) and ipaddress.ip_address(address).is_private
+
+
+def _route_fix(client: LabelStudioClient, url: str) -> str:
+    here = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+    far = urlsplit(client.url).hostname not in ("localhost", "127.0.0.1", "::1")
+    if here and far:
+        return f"{url} means Label Studio's own machine: give this machine's address with `--backend-url`"
+    if _is_private(url):
+        return f"open the port between them. {flags_for(url)}"
+    return "open the port between them, or correct `--backend-url`"
+
+
+def _webhooks(client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
+    """Ours: there, active, with its secret and all its actions; and no second one without the secret."""
+    url, again = str(project.connection.get("backend_url", "")), f"run `mollm connect --project {project.id}`"
+    hooks = client.webhooks(project.id)
+    ours = next((hook for hook in hooks if hook["id"] == project.connection.get("webhook")), None)
+    if ours is None:
+        line = "half connected: there is no webhook of ours, so nothing that people do arrives at once"
+        fix = f"{again}. {flags_for(url)}" if _is_private(url) else again
+        yield _problem("no-webhook", line, fix)
+    else:
+        yield from _our_webhook(ours, settings, url, again)
+    doubles = [hook for hook in hooks if hook is not ours and hook["url"].rstrip("/") == f"{url}/webhook"]
+    if doubles:
+        yield _problem("second-webhook", f"{len(doubles)} more webhooks to {url} carry no secret", again)
+
+
+def _our_webhook(hook: JSON, settings: Settings, url: str, again: str) -> Iterator[Finding]:
+    secret = settings.webhook_secret.get_secret_value()
+    if (hook.get("headers") or {}).get(SECRET_HEADER) != secret:
+        yield _problem("webhook-header", f"the webhook's header {SECRET_HEADER} is missing or old", again)
+    if not hook.get("is_active", True):
+        yield _problem("webhook-off", "the webhook is switched off", again)
+    if hook["url"].rstrip("/") != f"{url}/webhook":
+        yield _problem("webhook-url", f"the webhook goes to {hook['url']}, not to {url}/webhook", again)
+    missing = set(WEBHOOK_ACTIONS) - set(hook.get("actions") or [])
+    if missing and not hook.get("send_for_all_actions"):
+        yield _problem("webhook-actions", f"the webhook does not send {', '.join(sorted(missing))}", again)
+
+
+def _stream(client: LabelStudioClient, project: Project, remote: RemoteProject) -> Iterator[Finding]:
+    """Whether the label stream can serve the batch in its order."""
+    if project.batch_version and remote.model_version == TITLE:
+        line = "live-backend mode: the project shows the backend itself, so the stream is random"
+        yield _problem("live-backend", line, f"run `mollm connect --project {project.id}`")
+    elif project.batch_version and (why := why_not_served(remote, project.batch_version)):
+        fix = 'label the tab "mollm: next batch" by "Label Tasks As Displayed", or connect again'
+        yield _problem("order", f"the stream does not serve the batch: {why}", fix)
+    people = client.user_count()
+    if people > 1:
+        line = (
+            f"{people} people are in the organization: with several project members the order inside a batch is random"
+        )
+        yield Finding("notice", "members", line, "nothing: the batch stays the batch")
+
+
+def _orphans(client: LabelStudioClient, known: list[Project]) -> Iterator[Finding]:
+    """Webhooks with our header that no connected project knows: left by a lost store or a removed backend."""
+    ours = {project.connection.get("webhook") for project in known}
+    try:
+        hooks = client.webhooks()
+    except LabelStudioError:
+        return
+    for hook in hooks:
+        if SECRET_HEADER in (hook.get("headers") or {}) and hook["id"] not in ours:
+            line = (
+                f"webhook {hook['id']} of project {hook.get('project')} to {hook['url']} is an orphan of an old backend"
+            )
+            yield Finding("notice", "orphan-webhook", line, "delete it in that project's Settings > Webhooks")
