@@ -9,7 +9,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from mollm_backend.cli import asking
+
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.command("annotate")(asking.annotate)
 
 
 @app.command("serve")

@@ -1,0 +1,124 @@
+"""`mollm bench annotate`: one pass against T samples, from one run on one server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import typer
+from rich.progress import Progress
+
+from mollm import recording
+from mollm.annotators import Annotator, Answer, open_annotator
+from mollm.config import AnnotatorConfig
+from mollm.errors import AnnotatorUnavailable, InputError
+from mollm.records import LabelSet
+from mollm.signals import total_variation
+from mollm_backend import settings
+from mollm_backend.demo import texts as demo_texts
+
+WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
+CHUNK = 32
+
+
+def annotate(
+    endpoint: Annotated[str, typer.Option(help="An OpenAI-compatible server, with or without /v1.")],
+    model: Annotated[str, typer.Option(help="The served model's name; default: the first that is served.")] = "",
+    recorded: Annotated[Path | None, typer.Option("--recording", help="Texts and labels of a recording.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Texts from a CSV, JSON or JSONL file.")] = None,
+    labels: Annotated[str, typer.Option(help="Labels for --file, separated by commas.")] = "",
+    texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 300,
+    samples: Annotated[int, typer.Option(min=1, help="T, the samples a text.")] = 10,
+    prompt: Annotated[str, typer.Option(help="chat, plain, or a template file.")] = "chat",
+    seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Texts a second in one pass and with T samples of whole label names, and how far their votes lie apart.
+
+    Without --recording or --file the demo's texts are used, if their package is there.
+    """
+    chosen, label_set = _texts(recorded, file, labels)
+    order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
+    chosen = [chosen[n] for n in order]
+    one = AnnotatorConfig(
+        name="bench", runtime="openai", url=endpoint, model=model or _first_model(endpoint), prompt=prompt,
+        coding="labels", orders=1, samples=samples, timeout=600,
+    )  # fmt: skip
+    figures: dict[str, Any] = {"model": one.model, "texts": len(chosen), "samples": samples}
+    heard: dict[str, list[Answer]] = {}
+    for mode in ("score", "sample"):
+        with open_annotator(one.model_copy(update={"mode": mode}), label_set, "Classify the text.") as annotator:
+            figures[f"{mode}_way"] = annotator.describe().split(", ", 1)[-1]
+            annotator.annotate(chosen[:WARM_UP])
+            started = time.perf_counter()
+            heard[mode] = _run(annotator, chosen)
+            figures[f"{mode}_texts_per_second"] = len(chosen) / (time.perf_counter() - started)
+    figures["ratio"] = figures["score_texts_per_second"] / figures["sample_texts_per_second"]
+    figures |= _distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
+    print(json.dumps(figures) if json_output else _table(figures))
+
+
+def _run(annotator: Annotator, texts: Sequence[str]) -> list[Answer]:
+    answers: list[Answer] = []
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(annotator.config.mode, total=len(texts))
+        for start in range(0, len(texts), CHUNK):
+            answers += annotator.annotate(texts[start : start + CHUNK])
+            progress.update(bar, completed=len(answers))
+    return answers
+
+
+def _distance(
+    scored: Sequence[Answer], sampled: Sequence[Answer], samples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Mean total variation between the two vote distributions over the texts that both answered, and its noise.
+
+    The noise is what T draws from the one-pass distribution itself would show (mean of 100 sets of draws).
+    """
+    both = [n for n in range(len(scored)) if scored[n].abstained == 0 and sampled[n].abstained < 1]
+    if not both:
+        return {"mean_total_variation": float("nan"), "sampling_noise": float("nan"), "compared": 0}
+    votes = np.stack([scored[n].votes for n in both])
+    drawn = np.stack([sampled[n].votes / sampled[n].votes.sum() for n in both])
+    noise = total_variation(rng.multinomial(samples, votes, size=(100, len(both))) / samples, votes).mean()
+    return {
+        "mean_total_variation": float(total_variation(votes, drawn).mean()),
+        "sampling_noise": float(noise),
+        "compared": len(both),
+    }
+
+
+def _texts(recorded: Path | None, file: Path | None, labels: str) -> tuple[list[str], LabelSet]:
+    if recorded is not None:
+        found = recording.load(recorded)
+        if not found.has_text:
+            raise InputError(f"{recorded} holds no texts: name another recording, or --file.")
+        return [item.text or "" for item in found.items], found.labels
+    if file is not None:
+        read = demo_texts.from_file(file, labels=tuple(name.strip() for name in labels.split(",") if name.strip()))
+        return list(read.texts), LabelSet(read.labels)
+    corpus = settings.load().models_dir / demo_texts.CORPUS
+    if not corpus.is_dir():
+        raise InputError("Name the texts with --recording or --file (the demo's texts come with `mollm prepare`).")
+    read = demo_texts.from_corpus(corpus)
+    return list(read.texts), LabelSet(read.labels)
+
+
+def _first_model(endpoint: str) -> str:
+    try:
+        served = httpx.get(endpoint.rstrip("/").removesuffix("/v1") + "/v1/models", timeout=10).json()["data"]
+        return str(served[0]["id"])
+    except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise AnnotatorUnavailable(
+            f"{endpoint} does not say which models it serves ({error!r}): use --model."
+        ) from None
+
+
+def _table(figures: dict[str, Any]) -> str:
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in figures.items()}
+    return "\n".join(f"{key.replace('_', ' '):26}{value}" for key, value in shown.items())

@@ -1,0 +1,171 @@
+"""`mollm record`: run a panel over a project or a file and write what it said as a recording directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from mollm import recording
+from mollm.annotators import fingerprint, open_annotator
+from mollm.config import AnnotatorConfig, PanelConfig
+from mollm.errors import AnnotatorUnavailable, InputError
+from mollm.prompts import Shot, pick_shots
+from mollm.records import FloatArray, Item, LabelSet, Signals
+from mollm.store import Store, labels, projects, signals, tasks
+from mollm_backend import packages, settings
+from mollm_backend.demo import texts as demo_texts
+from mollm_backend.jobs.runtime import DEFAULT_PANEL
+
+console = Console(stderr=True)
+CHUNK = 32
+SAMPLES = 100  # a recording keeps votes as counts: expected votes are written as shares of a hundred
+Pair = tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is to be recorded. `known` holds (fingerprint, n) answers that need no LLM any more."""
+
+    name: str
+    items: tuple[Item, ...]
+    labels: LabelSet
+    gold: tuple[str | None, ...]
+    shots: tuple[Shot, ...]
+    known: dict[tuple[str, int], Pair]
+
+
+def record(
+    out: Annotated[Path, typer.Argument(help="The recording's directory.")],
+    file: Annotated[Path | None, typer.Option(help="Texts from a CSV, JSON or JSONL file.")] = None,
+    project: Annotated[int | None, typer.Option(help="A connected project's number.")] = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="The panel's TOML file; default: as set, or the shipped one.")
+    ] = None,
+    label_names: Annotated[str, typer.Option("--labels", help="Labels for --file, separated by commas.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many texts; 0: all.")] = 0,
+) -> None:
+    """Ask every LLM of the panel for every text. Resumable: run it again after a stop.
+
+    From a file with a label column, the first texts of each label are the prompts' few shots and are left out.
+    """
+    if (file is None) == (project is None):
+        raise typer.BadParameter("name either --file or --project")
+    loaded = settings.load()
+    config = PanelConfig.load(panel or loaded.panel or DEFAULT_PANEL)
+    if project is None:
+        assert file is not None
+        pool = _from_file(file, tuple(name.strip() for name in label_names.split(",") if name.strip()), config, limit)
+    else:
+        pool = _from_project(Store(loaded.store_url), project, limit)
+    answers = [_ask(loaded, config, annotator, pool, out) for annotator in config.annotators]
+    label_probs, votes = (np.stack([pair[k] for pair in answers], axis=1) for k in (0, 1))
+    names = tuple(annotator.name for annotator in config.annotators)
+    column = {name: c for c, name in enumerate(pool.labels.names)}
+    first = config.annotators[0]
+    found = recording.Recording(
+        pool.name, pool.labels, pool.items,
+        Signals(tuple(item.id for item in pool.items), names, pool.labels.names, label_probs, votes),
+        np.array([column.get(gold or "", -1) for gold in pool.gold], dtype=np.int64),
+        SAMPLES, first.temperature, first.top_p,
+    )  # fmt: skip
+    recording.save(out, found, [annotator.model for annotator in config.annotators])
+    for left in out.glob(".answers-*.jsonl"):
+        left.unlink()
+    console.print(f"{len(pool.items)} texts by {len(names)} LLMs are in {out}")
+
+
+def _ask(
+    loaded: settings.Settings, panel: PanelConfig, config: AnnotatorConfig, pool: Pool, out: Path
+) -> tuple[FloatArray, FloatArray]:
+    """(N, C) label distributions and votes of one LLM; each chunk is noted at once, so that a stop loses one chunk."""
+    print_of = fingerprint(config, pool.labels, panel.instruction, pool.shots)
+    out.mkdir(parents=True, exist_ok=True)
+    notes = out / f".answers-{print_of}.jsonl"
+    known = {n: pair for (owner, n), pair in pool.known.items() if owner == print_of} | _noted(notes, len(pool.items))
+    todo = [n for n in range(len(pool.items)) if n not in known]
+    if todo:
+        if config.runtime == "transformers" and config.model in packages.PACKAGES:
+            packages.ensure_model(config.model, loaded.home, console.print)
+        with (
+            open_annotator(config, pool.labels, panel.instruction, pool.shots, loaded.models_dir) as annotator,
+            notes.open("a", encoding="utf-8") as lines,
+            Progress(console=console) as progress,
+        ):
+            console.print(annotator.describe())
+            bar = progress.add_task(config.name, total=len(pool.items), completed=len(known))
+            for start in range(0, len(todo), CHUNK):
+                chunk = todo[start : start + CHUNK]
+                for n, answer in zip(chunk, annotator.annotate([pool.items[n].text or "" for n in chunk]), strict=True):
+                    known[n] = (answer.label_probs, counted(answer.votes, answer.abstained))
+                    lines.write(json.dumps([n, *(array.tolist() for array in known[n])]) + "\n")
+                lines.flush()
+                progress.update(bar, completed=len(known))
+    if len(known) < len(pool.items):
+        raise AnnotatorUnavailable(f"{config.name} has not answered for all texts: run the command again.")
+    pairs = [known[n] for n in range(len(pool.items))]
+    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+
+def counted(votes: FloatArray, abstained: float) -> FloatArray:
+    """(C,) shares in hundredths that still sum to what was not abstained (largest remainders)."""
+    whole = np.append(votes, abstained) * SAMPLES
+    counts = np.floor(whole + 1e-9)
+    short = round(SAMPLES - counts.sum())
+    counts[np.argsort(counts - whole, kind="stable")[:short]] += 1
+    return np.asarray(counts[:-1] / SAMPLES)
+
+
+def _noted(notes: Path, N: int) -> dict[int, Pair]:
+    """What an earlier run had noted; a line that a kill cut short is asked again."""
+    found: dict[int, Pair] = {}
+    if not notes.is_file():
+        return found
+    whole = []
+    for line in notes.read_text(encoding="utf-8").splitlines():
+        try:
+            n, label_probs, votes = json.loads(line)
+        except ValueError:
+            continue
+        if n < N:
+            found[n] = (np.array(label_probs), np.array(votes))
+            whole.append(line)
+    notes.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    return found
+
+
+def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: int) -> Pool:
+    read = demo_texts.from_file(path, labels=names)
+    label_set = LabelSet(read.labels)
+    per_label = max(annotator.shots for annotator in panel.annotators)
+    shots = pick_shots((Shot(text, label) for text, label in read.gold.items()), label_set, per_label)
+    used = {shot.text for shot in shots}
+    texts = [text for text in read.texts if text not in used][: limit or None]
+    items = tuple(Item(str(n), text) for n, text in enumerate(texts))
+    return Pool(path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, {})
+
+
+def _from_project(store: Store, project_id: int, limit: int) -> Pool:
+    project = projects.get(store, project_id)
+    rows: Sequence[tasks.Task] = [row for row in tasks.every(store, project_id) if not row.problem][: limit or None]
+    if not rows:
+        raise InputError(f"Project {project_id} has no readable tasks in the store yet (see `mollm doctor`).")
+    held = signals.load(store, project, list(rows))
+    known = {
+        (member.fingerprint, n): (held.label_probs[n, m], counted(held.votes[n, m], 1 - float(held.votes[n, m].sum())))
+        for m, member in enumerate(project.panel)
+        for n in range(len(rows))
+        if not np.isnan(held.label_probs[n, m]).any()
+    }
+    said = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
+    shots = tuple(Shot(text, label) for text, label in project.options.get("shots", []))
+    items = tuple(row.item for row in rows)
+    gold = tuple(said.get(str(row.task_id)) for row in rows)
+    return Pool(project.title or str(project_id), items, project.label_task.labels, gold, shots, known)
