@@ -7,11 +7,12 @@ memoised, so that asking for the same one twice costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.special import softmax
 
 from mollm.classifier.crossfit import group_folds
 from mollm.classifier.head import Head
@@ -19,9 +20,13 @@ from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
 from mollm.losses import Rows, negative_strength
 from mollm.mixture import Mixture, aggregators
+from mollm.mixture.calibration import at_temperature, temperature
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets, TrainingRow
 
-FOLDS = 5
+FOLDS, FEW_FOLDS, FEW = 5, 3, 50  # fewer folds below 50 human labels, where people wait and little is certain
+FIRST_RUNG = 10  # human labels, in two classes, below which nothing is learned from them but priors
+RIDGE = 0.3
+DROPOUT = 0.1
 CLASSIFIER = "classifier"
 MIXTURE_ROWS = 450  # the paper's nine rounds of 50
 Out = frozenset[int]
@@ -58,6 +63,7 @@ class Chain:
     fold: IntArray
     parts: Parts = field(default_factory=Parts)
     mixture_rows: int = MIXTURE_ROWS
+    temperature: float = 1.0
     _panels: dict[Out, tuple[Mixture, FloatArray]] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
     _fused: dict[Out, tuple[Mixture, FloatArray]] = field(default_factory=dict, repr=False)
@@ -91,7 +97,7 @@ class Chain:
         label = np.full(signals.N, -1, dtype=np.int64)
         label[targets.index] = targets.label
         seed = int(rng.integers(2**32))
-        fold = group_folds(groups, FOLDS, np.random.default_rng([seed, 0]), label)
+        fold = group_folds(groups, FOLDS if targets.H >= FEW else FEW_FOLDS, np.random.default_rng([seed, 0]), label)
         return cls(signals, targets, groups, embeddings, has_text, config, round_index, seed, fold)
 
     @property
@@ -109,15 +115,22 @@ class Chain:
         """The generator of one fit: the same whenever, and in whatever order, that fit is asked for."""
         return np.random.default_rng([self.seed, stage, *sorted(out)])
 
-    def _mix(self, signals: Signals, stage: int, out: Out) -> tuple[Mixture, FloatArray]:
-        mixture = aggregators()[self.config.aggregator]()
-        mixture.fit(signals, self.seen(out), rng=self.rng(stage, out), embeddings=self.embeddings, groups=self.groups)
-        return mixture, mixture.predict_proba(signals, self.embeddings)
+    def rung(self, seen: Targets) -> str:
+        """The aggregator by name. `auto` is its own ladder by the number of labels: the chain does the calibration."""
+        if self.config.aggregator != "auto":
+            return self.config.aggregator
+        return "stacked" if seen.H >= FIRST_RUNG and len(np.unique(seen.label)) > 1 else "logpool"
+
+    def _mix(self, signals: Signals, stage: int, out: Out, embeddings: FloatArray | None) -> tuple[Mixture, FloatArray]:
+        seen = self.seen(out)
+        mixture = aggregators()[self.rung(seen)]()
+        mixture.fit(signals, seen, rng=self.rng(stage, out), embeddings=embeddings, groups=self.groups)
+        return mixture, mixture.predict_proba(signals, embeddings)
 
     def panel(self, out: Out = NONE) -> FloatArray:
-        """(N, C): the LLMs' mixture, fitted without the human labels of the folds `out`."""
+        """(N, C): the LLMs' mixture, without the text, fitted without the human labels of the folds `out`."""
         if out not in self._panels:
-            self._panels[out] = self._mix(self.signals, 1, out)
+            self._panels[out] = self._mix(self.signals, 1, out, None)
         return self._panels[out][1]
 
     def rows(self, out: Out = NONE, parts: Parts | None = None) -> tuple[TrainingRow, ...]:
@@ -150,7 +163,7 @@ class Chain:
         if (out, parts) not in self._heads:
             strength = negative_strength(self.round_index, self.config)
             rows = Rows.of(self.rows(out, parts), self.signals.C)
-            self._heads[out, parts] = Head(self.signals.C, strength=strength).fit(self.embeddings, rows)
+            self._heads[out, parts] = Head(self.signals.C, ridge=RIDGE, strength=strength).fit(self.embeddings, rows)
         return self._heads[out, parts]
 
     def crossfitted(self, out: Out = NONE, parts: Parts | None = None) -> FloatArray | None:
@@ -158,7 +171,7 @@ class Chain:
         if self.embeddings is None:
             return None
         probs = np.full((self.signals.N, self.signals.C), np.nan)
-        for k in range(FOLDS):
+        for k in np.unique(self.fold).tolist():
             mine = (self.fold == k) & self.has_text
             if mine.any():
                 probs[mine] = self.head(out | {k}, parts).predict_proba(self.embeddings[mine])
@@ -171,16 +184,40 @@ class Chain:
             if classifier is None:
                 self._fused[out] = (self.panel(out), self._panels[out])[1]
             else:
-                self._fused[out] = self._mix(self.signals.with_annotator(CLASSIFIER, classifier), 3, out)
+                self._fused[out] = self._mix(
+                    self.signals.with_annotator(CLASSIFIER, classifier), 3, out, self.embeddings
+                )
         return self._fused[out]
 
-    def held_out(self, of: Callable[[Out], FloatArray]) -> FloatArray:
-        """(H, C): each human label's item by `of({its fold})`."""
-        probs = np.empty((self.targets.H, self.signals.C))
+    def sampled(self, probs: FloatArray, members: int, rng: np.random.Generator) -> FloatArray:
+        """(E, N, C): `probs` (N, C) shaken by dropout on the classifier's inputs."""
+        assert self.embeddings is not None
+        head = self.head()
+        still, log_probs = head.logits(self.embeddings), np.log(np.maximum(probs, 1e-12))
+        out = np.empty((members, *probs.shape))
+        for e in range(members):
+            kept = (rng.random(self.embeddings.shape[1]) >= DROPOUT) / (1 - DROPOUT)
+            shaken = head.logits((self.embeddings - head.mean_) * kept + head.mean_)
+            out[e] = softmax(log_probs + shaken - still, axis=1)
+        return out
+
+    def held_out(self) -> FloatArray:
+        """(H, C): each human label's item by the mixture that saw nothing of its fold, temperature included."""
+        raw = np.empty((self.targets.H, self.signals.C))
         fold = self.fold[self.targets.index]
         for k in np.unique(fold).tolist():
-            probs[fold == k] = of(frozenset({k}))[self.targets.index[fold == k]]
-        return probs
+            raw[fold == k] = self.fused(frozenset({k}))[1][self.targets.index[fold == k]]
+        out = raw.copy()
+        for k in np.unique(fold).tolist():
+            others = fold != k
+            out[fold == k] = at_temperature(raw[fold == k], fitted_temperature(raw[others], self.targets.take(others)))
+        self.temperature = fitted_temperature(raw, self.targets)
+        return out
+
+
+def fitted_temperature(held_out: FloatArray, targets: Targets) -> float:
+    """The temperature of least log-loss on held-out rows; 1 below `FIRST_RUNG` labels."""
+    return temperature(held_out, targets) if targets.H >= FIRST_RUNG else 1.0
 
 
 def negatives(probs: FloatArray, precision: float) -> BoolArray:

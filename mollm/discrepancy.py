@@ -10,8 +10,6 @@ import numpy as np
 from mollm.records import BatchEntry, BoolArray, FloatArray, Signals
 from mollm.strategies import Picks
 
-CLASSIFIER = "classifier"
-
 
 @dataclass(frozen=True)
 class Discrepancy:

@@ -10,10 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from mollm.chain import Chain, Encoder, negatives
+from mollm.chain import CLASSIFIER, Chain, Encoder, negatives
+from mollm.classifier.head import Head
 from mollm.config import LoopConfig
 from mollm.discrepancy import Discrepancy
-from mollm.errors import InputError
+from mollm.errors import InputError, ModelFileError
+from mollm.mixture import aggregators
+from mollm.mixture.calibration import at_temperature
 from mollm.records import (
     BatchEntry,
     BoolArray,
@@ -26,7 +29,7 @@ from mollm.records import (
 )
 from mollm.strategies import Pool, strategy
 
-__all__ = ["Encoder", "RoundOutcome", "no_op", "run_round"]
+__all__ = ["Encoder", "RoundOutcome", "no_op", "predict", "run_round"]
 
 
 def no_op(_: str) -> None:
@@ -42,7 +45,7 @@ class RoundOutcome:
     negatives: BoolArray  # (N, C) classes that the item very likely does not have
     entries: tuple[BatchEntry, ...]  # acquisition order over the open items: batch and reserve
     rows: tuple[TrainingRow, ...]  # what the classifier was trained on
-    state: Mapping[str, FittedState]  # "mixture", and "classifier" where there is one
+    state: Mapping[str, FittedState]  # "mixture", "temperature", and "classifier" where there is one: see `predict`
     scores: Mapping[str, float]  # cross-fitted, on human labels; absent when unknown
     per_label_log_loss: FloatArray  # (H,) nats, cross-fitted
     notes: tuple[str, ...]  # one line each, for people
@@ -69,12 +72,13 @@ def run_round(
     chain = Chain.start(items, signals, targets, config=config, encoder=encoder, round_index=round_index, rng=rng)
     progress("fusing the panel and training the classifier")
     classifier = chain.crossfitted()
-    mixture, probabilities = chain.fused()
+    mixture, raw = chain.fused()
     progress(f"scoring on {targets.H} human labels by cross-fitting")
-    held_out = chain.held_out(lambda out: chain.fused(out)[1])
+    held_out = chain.held_out()
+    probabilities = at_temperature(raw, chain.temperature)
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
-    state = {"mixture": mixture.state()}
+    state = {"mixture": mixture.state(), "temperature": FittedState("temperature", {}, {"value": chain.temperature})}
     if classifier is not None:
         state["classifier"] = chain.head().state()
     return RoundOutcome(
@@ -88,6 +92,28 @@ def run_round(
         per_label_log_loss=log_loss(held_out, targets),
         notes=(mixture.explain(), *notes(chain)),
     )
+
+
+def predict(
+    state: Mapping[str, FittedState], items: Sequence[Item], signals: Signals, encoder: Encoder | None
+) -> FloatArray:
+    """(N, C) calibrated probabilities of items that came after the round, from a RoundOutcome's `state`.
+
+    Raises ModelFileError when the panel, the labels or the encoder are not those of the round.
+    """
+    kind = state["mixture"].kind
+    if kind not in aggregators():
+        raise ModelFileError(f"The saved mixture is of an unknown kind {kind!r}: train again.")
+    embeddings = None
+    if "classifier" in state:
+        if encoder is None:
+            raise ModelFileError("The encoder of this version's classifier is missing: restore it or train again.")
+        embeddings = encoder.embed([item.text or "" for item in items])
+        probs = Head.from_state(state["classifier"]).predict_proba(embeddings)
+        probs[[not (item.text and item.text.strip()) for item in items]] = np.nan
+        signals = signals.with_annotator(CLASSIFIER, probs)
+    fused = aggregators()[kind].from_state(state["mixture"]).predict_proba(signals, embeddings)
+    return at_temperature(fused, float(str(state["temperature"].facts["value"])))
 
 
 def next_batch(
@@ -104,6 +130,7 @@ def next_batch(
         np.flatnonzero(open_items),
         np.flatnonzero(chain.labelled),
         embed=None if chain.embeddings is None else partial(np.asarray, chain.embeddings),
+        sample=None if chain.embeddings is None else partial(chain.sampled, probabilities),
         classifier=opinion,
         panel=chain.signals.label_probs,
     )

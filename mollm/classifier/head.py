@@ -21,7 +21,7 @@ from mollm.losses import Rows, robust_loss
 from mollm.records import FittedState, FloatArray
 
 BIAS_RIDGE = 0.1  # of the weights' ridge
-SMALLEST = 1e-9  # a dimension that varies less is constant
+SMALLEST = 1e-3  # of the largest spread: a dimension that varies less is constant but for rounding, and is left out
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Head:
         D = embeddings.shape[1]
         self.mean_ = embeddings.mean(axis=0) if len(embeddings) else np.zeros(D)
         spread = embeddings.std(axis=0) if len(embeddings) else np.ones(D)
-        self.scale_ = np.where(spread > SMALLEST, spread, 1.0) * np.sqrt(D)
+        self.scale_ = np.where(spread > SMALLEST * spread.max(initial=0.0), spread, np.inf) * np.sqrt(D)
         x = (embeddings[rows.item] - self.mean_) / self.scale_
         shift = offset[rows.item] if offset is not None else np.zeros((rows.J, self.C))
         basis = span(x)

@@ -9,10 +9,11 @@ from mollm.strategies.coreset import k_centre
 
 
 def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """k-centre greedy over the deviations (N, E C) of E perturbed models from the model, starting at "no deviation".
+    """k-centre greedy over the deviations (N, E C) of E perturbed models from their mean, starting at "no deviation".
 
     So the first pick deviates most, and each next one in a way that those before it do not; the gain is that distance.
     """
-    shaken = pool.sampled(rng) - pool.probs
+    members = pool.sampled(rng)
+    shaken = members - members.mean(axis=0)
     deviation = shaken.transpose(1, 0, 2).reshape(pool.N, -1)
     return k_centre(deviation, pool, (deviation[pool.open] ** 2).sum(axis=1), batch)
