@@ -65,7 +65,10 @@ class Mollm(_base()):  # type: ignore[misc]
         return projects.find(self._store, int(number)) if number.isdecimal() else None
 
     def predict(
-        self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **_kwargs: Any  # noqa: ARG002
+        self,
+        tasks: list[dict[str, Any]],
+        context: dict[str, Any] | None = None,  # noqa: ARG002
+        **_kwargs: Any,
     ) -> list[dict[str, Any]]:
         """One prediction a task, in order; `{}` for a task that no version knows yet (it is then queued)."""
         project = self._project()

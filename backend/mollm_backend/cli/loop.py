@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mollm.errors import InputError
-from mollm.store import Store, events, labels, projects, versions
+from mollm.prompts import Shot, pick_shots
+from mollm.store import Store, events, labels, projects, signals, tasks, versions
 from mollm_backend import queues, settings
 
 console = Console()
@@ -24,12 +25,53 @@ def open_store() -> tuple[settings.Settings, Store]:
     return loaded, Store(loaded.store_url)
 
 
-def train(project: ProjectId) -> None:
-    """Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it."""
+def train(
+    project: ProjectId,
+    refresh_prompts: Annotated[
+        bool, typer.Option("--refresh-prompts", help="Put examples from human labels into the prompts first.")
+    ] = False,
+    per_label: Annotated[int, typer.Option(min=1, help="Examples a label, with --refresh-prompts.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the panel reads everything again.")] = False,
+) -> None:
+    """Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.
+
+    A new prompt asks the panel again: --refresh-prompts shows what that costs before it does anything.
+    """
     loaded, store = open_store()
-    projects.get(store, project)
+    found = projects.get(store, project)
+    if refresh_prompts:
+        shots = _shots(store, found, per_label)
+        console.print(_cost_line(store, found, len(shots)))
+        if not yes and not typer.confirm("Ask the panel again?"):
+            raise typer.Exit(1)
+        options = found.options | {"shots": [[shot.text, shot.label] for shot in shots]}
+        projects.change(store, project, options=options)
     queues.request_training(queues.connect(loaded.queue_url), project)
     console.print("Asked for a training: it starts after the labels are reconciled (see the status page).")
+
+
+def _shots(store: Store, project: projects.Project, per_label: int) -> tuple[Shot, ...]:
+    """The oldest human labels, `per_label` of each; these tasks then leave fitting, calibration and scoring."""
+    rows = labels.human_labels(labels.every(store, project.id))
+    texts = tasks.some(store, project.id, [int(row.item) for row in rows])
+    known = [Shot(texts[int(row.item)].text or "", row.label) for row in rows if int(row.item) in texts]
+    shots = pick_shots((shot for shot in known if shot.text), project.label_task.labels, per_label)
+    if not shots:
+        raise InputError(f"Project {project.id} has no human labels yet, so there are no examples for the prompts.")
+    return shots
+
+
+def _cost_line(store: Store, project: projects.Project, shots: int) -> str:
+    total, unreadable = tasks.count(store, project.id)
+    costs = signals.costs(store, project.id).values()
+    texts = sum(cost.texts for cost in costs) or 1
+    tokens = sum(cost.prompt_tokens for cost in costs) / texts
+    hours = sum(cost.seconds for cost in costs) / texts * (total - unreadable) * len(project.panel) / 3600
+    return (
+        f"{shots} examples change every prompt: {len(project.panel)} annotators read {total - unreadable} tasks again, "
+        f"about {tokens * (total - unreadable) * len(project.panel):,.0f} tokens and {hours:.1f} hours by what the "
+        "last reading took. The tasks used as examples are no longer fitted or scored."
+    )
 
 
 def prelabel(

@@ -151,7 +151,7 @@ def _refill(runtime: Runtime, project: Project, batch_version: str, version: str
     if reason is None or any(entry.published_at is None for entry in entries):
         return
     left = due.remaining(runtime.store, project, entries)
-    config = runtime.settings.loop_config()
+    config = runtime.loop_config(project)
     first = 1 + max((entry.rank for entry in entries), default=-1)
     fresh = [
         versions.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")

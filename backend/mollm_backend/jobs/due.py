@@ -55,9 +55,8 @@ def _stale(project: Project) -> bool:
 
 def why_train(runtime: Runtime, project: Project) -> str | None:
     """`training_reason` with the project's own settings and requests."""
-    every = int(project.options.get("refit_every", runtime.settings.refit_every))
     requested = queues.training_requested(runtime.connection, project.id)
-    return training_reason(runtime.store, project, every, requested=requested)
+    return training_reason(runtime.store, project, runtime.loop_config(project).refit_every, requested=requested)
 
 
 def publishing_reason(store: Store, project: Project) -> str | None:

@@ -12,7 +12,7 @@ import redis
 
 from mollm.annotators import Annotator, fingerprint, open_annotator
 from mollm.classifier.encoder import Encoder
-from mollm.config import AnnotatorConfig, PanelConfig
+from mollm.config import AnnotatorConfig, LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 from mollm.prompts import Shot
 from mollm.store import Store, projects
@@ -42,6 +42,13 @@ class Runtime:
     def shots(self, project: Project) -> tuple[Shot, ...]:
         """The few-shot examples of a project's prompts (fixed until `mollm train --refresh-prompts`)."""
         return tuple(Shot(text, label) for text, label in project.options.get("shots", []))
+
+    def loop_config(self, project: Project) -> LoopConfig:
+        """The settings of a round, with the project's own values over the general ones."""
+        own = {key: project.options[key] for key in ("batch_size", "refit_every") if key in project.options}
+        return LoopConfig.model_validate(
+            self.settings.loop_config().model_dump() | own | project.options.get("loop", {})
+        )
 
     def members(self, project: Project) -> tuple[PanelMember, ...]:
         """The panel's names and fingerprints for this project; no model is loaded for them."""

@@ -66,8 +66,7 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
     before = versions.newest(runtime.store, project.id)
     round_index = 0 if before is None else before.round + 1
-    config = runtime.settings.loop_config()
-    config = config.model_copy(update=project.options.get("loop", {}))
+    config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     outcome = run_round(
         [task.item for task in pool.tasks], pool.signals, pool.targets, config=config, encoder=runtime.encoder(),

@@ -1,0 +1,94 @@
+"""The model class as the upstream 2.x framework calls it; the framework itself is not on the registry."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from mollm.errors import InputError
+from mollm.store import Store, projects, versions
+from mollm_backend import model, queues
+
+from .conftest import CONFIG, add_texts
+
+BACKEND = Path(__file__).parents[2] / "backend"
+
+
+@pytest.fixture
+def home(tmp_path: Path, valkey_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", valkey_url)
+    rows = add_texts(store, 2)
+    predicted = [versions.StoredPrediction(1, rows[0].item.text_key, "dog", 0.9, np.array([0.1, 0.9]))]
+    versions.save(store, 7, versions.Version("v1", 0, "candidate", 0), predicted)
+    versions.publish(store, 7, "v1")
+    projects.change(store, 7, batch_version="v1+batch-1")
+    return store
+
+
+TASKS: list[dict[str, Any]] = [
+    {"id": 1, "data": {"text": "woof number 0"}},
+    {"id": 2, "data": {"text": "meow number 1"}},
+]
+
+
+def test_predict_looks_up_and_queues_what_is_not_known(home: Store, connection: redis.Redis) -> None:
+    mollm = model.Mollm(project_id="7", label_config=CONFIG)
+    assert mollm.model_version == "v1+batch-1"
+    known, unknown = mollm.predict(TASKS, context=None)
+    assert known["result"][0]["value"] == {"choices": ["dog"]}
+    assert unknown == {}
+    assert queues.queue(connection, "reconcile").job_ids == ["reconcile-7"]
+
+
+def test_fit_nudges_and_the_train_button_asks_for_training(home: Store, connection: redis.Redis) -> None:
+    mollm = model.Mollm(project_id="7", label_config=CONFIG)
+    event = {"project": {"id": 7}, "annotation": {"id": 1, "task": 1}, "task": {"id": 1}}
+    assert mollm.fit("ANNOTATION_CREATED", event, job_id="x") == {"status": "queued"}
+    assert not queues.training_requested(connection, 7)
+    mollm.fit("START_TRAINING", {"project": {"id": 7}})
+    assert queues.training_requested(connection, 7)
+
+
+def test_a_project_that_is_not_connected_says_what_to_do(home: Store, connection: redis.Redis) -> None:
+    with pytest.raises(InputError, match="mollm connect"):
+        model.Mollm(project_id="99").predict(TASKS)
+
+
+def test_the_living_framework_is_known_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a base class of 2.x's shape installed, ours derives from it; the dead 1.x is left alone."""
+
+    def framework(**members: object) -> type:
+        base = type("LabelStudioMLBase", (), members)
+        package, inner = types.ModuleType("label_studio_ml"), types.ModuleType("label_studio_ml.model")
+        package.__spec__ = importlib.machinery.ModuleSpec("label_studio_ml", None)
+        inner.LabelStudioMLBase = base  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "label_studio_ml", package)
+        monkeypatch.setitem(sys.modules, "label_studio_ml.model", inner)
+        return base
+
+    living = framework(set_extra_params=lambda self, params: None)
+    assert model._base() is living
+    framework()
+    assert model._base() is model.OwnBase
+
+
+def test_the_signatures_are_those_of_2_x() -> None:
+    assert list(inspect.signature(model.OwnBase.__init__).parameters) == ["self", "project_id", "label_config"]
+    assert list(inspect.signature(model.Mollm.predict).parameters)[:3] == ["self", "tasks", "context"]
+    assert list(inspect.signature(model.Mollm.fit).parameters)[:3] == ["self", "event", "data"]
+
+
+def test_the_backend_directory_follows_the_convention(home: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BACKEND))
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    assert importlib.import_module("model").Mollm is model.Mollm
+    assert importlib.import_module("_wsgi").app.url_map.bind("").match("/health")
