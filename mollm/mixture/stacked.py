@@ -64,7 +64,8 @@ class Stacked(Mixture):
         self.first_ = self.last_ = conditional(F, None, Y, targets.weight)
         self.text_ = None
         if embeddings is not None:
-            F, E = self._fit_text(signals, targets, Y, embeddings)
+            said, E = self._fit_text(signals, targets, Y, embeddings)
+            F = np.concatenate([F, said], axis=1)
             self.last_ = conditional(F, E, Y, targets.weight)
         self.forest_ = None
         if len(np.unique(targets.label)) > 1:
@@ -74,18 +75,17 @@ class Stacked(Mixture):
     def _fit_text(
         self, signals: Signals, targets: Targets, Y: FloatArray, embeddings: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Fit the text's view; return the labelled rows' evidence (H, S, C) and centred embeddings (H, D)."""
-        posterior = np.empty((signals.N, signals.C))
+        """Fit the text's view; return what it says of the labelled rows (H, 1, C) and their embeddings (H, D)."""
+        posterior: FloatArray = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
-            F = self.centring_.log_odds(signals, rows)
-            posterior[rows] = self.first_.proba(F, flat(F))
+            panel = self.centring_.log_odds(signals, rows)
+            posterior[rows] = self.first_.proba(panel, flat(panel))
         posterior = text_view.clamped(posterior, targets.index, Y, targets.weight)
         gram = Gram.of(embeddings)
         self.text_ = text_view.fit(embeddings, posterior, gram)
         asked = embeddings[targets.index]
         said = self.text_.left_out(asked, posterior[targets.index], gram)
-        panel = self.centring_.log_odds(signals, targets.index)
-        return np.concatenate([panel, said], axis=1), self.text_.centred(asked)
+        return said, self.text_.centred(asked)
 
     def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
         self._check_panel(signals)
