@@ -62,9 +62,10 @@ class Chain:
     seed: int
     fold: IntArray
     parts: Parts = field(default_factory=Parts)
-    mixture_rows: int = MIXTURE_ROWS
+    mixture_items: IntArray | None = None  # which items the mixture labels for the classifier; None: a random draw
     temperature: float = 1.0
     _panels: dict[Out, tuple[Mixture, FloatArray]] = field(default_factory=dict, repr=False)
+    _texts: dict[Out, tuple[Mixture, FloatArray]] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
     _fused: dict[Out, tuple[Mixture, FloatArray]] = field(default_factory=dict, repr=False)
 
@@ -111,6 +112,26 @@ class Chain:
         """The human labels outside the folds `out`."""
         return self.targets.take(~np.isin(self.fold[self.targets.index], sorted(out)))
 
+    def with_text(self, out: Out = NONE) -> FloatArray:
+        """(N, C): the LLMs' mixture with the text in it, but without the classifier: what may label its rows."""
+        if out not in self._texts:
+            self._texts[out] = self._mix(self.signals, 5, out, self.embeddings)
+        return self._texts[out][1]
+
+    def with_text_mixture(self) -> Mixture:
+        """The mixture behind `with_text()`."""
+        self.with_text()
+        return self._texts[NONE][0]
+
+    def with_text_held_out(self) -> FloatArray:
+        """(N, C): `with_text`, but each labelled item by the fit that saw nothing of its fold."""
+        probs = self.with_text().copy()
+        asked = self.labelled
+        for k in np.unique(self.fold[asked]).tolist():
+            mine = asked & (self.fold == k)
+            probs[mine] = self.with_text(frozenset({k}))[mine]
+        return probs
+
     def rng(self, stage: int, out: Out) -> np.random.Generator:
         """The generator of one fit: the same whenever, and in whatever order, that fit is asked for."""
         return np.random.default_rng([self.seed, stage, *sorted(out)])
@@ -133,6 +154,13 @@ class Chain:
             self._panels[out] = self._mix(self.signals, 1, out, None)
         return self._panels[out][1]
 
+    def to_label(self) -> IntArray:
+        """The unlabelled items that the mixture labels for the classifier."""
+        free = ~self.labelled & self.has_text
+        if self.mixture_items is not None:
+            return self.mixture_items[free[self.mixture_items]]
+        return self.rng(2, NONE).permutation(np.flatnonzero(free))[:MIXTURE_ROWS]
+
     def rows(self, out: Out = NONE, parts: Parts | None = None) -> tuple[TrainingRow, ...]:
         """The classifier's training rows outside the folds `out`: humans' plain, the mixture's by the robust loss."""
         parts = parts or self.parts
@@ -141,7 +169,7 @@ class Chain:
             TrainingRow(int(n), int(c), float(w), (), True)
             for n, c, w in zip(seen.index, seen.label, seen.weight, strict=True)
         ]
-        candidates = self.rng(2, NONE).permutation(np.flatnonzero(~self.labelled & self.has_text))[: self.mixture_rows]
+        candidates = self.to_label()
         candidates = candidates[~np.isin(self.fold[candidates], sorted(out))]
         probs = self.panel(out)
         weight = probs.max(axis=1) ** 2 if parts.confidence_weights else np.ones(self.signals.N)

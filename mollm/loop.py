@@ -124,19 +124,23 @@ def next_batch(
         open_items = ~chain.labelled
     if open_items.shape != (chain.signals.N,):
         raise InputError(f"`open_items` has shape {open_items.shape}, not ({chain.signals.N},).")
-    opinion = None if classifier is None else np.where(np.isnan(classifier), probabilities, classifier)
-    pool = Pool(
+    pool = pool_of(chain, probabilities, classifier, open_items)
+    config = chain.config
+    picks = strategy(config.strategy)(pool, config.batch_size + config.reserve, chain.rng(4, frozenset()))
+    return Discrepancy(probabilities, pool.classifier, chain.signals).entries(picks, chain.signals.labels)
+
+
+def pool_of(chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray) -> Pool:
+    """The pool that query strategies see; where the classifier has no text, the mixture speaks for it."""
+    return Pool(
         probabilities,
         np.flatnonzero(open_items),
         np.flatnonzero(chain.labelled),
         embed=None if chain.embeddings is None else partial(np.asarray, chain.embeddings),
         sample=None if chain.embeddings is None else partial(chain.sampled, probabilities),
-        classifier=opinion,
+        classifier=None if classifier is None else np.where(np.isnan(classifier), probabilities, classifier),
         panel=chain.signals.label_probs,
     )
-    config = chain.config
-    picks = strategy(config.strategy)(pool, config.batch_size + config.reserve, chain.rng(4, frozenset()))
-    return Discrepancy(probabilities, opinion, chain.signals).entries(picks, chain.signals.labels)
 
 
 def log_loss(probs: FloatArray, targets: Targets) -> FloatArray:

@@ -144,7 +144,7 @@ def test_new_items_are_predicted_from_the_state() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    items, signals, gold = world(10)
+    items, signals, _ = world(10)
     go = {"encoder": None, "round_index": 0, "rng": np.random.default_rng(0)}
     with pytest.raises(InputError, match="same pool"):
         run_round(items[::-1], signals, Targets.of([], []), config=CONFIG, **go)
