@@ -11,7 +11,7 @@ export MOLLM_HOME
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-QUICK := not real_llm and not label_studio and not browser and not vllm
+QUICK := not real_llm and not label_studio and not browser and not vllm and not faults
 INSTALLED := .venv/.mollm-installed
 
 .PHONY: install demo test check format unit bench faults test-vllm clean
@@ -44,7 +44,7 @@ test: $(INSTALLED)
 	@mkdir -p "$(MOLLM_HOME)"; chmod 700 "$(MOLLM_HOME)"; \
 	$(BIN)/mollm prepare > "$(MOLLM_HOME)/prepare.log" 2>&1 & prepare=$$!; \
 	trap 'kill $$prepare 2>/dev/null; wait $$prepare; exit 130' INT TERM HUP; \
-	$(PYTEST) -m "not vllm" $(PYTEST_OPTIONS); code=$$?; \
+	MOLLM_TEST_PREPARE=1 $(PYTEST) -m "not vllm" $(PYTEST_OPTIONS); code=$$?; \
 	kill $$prepare 2>/dev/null; wait $$prepare 2>/dev/null; exit $$code
 
 check: $(INSTALLED)
@@ -62,7 +62,6 @@ unit: $(INSTALLED)
 	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 bench: $(INSTALLED)
-	@$(BIN)/python -m pytest --collect-only -q tests >/dev/null
 	@$(BIN)/mollm bench all
 
 # What happens when parts are killed, at once and in the middle of their work.

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from mollm.errors import ConfigError
 from mollm.store import Store, events
 from mollm_backend import queues
-from mollm_backend.demo import texts
+from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
 from mollm_backend.settings import Settings
@@ -141,8 +141,6 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         number = project.ensure()
         parts.wait_for_web(family, backend_url)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
-        from mollm_backend.demo import links
-
         links.connect_demo(store, up.settings, number, project.texts)
         up.worker()
         queues.nudge(queues.connect(up.settings.queue_url), number)

@@ -1,0 +1,90 @@
+"""The whole loop as a person sees it: real Label Studio, real LLMs, a real browser."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from mollm.store import Store, labels, projects, tasks, versions
+from mollm_backend.supervisor import label_studio
+from tests.e2e.conftest import Demo, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.label_studio, pytest.mark.real_llm]
+REFIT_EVERY = 10
+PUBLISHED_WITHIN = 120.0
+
+
+def order(store: Store, project: projects.Project) -> list[int]:
+    """The batch's tasks in the order in which they are to be served."""
+    entries = versions.batch(store, project.id, project.batch_version or "")
+    return [entry.task_id for entry in sorted(entries, key=lambda entry: entry.rank)]
+
+
+def is_published(store: Store, number: int, *, after: str | None = None) -> projects.Project | None:
+    project = projects.get(store, number)
+    if project.published_version in (None, after):
+        return None
+    entries = versions.batch(store, number, project.batch_version or "")
+    return project if entries and all(entry.published_at for entry in entries) else None
+
+
+def test_a_person_labels_in_the_stream_and_the_mixture_learns(demo: Demo, browser: Any) -> None:
+    from tests.e2e.page import LabelStudioPage
+
+    number = demo.facts["project"]
+    store = Store(f"sqlite:///{demo.home / 'mollm.db'}", migrate=False)
+    page = LabelStudioPage(browser, demo.facts["label_studio_url"], number)
+
+    def why() -> str:
+        return "\n".join(demo.lines()[-20:])
+
+    first = wait_for(lambda: is_published(store, number), 900, why)
+    assert len(tasks.every(store, number)) == 60
+    names = first.label_task.labels.names
+    predicted = versions.predicted(store, number, first.published_version or "")
+    expected = order(store, first)
+
+    who = label_studio.account(demo.home)
+    page.log_in(who.user, who.password)
+    page.open_task(expected[-1])
+    assert page.checked() == [predicted[expected[-1]].label], "an opened task shows the mixture's pre-annotation"
+
+    page.label_all_tasks()
+    served: list[int] = []
+    for at in range(REFIT_EVERY):
+        task = page.current()
+        served.append(task)
+        assert page.checked() == [predicted[task].label], f"task {task} came without our pre-annotation"
+        if at == 1:
+            page.choose(next(name for name in names if name != predicted[task].label))
+        page.submit()
+    tenth = time.monotonic()
+    assert served == expected[:REFIT_EVERY], "the stream serves the batch in its order"
+    for _ in range(2):
+        assert page.checked(), "while the refit runs, tasks are still pre-annotated"
+        served.append(page.current())
+        page.submit()
+
+    second = wait_for(lambda: is_published(store, number, after=first.published_version), PUBLISHED_WITHIN + 60, why)
+    took = time.monotonic() - tenth
+    print(f"new version and batch published {took:.0f} s after the tenth label")
+    assert took < PUBLISHED_WITHIN
+    newest = versions.find(store, number, second.published_version)
+    assert newest is not None
+    assert newest.human_labels >= REFIT_EVERY
+    human = {row.task_id: row.label for row in labels.every(store, number)}
+    assert human[served[0]] == predicted[served[0]].label
+    assert human[served[1]] != predicted[served[1]].label
+
+    served.append(page.current())  # the stream had given this one out before the new batch was there
+    page.submit()
+    upcoming = [task for task in order(store, second) if task not in served]
+    shown = []
+    for _ in range(3):
+        assert page.checked()
+        shown.append(page.current())
+        page.submit()
+    assert shown == upcoming[:3], "the stream serves the new batch in its order"
+    store.close()

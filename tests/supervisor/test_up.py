@@ -1,0 +1,148 @@
+"""`mollm up` as a process, without Label Studio: what it starts, how it ends, what a `kill -9` leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from mollm_backend.cli import app
+from mollm_backend.supervisor import records
+from mollm_backend.supervisor.launch import start_mark
+from mollm_backend.supervisor.ports import free_port
+
+PARTS = {"valkey", "web", "worker"}
+
+
+class Run:
+    """One `mollm up` in `home`, its output in `home/up.log`."""
+
+    def __init__(self, home: Path) -> None:
+        kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        self.port = free_port("127.0.0.1", 24_000)
+        environment |= {"MOLLM_HOME": str(home), "MOLLM_PORT": str(self.port)}
+        self.home = home
+        command = [sys.executable, "-m", "mollm_backend.cli", "up"]
+        with (home / "up.log").open("ab") as out:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def output(self) -> str:
+        return (self.home / "up.log").read_text()
+
+    def marks(self) -> dict[int, str]:
+        """All processes that belong to this home's records, with their start times."""
+        found = [pid for record in records.read(self.home / "run") for pid in records.family(record, self.home)]
+        return {pid: mark for pid in found if (mark := start_mark(pid))}
+
+    def wait_until_up(self) -> None:
+        def is_up() -> bool:
+            assert self.process.poll() is None, self.output()
+            try:
+                healthy = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=1).status_code == 200
+            except httpx.HTTPError:
+                return False
+            return healthy and {record.name for record in records.read(self.home / "run")} == PARTS
+
+        assert eventually(is_up, 60), self.output()
+
+
+def eventually(what: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="mollm-up-"))
+    yield path
+    for record in records.read(path / "run"):  # only if a test failed
+        records.end([record], path, grace=1.0)
+    shutil.rmtree(path)
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_all_within_20_seconds_and_nothing_else(home: Path) -> None:
+    before = {process.pid: process.create_time() for process in psutil.process_iter() if process.status() != "zombie"}
+    run = Run(home)
+    run.wait_until_up()
+    assert str(run.port) in run.output()
+    marks = run.marks()
+    with subprocess.Popen(["sleep", "300"]) as neighbour:
+        started = time.monotonic()
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(20) == 0, run.output()
+        assert time.monotonic() - started < 20
+        assert neighbour.poll() is None
+        neighbour.kill()
+    assert [pid for pid, mark in marks.items() if start_mark(pid) == mark] == []
+    left = [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in before and _home_of(process) == str(home) and process.status() != "zombie"
+    ]
+    assert left == []
+    assert not records.read(home / "run")
+
+
+@pytest.mark.faults
+def test_after_kill_9_the_next_start_ends_the_orphans_and_runs(home: Path) -> None:
+    first = Run(home)
+    first.wait_until_up()
+    marks = first.marks()
+    worker = next(record for record in records.read(home / "run") if record.name == "worker")
+    os.kill(worker.pid, signal.SIGSTOP)  # a hung orphan: deaf to everything but SIGKILL
+    first.process.kill()
+    first.process.wait()
+    second = Run(home)
+    assert eventually(lambda: all(start_mark(pid) != mark for pid, mark in marks.items()), 30), second.output()
+    second.wait_until_up()
+    assert "ended what an earlier run left behind" in second.output()
+    second.process.terminate()
+    assert second.process.wait(20) == 0
+
+
+@pytest.mark.faults
+def test_a_killed_part_is_started_anew_and_a_second_up_is_refused(home: Path) -> None:
+    run = Run(home)
+    run.wait_until_up()
+    web = next(record for record in records.read(home / "run") if record.name == "web")
+    os.kill(web.pid, signal.SIGKILL)
+    assert eventually(lambda: "web ended (signal 9" in run.output(), 20)
+    assert httpx.get(f"http://127.0.0.1:{run.port}/health", timeout=30).status_code == 200, "the request waits for it"
+    second = Run(home)
+    assert second.process.wait(60) == 1
+    assert f"already runs in {home} (pid {run.process.pid})" in run.output()
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.wait(20) == 0
+
+
+def test_options_of_the_demo_need_the_demo() -> None:
+    result = CliRunner().invoke(app, ["up", "--limit", "5"])
+    assert result.exit_code == 2
+    assert "belong to --demo" in result.output
+
+
+def _home_of(process: psutil.Process) -> str | None:
+    try:
+        found: str | None = process.environ().get(records.FAMILY_VARIABLE)
+    except (psutil.Error, OSError):
+        return None
+    return found
