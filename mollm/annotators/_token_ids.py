@@ -14,7 +14,7 @@ from mollm.annotators._one_pass import OnePass, Place, Read
 from mollm.annotators._ways import MARK, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
-from mollm.prompts.coding import Path, TokenTree
+from mollm.prompts.coding import Path, TokenTree, branches, easy
 from mollm.records import FloatArray
 
 IDS_AT_ONCE = 100  # vLLM takes at most 128 logprob_token_ids a request
@@ -25,8 +25,11 @@ class TokenIds(Way):
 
     def probe(self) -> None:
         self.prepare(coded=self.config.coding == "codes")
-        if self.config.coding == "auto" and not all(tree.easy for tree in self.trees):
+        if self.config.coding == "auto" and not easy(self.trees):
+            places = branches(self.trees)
             self.prepare(coded=True)
+            if branches(self.trees) >= places:
+                self.prepare(coded=False)
         place = Place(0, 0, *next(iter(self.trees[0].branches.items()), ((), self.trees[0].paths[0][:1])))
         read = self._single("A short text.", place)
         if read.error or not np.isfinite(read.logprobs).all():

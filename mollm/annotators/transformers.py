@@ -6,6 +6,7 @@ its own tokens only. Batched by length; nothing is generated when scoring.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from mollm.annotators._one_pass import OnePass, Place, Read, prompts_for
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Prompt, Shot
-from mollm.prompts.coding import TokenTree
+from mollm.prompts.coding import TokenTree, branches, easy
 from mollm.prompts.parsing import parse_answer, parse_code
 from mollm.records import LabelSet
 
@@ -41,6 +42,10 @@ class Transformers(Annotator):
     """A causal language model from a directory."""
 
     runtime = "transformers"
+    prompts: list[Prompt]
+    frames: list[_Frame]
+    room: int  # tokens that the window leaves for a text
+    one_pass: OnePass
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
@@ -49,8 +54,17 @@ class Transformers(Annotator):
         self.torch, self.model, self.tokenizer = _load(config, models_dir)
         self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
         self._prepare(coded=config.coding == "codes")
-        if config.coding == "auto" and config.mode == "score" and not all(tree.easy for tree in self.one_pass.trees):
+        if config.coding == "auto" and config.mode == "score" and not easy(self.one_pass.trees):
+            self._try_codes()
+
+    def _try_codes(self) -> None:
+        """Codes instead of labels where they need fewer places and fit into the window."""
+        kept = self.prompts, self.frames, self.room, self.one_pass
+        with contextlib.suppress(ConfigError):
             self._prepare(coded=True)
+            if branches(self.one_pass.trees) < branches(kept[-1].trees):
+                return
+        self.prompts, self.frames, self.room, self.one_pass = kept
 
     def _prepare(self, *, coded: bool) -> None:
         duplicates = len(set(map(self.labels.text_of, range(self.labels.C)))) < self.labels.C
@@ -196,6 +210,7 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
     """(torch, model, tokenizer). Raises ConfigError without torch, ModelFileError for a missing or cut model."""
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
@@ -209,7 +224,7 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelFileError(
             f"{config.name}: the model in {path} cannot be loaded ({error}): remove the directory, it is fetched again."
         ) from None

@@ -48,11 +48,6 @@ class TokenTree:
         parting = {at: tuple(tokens) for at, tokens in sorted(children.items(), key=_depth) if len(tokens) > 1}
         return cls(closed, parting)
 
-    @property
-    def easy(self) -> bool:
-        """Whether a few places decide (else codes are cheaper)."""
-        return len(self.branches) <= EASY_BRANCHES
-
     def reach(self, known: Mapping[Path, FloatArray], at: Path) -> float:
         """The probability that constrained sampling passes `at`, from the branches known so far."""
         reached = 1.0
@@ -77,6 +72,16 @@ class TokenTree:
                 if len(path) > len(at) and path[: len(at)] == at:
                     probs[c] *= share[tokens.index(path[len(at)])]
         return np.asarray(probs / probs.sum())
+
+
+def branches(trees: Sequence[TokenTree]) -> int:
+    """How many places the trees of all label orders have at most."""
+    return max(len(tree.branches) for tree in trees)
+
+
+def easy(trees: Sequence[TokenTree]) -> bool:
+    """Whether so few places decide that codes would spare nothing."""
+    return branches(trees) <= EASY_BRANCHES
 
 
 def shares(logprobs: FloatArray) -> FloatArray:
