@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mollm_backend.cli import looping
+
 if TYPE_CHECKING:
     from mollm.recording import Recording
     from mollm.records import FloatArray
 
 app = typer.Typer(help="Run experiments on a recording, without any LLM.", no_args_is_help=True)
+app.command("loop")(looping.loop)
+app.command("figure")(looping.figure)
 
 
 @app.command("fuse")
