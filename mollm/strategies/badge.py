@@ -19,13 +19,13 @@ def badge(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
     error = pool.probs[pool.open].astype(np.float64)
     error[np.arange(len(error)), error.argmax(axis=1)] -= 1
     norms = (error**2).sum(axis=1) * np.einsum("nd,nd->n", x, x)
-    nearest = norms.copy()
-    at = int(nearest.argmax())
+    at = int(norms.argmax())
+    nearest = np.full(len(x), np.inf)
     chosen, gain = [], []
     free = np.ones(len(x), dtype=np.bool_)
     for _ in range(min(batch, len(x))):
         chosen.append(at)
-        gain.append(float(np.sqrt(max(nearest[at], 0.0))))
+        gain.append(float(np.sqrt(min(nearest[at], norms[at]))))
         free[at] = False
         distance = norms + norms[at] - 2 * (error @ error[at]) * (x @ x[at])
         nearest = np.maximum(np.minimum(nearest, distance), 0) * free

@@ -11,6 +11,8 @@ G(x')_ef = p_e(.|x') . p_f(.|x'): one small matrix an item instead of a posterio
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
@@ -57,7 +59,9 @@ def one_a_cluster(vectors: FloatArray, score: FloatArray, batch: int, rng: np.ra
     """(B,) the member nearest to each k-means centre, then the best of the rest until `batch`, by falling score."""
     batch = min(batch, len(vectors))
     start = vectors[rng.permutation(len(vectors))[:batch]]
-    centres, cluster = kmeans2(vectors, start, iter=ROUNDS, minit="matrix", missing="warn", check_finite=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # copies leave clusters empty; those places are filled below
+        centres, cluster = kmeans2(vectors, start, iter=ROUNDS, minit="matrix", missing="warn", check_finite=False)
     distance = ((vectors - centres[cluster]) ** 2).sum(axis=1)
     order = np.lexsort((distance, cluster))
     first = order[np.r_[True, np.diff(cluster[order]) != 0]]
