@@ -11,10 +11,10 @@ export MOLLM_HOME
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-QUICK := not real_llm and not label_studio and not browser and not vllm and not faults
+QUICK := not real_llm and not label_studio and not browser and not vllm and not faults and not docker
 INSTALLED := .venv/.mollm-installed
 
-.PHONY: install demo test check format unit bench faults test-vllm clean
+.PHONY: install demo test check format unit bench faults test-vllm test-docker clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -44,7 +44,7 @@ test: $(INSTALLED)
 	@mkdir -p "$(MOLLM_HOME)"; chmod 700 "$(MOLLM_HOME)"; \
 	$(BIN)/mollm prepare > "$(MOLLM_HOME)/prepare.log" 2>&1 & prepare=$$!; \
 	trap 'kill $$prepare 2>/dev/null; wait $$prepare; exit 130' INT TERM HUP; \
-	MOLLM_TEST_PREPARE=1 $(PYTEST) -m "not vllm" $(PYTEST_OPTIONS); code=$$?; \
+	MOLLM_TEST_PREPARE=1 $(PYTEST) -m "not vllm and not docker" $(PYTEST_OPTIONS); code=$$?; \
 	kill $$prepare 2>/dev/null; wait $$prepare 2>/dev/null; exit $$code
 
 check: $(INSTALLED)
@@ -80,6 +80,10 @@ $(VLLM)/.mollm-installed:
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
 	@MOLLM_VLLM="$(VLLM)" $(PYTEST) -m vllm $(PYTEST_OPTIONS)
+
+# The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
+test-docker: $(INSTALLED)
+	@$(PYTEST) tests/docker -m "docker or not docker" $(PYTEST_OPTIONS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -22,6 +22,14 @@ from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.ports import free_port
 
+# No model is fetched for these tests.
+PANEL = """
+[[annotators]]
+name = "nobody"
+runtime = "openai"
+model = "none"
+url = "http://127.0.0.1:9"
+"""
 PARTS = {"valkey", "web", "worker"}
 
 
@@ -32,7 +40,10 @@ class Run:
         kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         self.port = free_port("127.0.0.1", 24_000)
+        panel = home / "panel.toml"
+        panel.write_text(PANEL)
         environment |= {"MOLLM_HOME": str(home), "MOLLM_PORT": str(self.port)}
+        environment |= {"MOLLM_PANEL": str(panel), "MOLLM_ENCODER": "none"}
         self.home = home
         command = [sys.executable, "-m", "mollm_backend.cli", "up"]
         with (home / "up.log").open("ab") as out:

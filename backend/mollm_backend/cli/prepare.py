@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Annotated
+
+import typer
 
 from mollm_backend import settings
 from mollm_backend.cli.up import tell
@@ -12,17 +15,22 @@ from mollm_backend.supervisor.lock import HomeInUse, home_lock
 from mollm_backend.supervisor.processes import Family, Stopped
 
 
-def prepare() -> None:
+def prepare(
+    models_only: Annotated[
+        bool, typer.Option("--models-only", help="No Label Studio, only the panel's models.")
+    ] = False,
+) -> None:
     """Install Label Studio in its own environment and fetch the models, where they are not there yet.
 
     Waits for a `mollm up` or another `mollm prepare` that is at it in the same home.
     """
-    home = settings.load().home
+    loaded = settings.load()
+    home = loaded.home
     for _attempt in _until_free():
         family = Family(home, tell)
-        setup = Setup(home, family, tell)
+        setup = Setup.for_panel(loaded, family, tell) if models_only else Setup.for_demo(loaded, family, tell)
         if setup.is_done():
-            tell("Label Studio and the models are there")
+            tell("the models are there" if models_only else "Label Studio and the models are there")
             return
         try:
             with home_lock(home), family.until_stopped():

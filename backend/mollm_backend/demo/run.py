@@ -48,7 +48,7 @@ class Up:
     last_event: int = 0
 
     def __post_init__(self) -> None:
-        self.setup = Setup(self.home, self.family, self.tell)
+        self.setup = Setup.for_demo(self.settings, self.family, self.tell)
 
     @property
     def home(self) -> Path:
@@ -115,6 +115,7 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     """`mollm up` beside a Label Studio that already runs; returns only by an exception."""
     up = Up(settings, family, tell)
     store, url = up.servers()
+    Setup.for_panel(settings, family, tell).complete()
     parts.wait_for_web(family, url)
     up.worker()
     secret = settings.home / "secrets" / "basic_auth_password"

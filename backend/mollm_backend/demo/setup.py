@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mollm.config import PanelConfig
 from mollm_backend import packages
 from mollm_backend.demo import texts
+from mollm_backend.jobs.runtime import DEFAULT_PANEL
+from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts
 from mollm_backend.supervisor.processes import Family, Program, Tell
 
-MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "all-MiniLM-L6-v2")
 STILL_AT_IT = 20.0
 
 
@@ -23,14 +25,31 @@ class Setup:
     home: Path
     family: Family
     tell: Tell
+    names: tuple[str, ...]
+    with_label_studio: bool
     _told: dict[str, tuple[float, int]] = field(default_factory=dict)
 
+    @classmethod
+    def for_panel(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
+        """What the worker needs: the panel's models and the encoder, as far as they are packages of ours."""
+        panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
+        models = [config.model for config in panel.annotators if config.runtime == "transformers"]
+        names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if name in packages.PACKAGES))
+        return cls(settings.home, family, tell, names, with_label_studio=False)
+
+    @classmethod
+    def for_demo(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
+        """Beside these, Label Studio and the demo's texts."""
+        names = cls.for_panel(settings, family, tell).names
+        return cls(settings.home, family, tell, (texts.CORPUS, *names), with_label_studio=True)
+
     def is_done(self) -> bool:
-        return label_studio.is_installed(self.home) and not list(self._missing())
+        return (not self.with_label_studio or label_studio.is_installed(self.home)) and not list(self._missing())
 
     def complete(self, then: Callable[[], None] = lambda: None) -> None:
         """Label Studio and the models side by side; `then` is called as soon as Label Studio is installed."""
-        self.family.complete(self._label_studio(then), self._models(), meanwhile=self.still_at_it)
+        lanes = [self._models()] + ([self._label_studio(then)] if self.with_label_studio else [])
+        self.family.complete(*lanes, meanwhile=self.still_at_it)
 
     def _label_studio(self, then: Callable[[], None]) -> Iterator[Program]:
         steps = label_studio.install_steps(self.home)
@@ -45,7 +64,7 @@ class Setup:
             yield parts.fetch(name, str(self.home))
 
     def _missing(self) -> Iterator[str]:
-        return (name for name in (texts.CORPUS, *MODELS) if not packages.is_ready(name, self.home))
+        return (name for name in self.names if not packages.is_ready(name, self.home))
 
     def still_at_it(self) -> None:
         """The progress of whoever writes lines about it; for the silent ones, every 20 s that they are still at it."""

