@@ -190,6 +190,24 @@ def newest_batch(store: Store, project_id: int, version: str) -> str | None:
         return connection.execute(query).scalar()
 
 
+def published_batches(store: Store, project_id: int) -> dict[str, str]:
+    """Batches that Label Studio holds, with the time of their first publishing, oldest first."""
+    first = sa.func.min(batch_entries.c.published_at)
+    query = sa.select(batch_entries.c.batch_version, first.label("first")).where(
+        batch_entries.c.project_id == project_id, batch_entries.c.published_at.is_not(None)
+    )
+    with store.read() as connection:
+        rows = connection.execute(query.group_by(batch_entries.c.batch_version).order_by(first)).all()
+    return {row.batch_version: row.first for row in rows}
+
+
+def mark_unpublished(store: Store, project_id: int, batch_version: str) -> None:
+    """Note that Label Studio no longer holds a batch, so that publishing imports it again."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
+    with store.write() as connection:
+        connection.execute(batch_entries.update().where(*here).values(published_at=None))
+
+
 def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
     """Note that Label Studio holds these entries' predictions."""
     for start in range(0, len(task_ids), _CHUNK):

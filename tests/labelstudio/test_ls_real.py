@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mollm.records import Provenance
 from mollm.store import Store, labels, projects, tasks, versions
 from mollm.store.versions import StoredEntry
+from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.events import SECRET_HEADER, parse
+from mollm_backend.labelstudio.prune import prune
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
 
@@ -40,7 +45,7 @@ def batch_of(order: list[int], first_rank: int = 0) -> list[StoredEntry]:
 
 
 def connected(store: Store, client: LabelStudioClient, settings: Settings, project: int, url: str) -> None:
-    connect(store, client, settings, project, url)
+    connect(store, client, settings, project, url, check_order=False)
 
 
 def exported(client: LabelStudioClient, project: int) -> dict[int, str | None]:
@@ -71,9 +76,12 @@ def test_connect_makes_events_arrive_and_disconnect_puts_all_back(
 ) -> None:
     project, ids = make_project(4)
     submit(client, ids[0], "Red")
+    count = client._raw("count", "GET", "api/projects/")["count"]
     before = client.project(project)
     found = connect(store, client, settings, project, recorder.url)
     assert len(labels.human_labels(labels.every(store, project))) == 1
+    assert found.connection["order"] == {"served": True, "reason": ""}
+    assert client._raw("count", "GET", "api/projects/")["count"] == count  # the rehearsal's project is gone
     assert found.label_task.labels.names == ("Red", "g", "Blue")
     assert [hook["url"] for hook in client.webhooks(project)] == [f"{recorder.url}/webhook"]
     assert any("Authorization" in headers for path, headers, _ in recorder.requests if path == "/setup")
@@ -92,7 +100,7 @@ def test_connect_makes_events_arrive_and_disconnect_puts_all_back(
     assert {event.project_id for event in arrived} == {project}
     assert all(headers[SECRET_HEADER] == "hook-secret" for headers, _ in recorder.events())
 
-    connect(store, client, settings, project, recorder.url)  # a second time changes nothing
+    connect(store, client, settings, project, recorder.url, check_order=False)  # a second time changes nothing
     assert len(client.webhooks(project)) == 1
     assert len(client.ml_backends(project)) == 1
 
@@ -114,7 +122,7 @@ def test_the_stream_serves_exactly_the_batch_and_a_refill_comes_after_it(
     report = publish.publish_batch(store, client, project, "v1+batch-1")
     assert (report.created, report.refused) == (7, ())
     assert publish.publish_batch(store, client, project, "v1+batch-1").created == 0
-    assert publish.self_check(store, client, project, "v1+batch-1").served
+    assert ordering.self_check(store, client, project, "v1+batch-1").served
 
     served = []
     for n in range(11):
@@ -131,7 +139,7 @@ def test_the_stream_serves_exactly_the_batch_and_a_refill_comes_after_it(
         submit(client, task["id"], "g", parent_prediction=shown[0]["id"])
     assert served == order + more
     reconcile(store, client, project)
-    assert publish.open_entries(store, project, "v1+batch-1") == []
+    assert ordering.open_entries(store, project, "v1+batch-1") == []
     rows = labels.every(store, project)
     assert {row.provenance for row in rows} == {Provenance.ACCEPTED}
     assert {row.shown_version for row in rows} == {"v1+batch-1"}
@@ -284,3 +292,126 @@ def test_another_project_under_the_same_number_changes_nothing(
     with pytest.raises(OtherProject):
         reconcile(store, client, project)
     assert len(tasks.every(store, project)) == 3
+
+
+def test_a_blind_share_is_served_in_its_place_and_counts_as_from_scratch(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
+) -> None:
+    project, ids = make_project(3)
+    connected(store, client, settings, project, recorder.url)
+    projects.change(store, project, options={"blind_share": 1.0})
+    versions.save_batch(store, project, "b1", batch_of(ids[::-1]))
+    assert publish.publish_batch(store, client, project, "b1").created == 3
+    for expected in ids[::-1]:
+        task = client.next_task(project)
+        assert task is not None
+        assert task["id"] == expected
+        assert task["predictions"][0]["result"] == []
+        submit(client, expected, "g", parent_prediction=task["predictions"][0]["id"])
+    reconcile(store, client, project)
+    for row in labels.every(store, project):
+        assert (row.provenance, row.shown_version, row.shown_label) == (Provenance.FROM_SCRATCH, "b1", None)
+    client._raw("touch", "PATCH", f"api/annotations/{row.annotation_id}/", body={"lead_time": 9.0})
+    reconcile(store, client, project)
+    assert {row.provenance for row in labels.every(store, project)} == {Provenance.FROM_SCRATCH}
+
+
+def test_what_somebody_holds_open_is_not_pruned(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
+) -> None:
+    project, ids = make_project(6)
+    connected(store, client, settings, project, recorder.url)
+    versions.save_batch(store, project, "b1", batch_of(ids[:3]))
+    publish.publish_batch(store, client, project, "b1")
+    task = client.next_task(project)  # somebody opens it ...
+    assert task is not None
+    parent = task["predictions"][0]["id"]
+    versions.save_batch(store, project, "b2", batch_of(ids[3:]))
+    publish.publish_batch(store, client, project, "b2")
+    projects.change(store, project, batch_version="b2")
+    assert prune(store, client, project) == ()
+    submit(client, task["id"], "g", parent_prediction=parent)  # ... and may submit after it
+
+    assert len(prune(store, client, project, at=datetime.now(UTC) + timedelta(hours=25))) == 1
+    assert client.tasks_with_version(project, "b1") == set()
+    assert client.tasks_with_version(project, "b2") == set(ids[3:])
+    reconcile(store, client, project, full=True)
+    assert [row.provenance for row in labels.every(store, project)] == [Provenance.ACCEPTED]
+    assert publish.publish_batch(store, client, project, "b1").created == 3  # a rollback brings it back
+
+
+def test_several_annotations_a_task_come_with_a_tab(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
+) -> None:
+    project, ids = make_project(3)
+    connected(store, client, settings, project, recorder.url)
+    client.patch_project(project, maximum_annotations=2)
+    versions.save_batch(store, project, "b1", batch_of(ids))
+    said = "\n".join(publish.publish_batch(store, client, project, "b1").lines)
+    assert ordering.TAB in said
+    assert "half-labelled" in said
+
+
+class Dying(LabelStudioClient):
+    """A client whose process dies at one of its calls."""
+
+    left = 10**9
+
+    def _raw(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super()._raw(*args, **kwargs)
+
+
+def test_a_random_history_with_kills_ends_as_a_fresh_export(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
+) -> None:
+    rng = np.random.default_rng(7)
+    project, ids = make_project(40)
+    connected(store, client, settings, project, recorder.url)
+    versions.save_batch(store, project, "b1", batch_of(ids))
+    publish.publish_batch(store, client, project, "b1")
+    held = {row["task"]: row["id"] for row in client._raw("l", "GET", "api/predictions/", params={"project": project})}
+    how: dict[int, Provenance] = {}
+    mine: dict[int, int] = {}  # annotation id to task
+    free = list(ids)
+    dying = Dying(client.url, client._api_key)
+    for _ in range(60):
+        act = rng.choice(["scratch", "accept", "edit", "change", "delete", "bulk", "gone", "pass"])
+        if act in ("scratch", "accept", "edit") and free:
+            task = free.pop(int(rng.integers(len(free))))
+            label = "g" if act == "accept" else "Red"
+            more = {} if act == "scratch" else {"parent_prediction": held[task]}
+            number = submit(client, task, label, **more)
+            mine[number] = task
+            how[number] = {"scratch": Provenance.FROM_SCRATCH, "accept": Provenance.ACCEPTED}.get(
+                str(act), Provenance.EDITED
+            )
+        elif act == "bulk" and len(free) > 2:
+            action(client, "predictions_to_annotations", project, [free.pop(), free.pop()], model_version="b1")
+            for number in exported(client, project):
+                if number not in how:
+                    how[number] = Provenance.BULK_ACCEPTED
+        elif act == "change" and mine:
+            number = int(rng.choice(list(mine)))
+            result = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["Blue"]}}]
+            client._raw("edit", "PATCH", f"api/annotations/{number}/", body={"result": result})
+            if how[number] is not Provenance.FROM_SCRATCH:
+                how[number] = Provenance.EDITED
+        elif act == "delete" and mine:
+            number = int(rng.choice(list(mine)))
+            client._gone("delete", f"api/annotations/{number}/")
+            del mine[number], how[number]
+        elif act == "gone" and len(free) > 20:
+            action(client, "delete_tasks", project, [free.pop()])
+        elif act == "pass":
+            dying.left = int(rng.integers(1, 5))
+            with suppress(KeyboardInterrupt):
+                reconcile(store, dying, project, accept_loss=True, full=bool(rng.integers(2)))
+    dying.close()
+    reconcile(store, client, project, accept_loss=True)
+    assert stored(store, project) == exported(client, project)
+    assert {row.annotation_id: row.provenance for row in labels.every(store, project)} == how
+    there = {task.id: task.data["text"] for task in client.tasks(project)}
+    assert {task.task_id: task.text for task in tasks.every(store, project)} == there

@@ -29,6 +29,7 @@ T = TypeVar("T")
 JSON = dict[str, Any]
 PAGE = 1000
 _EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
+_IMPORT_SECONDS = 1800.0  # without a queue of its own, Label Studio recounts 1,000 tasks a second within the call
 _INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
 
 
@@ -145,14 +146,20 @@ class LabelStudioClient:
             return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says}): see its log.")
         return LabelStudioError(f"Label Studio at {self.url} did not accept it ({what}: {status} {says}).")
 
-    def _raw(self, what: str, method: str, path: str, *, params: JSON | None = None, body: object = None) -> Any:
-        """A call that the SDK has no (usable) method for, through the SDK's own transport and tokens."""
+    def _raw(
+        self, what: str, method: str, path: str, *,
+        params: JSON | None = None, body: object = None, seconds: float | None = None,
+    ) -> Any:  # fmt: skip
+        """A call as plain JSON through the SDK's own transport and tokens; `seconds`: a patience of its own."""
 
         def call() -> Any:
             from label_studio_sdk.core.api_error import ApiError
 
             send = self._sdk._client_wrapper.httpx_client.request
-            response = send(path, method=method, params=params, **({} if body is None else {"json": body}))
+            more: JSON = {} if body is None else {"json": body}
+            if seconds is not None:
+                more["request_options"] = {"timeout_in_seconds": seconds}
+            response = send(path, method=method, params=params, **more)
             if not response.is_success:
                 raise ApiError(status_code=response.status_code, body=response.text)
             try:
@@ -207,6 +214,27 @@ class LabelStudioClient:
     def patch_project(self, project_id: int, **values: Any) -> None:
         """Set a project's plain fields; Label Studio sends PROJECT_UPDATED for it."""
         self._raw(f"patch project {project_id}", "PATCH", f"api/projects/{project_id}/", body=values)
+
+    def create_project(self, title: str, config: str) -> int:
+        """Make a project; returns its id."""
+        body = {"title": title, "label_config": config}
+        return int(self._raw("make a project", "POST", "api/projects/", body=body)["id"])
+
+    def delete_project(self, project_id: int) -> None:
+        self._gone(f"delete project {project_id}", f"api/projects/{project_id}/")
+
+    def import_tasks(self, project_id: int, rows: Sequence[JSON]) -> list[int]:
+        """Import tasks (`data`, or whole tasks); returns their ids in the same order."""
+        answer = self._raw(
+            "import tasks", "POST", f"api/projects/{project_id}/import", params={"return_task_ids": True},
+            body=list(rows), seconds=_IMPORT_SECONDS,
+        )  # fmt: skip
+        return [int(task_id) for task_id in answer["task_ids"]]
+
+    def submit(self, task_id: int, result: list[JSON], **more: Any) -> int:
+        """Annotate a task as this token's user; returns the annotation's id."""
+        body = {"result": result, **more}
+        return int(self._raw("annotate", "POST", f"api/tasks/{task_id}/annotations/", body=body)["id"])
 
     def next_task(self, project_id: int) -> JSON | None:
         """The task that the stream would serve this token's user now (and locks for that user); None: no more."""
@@ -300,7 +328,8 @@ class LabelStudioClient:
             return Imported(0)
         try:
             answer = self._raw(
-                "import predictions", "POST", f"api/projects/{project_id}/import/predictions", body=rows
+                "import predictions", "POST", f"api/projects/{project_id}/import/predictions", body=rows,
+                seconds=_IMPORT_SECONDS,
             )  # fmt: skip
         except (LabelStudioRefused, LabelStudioDown, LabelStudioNotFound):
             raise
@@ -316,6 +345,11 @@ class LabelStudioClient:
         held = self.tasks_with_version(project_id, str(rows[0]["model_version"]))
         missing = [int(row["task"]) for row in rows if int(row["task"]) not in held]
         return Imported(created, tuple((task, "Label Studio dropped its prediction in silence") for task in missing))
+
+    def delete_version(self, project_id: int, version: str) -> None:
+        """Delete all predictions of a version. The project's own model_version is set to null if it is this one."""
+        path, body = f"api/projects/{project_id}/model-versions/", {"model_version": version}
+        self._raw("delete a version", "DELETE", path, body=body, seconds=_IMPORT_SECONDS)
 
     # --- webhooks, ML backends, views --------------------------------------------------------------------------
 

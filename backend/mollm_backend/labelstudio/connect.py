@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,8 @@ from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
-from mollm_backend.labelstudio.publish import UNCERTAINTY, make_current
+from mollm_backend.labelstudio.order import UNCERTAINTY, rehearse
+from mollm_backend.labelstudio.publish import make_current
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.labelstudio.ssrf import flags_for
 from mollm_backend.settings import Settings
@@ -29,11 +30,13 @@ def connect(
     backend_url: str,
     *,
     panel: tuple[PanelMember, ...] = (),
+    check_order: bool = True,
 ) -> Project:
     """Register the backend and our webhook, set the sampling, and take what people have labelled already.
 
     `backend_url` is the backend's address as Label Studio sees it; the backend must be running. Connecting again
     repairs: what is there already is brought up to date, and what the first connect found is kept for disconnect.
+    `check_order` tries on this server that a batch is served in its order; where it is not, batches come as a tab.
     Raises ConfigError for an unsupported label config, LabelStudioError with the fix for a refused address.
     """
     backend_url = _checked(backend_url)
@@ -55,6 +58,8 @@ def connect(
     connection = {"backend_url": backend_url, "found": found, **_ids(known)}
     projects.save(store, replace(project, connection=connection))
     _register(store, client, settings, project_id, backend_url)
+    if check_order:
+        _note(store, project_id, order=asdict(rehearse(client)))
     if project.batch_version:
         make_current(client, project_id, project.batch_version)
     elif remote.sampling != UNCERTAINTY:
@@ -83,7 +88,7 @@ def _found(remote: RemoteProject) -> JSON:
 
 
 def _ids(known: Project | None) -> JSON:
-    keep = ("ml_backend", "webhook")
+    keep = ("ml_backend", "webhook", "order")
     return {key: known.connection[key] for key in keep if known and key in known.connection}
 
 

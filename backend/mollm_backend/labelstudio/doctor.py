@@ -18,7 +18,7 @@ from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProj
 from mollm_backend.labelstudio.connect import TITLE
 from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound, LabelStudioRefused
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
-from mollm_backend.labelstudio.publish import why_not_served
+from mollm_backend.labelstudio.order import why_not_served
 from mollm_backend.labelstudio.ssrf import address_of, flags_for
 from mollm_backend.settings import Settings
 
@@ -206,6 +206,10 @@ def _stream(client: LabelStudioClient, project: Project, remote: RemoteProject) 
     elif project.batch_version and (why := why_not_served(remote, project.batch_version)):
         fix = 'label the tab "mollm: next batch" by "Label Tasks As Displayed", or connect again'
         yield _problem("order", f"the stream does not serve the batch: {why}", fix)
+    order = project.connection.get("order") or {}
+    if order.get("served") is False:
+        line = f"{order.get('reason')}: batches come as a tab of the Data Manager"
+        yield Finding("notice", "order-rehearsal", line, 'label the tab by "Label Tasks As Displayed"')
     people = client.user_count()
     if people > 1:
         line = (

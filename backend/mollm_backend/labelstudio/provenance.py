@@ -38,12 +38,24 @@ def annotation_of(
     if isinstance(person, Mapping):
         person = person.get("id")
     version = str(shown["model_version"]) if shown and shown.get("model_version") else None
+    if shown is None and known is not None and known.parent_prediction == parent:
+        version = known.shown_version
     return Annotation(
         annotation_id=int(raw["id"]), task_id=int(raw["task"]), user_id=int(person or 0), label=label,
-        was_cancelled=cancelled, provenance=_provenance(raw, label, shown_label, came_from=bool(shown or parent)),
+        was_cancelled=cancelled,
+        provenance=_provenance(raw, label, shown_label, came_from=_came_from(raw, known, shown)),
         parent_prediction=parent, shown_version=version, shown_label=shown_label,
         created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
     )  # fmt: skip
+
+
+def _came_from(raw: Mapping[str, Any], known: Annotation | None, shown: Mapping[str, Any] | None) -> bool:
+    """Whether a person saw a label before choosing: not where the prediction was blank on purpose."""
+    if shown is not None:
+        return bool(shown.get("result"))
+    if raw.get("parent_prediction") is None:
+        return False
+    return known is None or known.parent_prediction is None or known.provenance is not Provenance.FROM_SCRATCH
 
 
 def _shown(raw: Mapping[str, Any], known: Annotation | None, look_up: Lookup) -> Mapping[str, Any] | None:
@@ -52,7 +64,7 @@ def _shown(raw: Mapping[str, Any], known: Annotation | None, look_up: Lookup) ->
     if parent is not None:
         if copy and copy.get("id") == parent:
             return copy  # type: ignore[no-any-return]
-        settled = known is not None and known.parent_prediction == parent and known.shown_label is not None
+        settled = known is not None and known.parent_prediction == parent
         return None if settled or _is_bulk(raw) else look_up(int(parent))
     if not copy or bool(raw.get("was_cancelled")):
         return None

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mollm.errors import InputError
-from mollm.store import Store, labels, projects, tasks, versions
+from mollm.records import digest
+from mollm.store import Store, projects, tasks, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry
-from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import rank_score, result_of
+from mollm_backend.labelstudio.order import UNCERTAINTY, tab_fallback, why_not_served
 
-UNCERTAINTY = "Uncertainty sampling"
-PRELABEL_CHUNK = 2000  # rows of one import call; Label Studio recounts its tasks at each
-TAB = "mollm: next batch"
+PRELABEL_CHUNK = 10_000  # rows of one import call: Label Studio recounts all tasks that have any at each
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,6 @@ class PublishReport:
     created: int
     refused: tuple[tuple[int, str], ...] = ()
     lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class OrderCheck:
-    """Whether the stream serves the batch's order: what was expected and served first, and why not."""
-
-    served: bool
-    reason: str = ""
 
 
 def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batch_version: str) -> PublishReport:
@@ -60,10 +52,30 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
         created, refused = imported.created, [*refused, *imported.refused]
         versions.mark_published(store, project_id, batch_version, [row.task_id for row in waiting])
     lines = make_current(client, project_id, batch_version)
+    if created or lines:
+        lines += _fallback(client, project, batch_version)
     if created:
         lines.insert(0, f"published {created} tasks of the batch {batch_version}")
     lines += [f"task {task_id} was not published: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
+
+
+def _fallback(client: LabelStudioClient, project: Project, batch_version: str) -> list[str]:
+    """Offer the batch as a tab where the stream does not serve it in order."""
+    order = project.connection.get("order") or {}
+    reason = why_not_served(client.project(project.id), batch_version)
+    if order.get("served") is False:
+        reason = str(order.get("reason"))
+    return [f"{reason}; {tab_fallback(client, project.id, batch_version)}"] if reason else []
+
+
+def is_blind(project: Project, batch_version: str, task_id: int) -> bool:
+    """Whether a task is shown without pre-annotation, so that the pre-annotation's pull on people can be measured.
+
+    Drawn by content, so that it stays the same on a second try; the share is the project's option `blind_share`.
+    """
+    share = float(project.options.get("blind_share", 0.0))
+    return int(digest(batch_version, str(task_id))[:8], 16) < share * 16**8
 
 
 def _batch_rows(
@@ -77,6 +89,8 @@ def _batch_rows(
             if entry.task_id not in there:
                 raise InputError("the task is not in Label Studio any more")
             result = result_of(project.label_task, entry.label, entry.confidence)
+            if is_blind(project, batch_version, entry.task_id):
+                result = []  # served at its place like the others, with nothing chosen
         except InputError as error:
             refused.append((entry.task_id, str(error)))
             continue
@@ -105,67 +119,6 @@ def make_current(client: LabelStudioClient, project_id: int, batch_version: str)
     return [f"the stream now serves the batch {batch_version}"] if "model_version" in change else []
 
 
-def open_entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
-    """The batch's entries that nobody has labelled or skipped, in their order."""
-    closed = labels.closed_tasks(labels.every(store, project_id))
-    there = {task.task_id for task in tasks.every(store, project_id)}
-    entries = versions.batch(store, project_id, batch_version)
-    return [row for row in entries if row.task_id in there and row.task_id not in closed]
-
-
-def self_check(store: Store, client: LabelStudioClient, project_id: int, batch_version: str) -> OrderCheck:
-    """Ask the stream for the next task (which it then locks for this token's user) and compare with the batch.
-
-    A task that this user already holds locked comes first whatever the order: it counts if it is in the batch.
-    """
-    remote = client.project(project_id)
-    problem = why_not_served(remote, batch_version)
-    if problem:
-        return OrderCheck(False, problem)
-    expected = [row.task_id for row in open_entries(store, project_id, batch_version)]
-    task = client.next_task(project_id)
-    if task is None or not expected:
-        return OrderCheck(True, "nothing is left to serve")
-    served = int(task["id"])
-    if served == expected[0] or (task.get("queue") == "Task lock" and served in expected):
-        return OrderCheck(True)
-    return OrderCheck(False, f"the stream served task {served} ({task.get('queue')}), not {expected[0]}")
-
-
-def why_not_served(remote: RemoteProject, batch_version: str) -> str:
-    if remote.model_version != batch_version:
-        return f"the project shows the version {remote.model_version!r}, not the batch {batch_version!r}"
-    if remote.sampling != UNCERTAINTY:
-        return f"the project's sampling is {remote.sampling!r}, not {UNCERTAINTY!r}"
-    if remote.maximum_annotations > 1:
-        return f"{remote.maximum_annotations} annotations a task are asked for: half-labelled tasks come first"
-    return ""
-
-
-def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str) -> str:
-    """Make (or move) the Data Manager tab that shows the batch in its order; returns what to tell people."""
-    data = {
-        "title": TAB,
-        "type": "list",
-        "target": "tasks",
-        "filters": {
-            "conjunction": "and",
-            "items": [
-                {"filter": "filter:tasks:predictions_model_versions", "operator": "contains", "type": "List",
-                 "value": batch_version},
-                {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
-            ],
-        },
-        "ordering": ["tasks:predictions_score"],
-    }  # fmt: skip
-    mine = next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == TAB), None)
-    if mine is None:
-        client.create_view(project_id, data)
-    elif mine["data"].get("filters") != data["filters"]:
-        client.patch_view(int(mine["id"]), project_id, data)
-    return f'the tab "{TAB}" holds the batch in its order: label it with "Label Tasks As Displayed"'
-
-
 def prelabel(
     store: Store,
     client: LabelStudioClient,
@@ -186,6 +139,8 @@ def prelabel(
     held = client.tasks_with_version(project_id, version)
     todo = [task.task_id for task in tasks.every(store, project_id) if task.task_id not in held and not task.problem]
     created, refused = (0, [])  # type: tuple[int, list[tuple[int, str]]]
+    if progress is not None:
+        progress(0, len(todo))
     for start in range(0, len(todo), chunk):
         rows, bad = _base_rows(store, project, version, todo[start : start + chunk])
         imported = client.import_predictions(project_id, rows)

@@ -1,0 +1,123 @@
+"""Whether the label stream serves a batch in its order, which Label Studio does not document; and what to do if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mollm.store import Store, labels, tasks, versions
+from mollm.store.versions import StoredEntry
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.errors import LabelStudioError
+from mollm_backend.labelstudio.label_config import rank_score
+
+UNCERTAINTY = "Uncertainty sampling"
+TAB = "mollm: next batch"
+_CONFIG = (
+    '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
+    '<Choice value="a"/><Choice value="b"/></Choices></View>'
+)
+_RESULT = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["a"]}}]
+_REHEARSED = (3, 0, 4, 1, 2)  # a random stream serves this order once in 120 times
+
+
+@dataclass(frozen=True)
+class OrderCheck:
+    """Whether the stream serves the batch's order, and why not (or why that could not be seen)."""
+
+    served: bool
+    reason: str = ""
+
+
+def rehearse(client: LabelStudioClient) -> OrderCheck:
+    """Try the order on this server with five tasks in a project of its own, which is deleted again.
+
+    The user's own project is left alone: each task that a stream serves is locked for hours for whoever asked.
+    """
+    try:
+        number = client.create_project("mollm self-check, gone in a moment", _CONFIG)
+    except LabelStudioError as error:
+        return OrderCheck(True, f"not rehearsed: {error}")
+    try:
+        return _rehearsed(client, number)
+    except LabelStudioError as error:
+        return OrderCheck(False, f"the rehearsal failed: {error}")
+    finally:
+        client.delete_project(number)
+
+
+def _rehearsed(client: LabelStudioClient, number: int) -> OrderCheck:
+    ids = client.import_tasks(number, [{"text": str(n)} for n in range(len(_REHEARSED))])
+    order = [ids[n] for n in _REHEARSED]
+    rows = [
+        {"task": task_id, "model_version": "rehearsal", "score": rank_score(rank), "result": _RESULT}
+        for rank, task_id in enumerate(order)
+    ]
+    client.import_predictions(number, rows)
+    client.patch_project(number, model_version="rehearsal", sampling=UNCERTAINTY)
+    for expected in order:
+        task = client.next_task(number)
+        if task is None or task["id"] != expected:
+            return OrderCheck(False, "this Label Studio does not serve the lowest score first")
+        client.submit(expected, _RESULT)
+    return OrderCheck(True)
+
+
+def why_not_served(remote: RemoteProject, batch_version: str) -> str:
+    """What in the project's settings keeps its stream from serving the batch in order; "" for nothing."""
+    if remote.model_version != batch_version:
+        return f"the project shows the version {remote.model_version!r}, not the batch {batch_version!r}"
+    if remote.sampling != UNCERTAINTY:
+        return f"the project's sampling is {remote.sampling!r}, not {UNCERTAINTY!r}"
+    if remote.maximum_annotations > 1:
+        return f"{remote.maximum_annotations} annotations a task are asked for: half-labelled tasks come first"
+    return ""
+
+
+def open_entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
+    """The batch's entries that nobody has labelled or skipped, in their order."""
+    closed = labels.closed_tasks(labels.every(store, project_id))
+    there = {task.task_id for task in tasks.every(store, project_id)}
+    entries = versions.batch(store, project_id, batch_version)
+    return [row for row in entries if row.task_id in there and row.task_id not in closed]
+
+
+def self_check(store: Store, client: LabelStudioClient, project_id: int, batch_version: str) -> OrderCheck:
+    """Ask the project's own stream for the next task and compare. It is then locked for this token's user.
+
+    A task that this user already holds comes first whatever the order: it counts if it is in the batch.
+    """
+    problem = why_not_served(client.project(project_id), batch_version)
+    if problem:
+        return OrderCheck(False, problem)
+    expected = [row.task_id for row in open_entries(store, project_id, batch_version)]
+    task = client.next_task(project_id)
+    if task is None or not expected:
+        return OrderCheck(True, "nothing is left to serve")
+    served = int(task["id"])
+    if served == expected[0] or (task.get("queue") == "Task lock" and served in expected):
+        return OrderCheck(True)
+    return OrderCheck(False, f"the stream served task {served} ({task.get('queue')}), not {expected[0]}")
+
+
+def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str) -> str:
+    """Make (or move on) the Data Manager tab that shows the batch in its order; returns what to tell people."""
+    data = {
+        "title": TAB,
+        "type": "list",
+        "target": "tasks",
+        "filters": {
+            "conjunction": "and",
+            "items": [
+                {"filter": "filter:tasks:predictions_model_versions", "operator": "contains", "type": "List",
+                 "value": batch_version},
+                {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
+            ],
+        },
+        "ordering": ["tasks:predictions_score"],
+    }  # fmt: skip
+    mine = next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == TAB), None)
+    if mine is None:
+        client.create_view(project_id, data)
+    elif mine["data"].get("filters") != data["filters"]:
+        client.patch_view(int(mine["id"]), project_id, data)
+    return f'the tab "{TAB}" holds the batch in its order: label it with "Label Tasks As Displayed"'
