@@ -82,17 +82,31 @@ def eventually(what: Callable[[], bool], seconds: float) -> bool:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="mollm-up-"))
+    path = Path(tempfile.mkdtemp(prefix="mollm-up-"))  # short, for the socket's sake
     yield path
-    for record in records.read(path / "run"):  # only if a test failed
-        records.end([record], path, grace=1.0)
     shutil.rmtree(path)
 
 
+@pytest.fixture
+def start(home: Path) -> Iterator[Callable[[], Run]]:
+    """Starts `mollm up`; whatever a failed test left is ended."""
+    runs: list[Run] = []
+
+    def start() -> Run:
+        runs.append(Run(home))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.process.kill()
+        run.process.wait()
+    records.end(records.read(home / "run"), home, grace=1.0)
+
+
 @pytest.mark.faults
-def test_ctrl_c_ends_all_within_20_seconds_and_nothing_else(home: Path) -> None:
+def test_ctrl_c_ends_all_within_20_seconds_and_nothing_else(home: Path, start: Callable[[], Run]) -> None:
     before = {process.pid: process.create_time() for process in psutil.process_iter() if process.status() != "zombie"}
-    run = Run(home)
+    run = start()
     run.wait_until_up()
     assert str(run.port) in run.output()
     marks = run.marks()
@@ -114,15 +128,15 @@ def test_ctrl_c_ends_all_within_20_seconds_and_nothing_else(home: Path) -> None:
 
 
 @pytest.mark.faults
-def test_after_kill_9_the_next_start_ends_the_orphans_and_runs(home: Path) -> None:
-    first = Run(home)
+def test_after_kill_9_the_next_start_ends_the_orphans_and_runs(home: Path, start: Callable[[], Run]) -> None:
+    first = start()
     first.wait_until_up()
     marks = first.marks()
     worker = next(record for record in records.read(home / "run") if record.name == "worker")
     os.kill(worker.pid, signal.SIGSTOP)  # a hung orphan: deaf to everything but SIGKILL
     first.process.kill()
     first.process.wait()
-    second = Run(home)
+    second = start()
     assert eventually(lambda: all(start_mark(pid) != mark for pid, mark in marks.items()), 30), second.output()
     second.wait_until_up()
     assert "ended what an earlier run left behind" in second.output()
@@ -131,14 +145,14 @@ def test_after_kill_9_the_next_start_ends_the_orphans_and_runs(home: Path) -> No
 
 
 @pytest.mark.faults
-def test_a_killed_part_is_started_anew_and_a_second_up_is_refused(home: Path) -> None:
-    run = Run(home)
+def test_a_killed_part_is_started_anew_and_a_second_up_is_refused(home: Path, start: Callable[[], Run]) -> None:
+    run = start()
     run.wait_until_up()
     web = next(record for record in records.read(home / "run") if record.name == "web")
     os.kill(web.pid, signal.SIGKILL)
     assert eventually(lambda: "web ended (signal 9" in run.output(), 20)
     assert httpx.get(f"http://127.0.0.1:{run.port}/health", timeout=30).status_code == 200, "the request waits for it"
-    second = Run(home)
+    second = start()
     assert second.process.wait(60) == 1
     assert f"already runs in {home} (pid {run.process.pid})" in run.output()
     run.process.send_signal(signal.SIGHUP)
