@@ -7,11 +7,14 @@ test it. Nothing else imports this file.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from mollm.records import FloatArray, IntArray
 from mollm.strategies import Pool
 from mollm.strategies.bemps import REFERENCE, ROUNDS, SHORTLIST
+
+Embeddings = NDArray[np.floating]
 
 
 def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:  # noqa: ARG001
@@ -21,7 +24,7 @@ def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:  # no
     return farthest(x, pool.open, centres, batch)
 
 
-def farthest(x: FloatArray, rows: IntArray, centres: list[FloatArray], batch: int) -> IntArray:
+def farthest(x: Embeddings, rows: IntArray, centres: list[Embeddings], batch: int) -> IntArray:
     """arg max over open items of min over centres of the distance, computed anew for each pick."""
     chosen: list[int] = []
     for _ in range(min(batch, len(rows))):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import FloatArray, IntArray
@@ -39,11 +40,11 @@ class Pool:
     probs: FloatArray
     open: IntArray
     labelled: IntArray
-    embed: Callable[[], FloatArray] | None = None
+    embed: Callable[[], NDArray[np.floating]] | None = None
     sample: Callable[[int, np.random.Generator], FloatArray] | None = None
     classifier: FloatArray | None = None
     panel: FloatArray | None = None
-    _embeddings: FloatArray | None = field(default=None, repr=False)
+    _embeddings: NDArray[np.floating] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.probs.ndim != 2 or not np.isfinite(self.probs).all() or (self.probs < 0).any():
@@ -56,7 +57,7 @@ class Pool:
     def N(self) -> int:
         return len(self.probs)
 
-    def embeddings(self) -> FloatArray:
+    def embeddings(self) -> NDArray[np.floating]:
         """(N, D)."""
         if self._embeddings is None:
             self._embeddings = np.sqrt(self.probs) if self.embed is None else self.embed()

@@ -1,0 +1,103 @@
+"""`mollm bench select`: how fast the query strategies pick, against the paper's plain procedures in the same run."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+if TYPE_CHECKING:
+    from mollm.records import IntArray
+    from mollm.strategies import Picks, Pool
+
+LABELS, MEMBERS = 6, 10
+
+
+def select(
+    items: Annotated[int, typer.Option(min=2, help="items in the made-up pool")] = 100_000,
+    dimensions: Annotated[int, typer.Option(min=1, help="of an embedding")] = 384,
+    labelled: Annotated[int, typer.Option(min=1, help="items that humans have labelled")] = 500,
+    batch: Annotated[int, typer.Option(min=1, help="items to pick")] = 50,
+    plain_items: Annotated[
+        int, typer.Option(min=0, help="pool of the plain procedures; beyond a few thousand they take minutes; 0: none")
+    ] = 2_000,
+    strategy: Annotated[list[str] | None, typer.Option(help="repeatable; default: all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
+) -> None:
+    """Seconds and peak memory of each strategy; against the paper's plain procedures.
+
+    `ratio` and the equality of picks are measured on `plain-items`; `ratio_at_items` takes the plain procedure, whose
+    loops are linear in the items, to the whole pool.
+    """
+    from mollm.replay.plain_strategies import PLAIN
+    from mollm.strategies import strategies
+    from mollm.strategies import strategy as by_name
+
+    labelled = min(labelled, items - 1)
+    pool = made_up(items, dimensions, labelled, 0)
+    answer: dict[str, object] = {"items": items, "dimensions": dimensions, "labelled": labelled, "batch": batch}
+    found: dict[str, dict[str, float | bool | int]] = {}
+    for name in strategy or list(strategies()):
+        sys.stderr.write(f"mollm: {name} on {items} items\n")
+        row: dict[str, float | bool | int] = {"seconds": timed(partial(by_name(name), pool, batch, rng()))[0]}
+        row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if plain_items and name in PLAIN:
+            small = made_up(min(plain_items, items), dimensions, min(labelled, plain_items // 2), 1)
+            sys.stderr.write(f"mollm: the plain {name} on {small.N} items\n")
+            seconds, picks = timed(partial(by_name(name), small, batch, rng()))
+            plain_seconds, plain_picks = timed(partial(PLAIN[name], small, batch, rng()))
+            row |= {"plain_items": small.N, "fast_seconds_there": seconds, "plain_seconds": plain_seconds}
+            row["ratio"] = plain_seconds / seconds
+            row["ratio_at_items"] = plain_seconds * items / small.N / row["seconds"]
+            row["equal_picks"] = bool(np.array_equal(picks, plain_picks))
+        found[name] = row
+    answer["strategies"] = found
+    if as_json:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        print_rows(found)
+
+
+def made_up(N: int, D: int, labelled: int, seed: int) -> Pool:
+    """Random embeddings (N, D) float32, probabilities, and ten perturbed models, all made beforehand."""
+    from scipy.special import softmax
+
+    from mollm.strategies import Pool
+
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((N, D), dtype=np.float32)
+    logits = rng.standard_normal((N, LABELS)) * 2
+    members = softmax(logits + rng.standard_normal((MEMBERS, N, LABELS), dtype=np.float32) / 2, axis=-1)
+    probs = softmax(logits, axis=-1)
+    return Pool(probs, np.arange(labelled, N), np.arange(labelled), embed=lambda: x, sample=lambda *_: members)
+
+
+def rng() -> np.random.Generator:
+    """The same for the fast and the plain one."""
+    return np.random.default_rng(0)
+
+
+def timed(pick: Callable[[], Picks | IntArray]) -> tuple[float, IntArray]:
+    """Seconds of one pick, and the items picked, in order."""
+    started = time.perf_counter()
+    picks = pick()
+    return time.perf_counter() - started, picks if isinstance(picks, np.ndarray) else picks.index
+
+
+def print_rows(found: dict[str, dict[str, float | bool | int]]) -> None:
+    """A line a strategy."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("seconds", "peak_mb", "plain_items", "plain_seconds", "ratio", "ratio_at_items", "equal_picks")
+    table = Table("strategy", *(column.replace("_", " ") for column in columns))
+    for name, row in found.items():
+        table.add_row(name, *(f"{row[c]:.3g}" if c in row else "-" for c in columns))
+    Console().print(table)
