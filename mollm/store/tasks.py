@@ -76,6 +76,13 @@ def every(store: Store, project_id: int) -> list[Task]:
         return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
 
 
+def readable_ids(store: Store, project_id: int) -> list[int]:
+    """Ids of the tasks that are there now and can be read, in their order; without their texts."""
+    here = (tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), tasks.c.problem == "")
+    with store.read() as connection:
+        return list(connection.execute(sa.select(tasks.c.task_id).where(*here).order_by(tasks.c.task_id)).scalars())
+
+
 def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
     """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
     query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)

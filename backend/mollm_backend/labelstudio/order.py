@@ -76,7 +76,7 @@ def why_not_served(remote: RemoteProject, batch_version: str) -> str:
 def open_entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
     """The batch's entries that nobody has labelled or skipped, in their order."""
     closed = labels.closed_tasks(labels.every(store, project_id))
-    there = {task.task_id for task in tasks.every(store, project_id)}
+    there = tasks.marks(store, project_id)
     entries = versions.batch(store, project_id, batch_version)
     return [row for row in entries if row.task_id in there and row.task_id not in closed]
 

@@ -137,7 +137,7 @@ def prelabel(
     if versions.find(store, project_id, version) is None:
         raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions`.")
     held = client.tasks_with_version(project_id, version)
-    todo = [task.task_id for task in tasks.every(store, project_id) if task.task_id not in held and not task.problem]
+    todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held]
     created, refused = (0, [])  # type: tuple[int, list[tuple[int, str]]]
     if progress is not None:
         progress(0, len(todo))

@@ -1,6 +1,6 @@
 """Reconciliation: bring the store to exactly what Label Studio says. Events are hints; this is the truth.
 
-A pass first collects what is different (nothing is written), then asks whether too much would vanish, then writes.
+A pass first collects what is different (only new tasks are written), asks whether too much would vanish, and writes.
 A task's stamp is written last, so that a pass that was killed is simply done again where it had not come to its end.
 """
 
@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from mollm.errors import ConfigError, InputError
@@ -19,12 +20,13 @@ from mollm.store.labels import Annotation
 from mollm.store.projects import LabelTask, Project
 from mollm.store.tasks import Task
 from mollm_backend.labelstudio import label_config
-from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject, RemoteTask
+from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
 
 LOSS_SHARE = 0.2  # of all labels; more than this (and at least LOSS_FLOOR) never goes without a person's word
 LOSS_FLOOR = 5
+_OVERLAP = timedelta(seconds=60)
 _LOOK_TWICE = 50  # this many missing tasks are asked for one by one; more are listed a second time
 
 
@@ -47,7 +49,9 @@ class ReconcileReport:
 class _Difference:
     """What a pass would write."""
 
-    new: list[Task] = field(default_factory=list)
+    new_tasks: int = 0
+    unreadable: int = 0
+    new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written page by page
     changed: list[Task] = field(default_factory=list)
     stamps: dict[int, str] = field(default_factory=dict)
     look_at: list[int] = field(default_factory=list)
@@ -123,7 +127,10 @@ def _config_lines(before: LabelTask, after: LabelTask) -> list[str]:
 def _last_stamp(store: Store, project: Project) -> str:
     """Up to where, on Label Studio's clock, all is taken in; "" asks for a complete listing."""
     stamps = [stamp for _, stamp in tasks.marks(store, project.id).values()]
-    return max(stamps) if project.reconciled_at and stamps and all(stamps) else ""
+    if not project.reconciled_at or not stamps or not all(stamps):
+        return ""
+    # A transaction may become visible after a later one: look back over what could still have been open.
+    return (datetime.fromisoformat(max(stamps)) - _OVERLAP).isoformat()
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
@@ -160,6 +167,8 @@ def _compare_tasks(
         data_hash = digest(json.dumps(remote.data, sort_keys=True))
         if mark is None:
             found.new.append(_task(remote, data_hash, project.label_task))
+            if len(found.new) >= PAGE:
+                _write_new(store, project.id, found)
         elif everything or mark[0] != data_hash:
             found.changed.append(_task(remote, data_hash, project.label_task))
         same = mark == (data_hash, remote.updated_at) and counts[remote.id] == remote.annotations
@@ -167,7 +176,16 @@ def _compare_tasks(
             found.stamps[remote.id] = remote.updated_at
             if remote.annotations or counts[remote.id]:
                 found.look_at.append(remote.id)
+    _write_new(store, project.id, found)
     return seen
+
+
+def _write_new(store: Store, project_id: int, found: _Difference) -> None:
+    """New tasks take nothing away from anybody: they need not wait in memory for the pass's end."""
+    tasks.upsert(store, project_id, found.new)
+    found.new_tasks += len(found.new)
+    found.unreadable += sum(task.text is None for task in found.new)
+    found.new.clear()
 
 
 def _task(remote: RemoteTask, data_hash: str, label_task: LabelTask) -> Task:
@@ -228,7 +246,7 @@ def _guard(known: Mapping[int, Annotation], found: _Difference, accept_loss: boo
 
 
 def _write(store: Store, project_id: int, found: _Difference) -> None:
-    tasks.upsert(store, project_id, [*found.new, *found.changed])
+    tasks.upsert(store, project_id, found.changed)
     labels.upsert(store, project_id, found.annotations)
     labels.tombstone(store, project_id, found.deleted)
     tasks.tombstone(store, project_id, found.vanished)
@@ -238,7 +256,7 @@ def _write(store: Store, project_id: int, found: _Difference) -> None:
 def _report(store: Store, project_id: int, passes: list[_Difference], lines: list[str]) -> ReconcileReport:
     human = labels.human_labels(labels.every(store, project_id))
     counts = {
-        "new_tasks": sum(len(found.new) for found in passes),
+        "new_tasks": sum(found.new_tasks for found in passes),
         "changed_tasks": sum(len(found.changed) for found in passes),
         "deleted_tasks": sum(len(found.vanished) for found in passes),
         "new_labels": sum(len(found.annotations) - found.known_labels for found in passes),
@@ -246,7 +264,7 @@ def _report(store: Store, project_id: int, passes: list[_Difference], lines: lis
         "deleted_labels": sum(len(found.deleted) for found in passes),
     }
     said = [f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count]
-    unreadable = sum(task.text is None for found in passes for task in found.new)
+    unreadable = sum(found.unreadable for found in passes)
     if unreadable:
         said.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
     summary = [f"from Label Studio: {', '.join(said)}"] if said else []

@@ -1,0 +1,125 @@
+"""An in-memory Label Studio, as much of it as reconciliation reads: for histories too long for the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mollm_backend.labelstudio.client import RemoteProject, RemoteTask
+
+CONFIG = (
+    '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
+    '<Choice value="A"/><Choice value="B"/><Choice value="C"/></Choices></View>'
+)
+
+
+class FakeStudio:
+    """Truth is in `data` and `annotations`; `die_after` calls the process that asks is dead (None: never)."""
+
+    url = "http://studio.test"
+
+    def __init__(self, n: int) -> None:
+        self.clock = 0
+        self.number = 1000
+        self.label_config = CONFIG
+        self.created_at = "2026-01-01T00:00:00Z"
+        self.data: dict[int, dict[str, Any]] = {}
+        self.stamps: dict[int, str] = {}
+        self.annotations_of: dict[int, dict[int, dict[str, Any]]] = {}
+        self.predictions: dict[int, dict[str, Any]] = {}
+        self.listed = 0
+        self.die_after: int | None = None
+        for i in range(n):
+            self.add_task(f"text {i}")
+
+    # --- what people do
+
+    def tick(self) -> str:
+        self.clock += 1
+        return f"2026-01-02T{self.clock // 3600:02}:{self.clock // 60 % 60:02}:{self.clock % 60:02}.000000Z"
+
+    def new_id(self) -> int:
+        self.number += 1
+        return self.number
+
+    def add_task(self, text: str) -> int:
+        task = self.new_id()
+        self.data[task], self.annotations_of[task] = {"text": text}, {}
+        self.stamps[task] = self.tick()
+        return task
+
+    def edit_task(self, task: int, text: str) -> None:
+        self.data[task] = {"text": text}
+        self.stamps[task] = self.tick()
+
+    def delete_task(self, task: int) -> None:
+        del self.data[task], self.annotations_of[task], self.stamps[task]
+
+    def predict(self, task: int, label: str) -> int:
+        number = self.new_id()
+        self.predictions[number] = {"id": number, "task": task, "model_version": "b1", "result": result(label)}
+        return number
+
+    def annotate(self, task: int, label: str | None, person: int = 1, parent: int | None = None) -> int:
+        number, at = self.new_id(), self.tick()
+        self.annotations_of[task][number] = {
+            "id": number, "task": task, "completed_by": person, "result": result(label) if label else [],
+            "was_cancelled": label is None, "parent_prediction": parent, "created_at": at, "updated_at": at,
+            "prediction": self.predictions.get(parent or 0) or {}, "lead_time": 1.0, "updated_by": person,
+        }  # fmt: skip
+        self.stamps[task] = at
+        return number
+
+    def edit(self, task: int, number: int, label: str) -> None:
+        at = self.tick()
+        self.annotations_of[task][number] |= {"result": result(label), "was_cancelled": False, "updated_at": at}
+        self.stamps[task] = at
+
+    def delete(self, task: int, number: int) -> None:
+        del self.annotations_of[task][number]
+        self.stamps[task] = self.tick()
+
+    def every(self) -> dict[int, dict[str, Any]]:
+        return {number: row for rows in self.annotations_of.values() for number, row in rows.items()}
+
+    # --- what the client asks
+
+    def _call(self) -> None:
+        if self.die_after is not None:
+            self.die_after -= 1
+            if self.die_after < 0:
+                raise KeyboardInterrupt
+
+    def project(self, project_id: int) -> RemoteProject:
+        self._call()
+        rows = self.every().values()
+        skips = sum(row["was_cancelled"] for row in rows)
+        return RemoteProject(
+            project_id, "fake", self.created_at, self.label_config, "", "", 1, len(self.data), len(rows) - skips,
+            skips, True,
+        )  # fmt: skip
+
+    def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:
+        for task in sorted(self.data):
+            self._call()
+            if self.stamps[task] >= since.replace("+00:00", "Z"):
+                self.listed += 1
+                yield RemoteTask(task, self.data[task], self.stamps[task], len(self.annotations_of[task]))
+
+    def task_exists(self, task_id: int) -> bool:
+        self._call()
+        return task_id in self.data
+
+    def annotations(self, project_id: int, task_ids: Sequence[int]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        for task in task_ids:
+            self._call()
+            if self.annotations_of.get(task):
+                yield task, list(self.annotations_of[task].values())
+
+    def prediction(self, prediction_id: int) -> dict[str, Any] | None:
+        self._call()
+        return self.predictions.get(prediction_id)
+
+
+def result(label: str) -> list[dict[str, Any]]:
+    return [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]

@@ -1,0 +1,287 @@
+"""Reconciliation against an in-memory Label Studio: random histories, kills anywhere, and what is not to be believed."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mollm.errors import ConfigError
+from mollm.records import Provenance
+from mollm.store import Store, labels, projects, tasks
+from mollm.store.projects import Project
+from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelsWouldVanish, OtherProject
+from mollm_backend.labelstudio.reconcile import ReconcileReport, reconcile
+from tests.labelstudio.fake_studio import CONFIG, FakeStudio
+
+P = 3
+
+
+def connected(store: Store, studio: FakeStudio) -> None:
+    task = label_config.parse(CONFIG)
+    projects.save(store, Project(P, studio.url, "fake", studio.created_at, CONFIG, task))
+
+
+def run(store: Store, studio: Any, **more: bool) -> ReconcileReport:
+    return reconcile(store, studio, P, **more)
+
+
+def said(store: Store) -> dict[int, tuple[int, int, str | None, bool]]:
+    return {
+        row.annotation_id: (row.task_id, row.user_id, row.label, row.was_cancelled) for row in labels.every(store, P)
+    }
+
+
+def truth(studio: FakeStudio) -> dict[int, tuple[int, int, str | None, bool]]:
+    return {
+        number: (
+            row["task"], row["completed_by"],
+            None if row["was_cancelled"] else row["result"][0]["value"]["choices"][0], row["was_cancelled"],
+        )
+        for number, row in studio.every().items()
+    }  # fmt: skip
+
+
+def one_step(studio: FakeStudio, rng: np.random.Generator) -> None:
+    act = rng.choice(
+        ["task", "text", "gone", "label", "accept", "skip", "edit", "delete"],
+        p=[0.1, 0.1, 0.03, 0.3, 0.2, 0.07, 0.15, 0.05],
+    )
+    task = int(rng.choice(list(studio.data)))
+    rows = studio.every()
+    label = str(rng.choice(["A", "B", "C"]))
+    if act == "task":
+        studio.add_task(f"another {studio.number}")
+    elif act == "text":
+        studio.edit_task(task, f"edited {studio.number}")
+    elif act == "gone" and len(studio.data) > 5:
+        studio.delete_task(task)
+    elif act in ("label", "skip"):
+        studio.annotate(task, label if act == "label" else None, person=int(rng.integers(1, 4)))
+    elif act == "accept":
+        studio.annotate(task, label, parent=studio.predict(task, label))
+    elif rows:
+        number = int(rng.choice(list(rows)))
+        if act == "edit":
+            studio.edit(rows[number]["task"], number, label)
+        elif act == "delete":
+            studio.delete(rows[number]["task"], number)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_history_with_kills_anywhere_ends_as_the_truth(
+    seed: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    studio = FakeStudio(20)
+    connected(store, studio)
+    fatal = iter(())
+
+    def dying(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(fatal, False):
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return call
+
+    for room, name in [
+        (tasks, "upsert"),
+        (tasks, "tombstone"),
+        (tasks, "stamp"),
+        (labels, "upsert"),
+        (labels, "tombstone"),
+    ]:
+        monkeypatch.setattr(room, name, dying(getattr(room, name)))
+    for _ in range(40):
+        for _ in range(int(rng.integers(1, 8))):
+            one_step(studio, rng)
+        studio.die_after = int(rng.integers(0, 60)) if rng.random() < 0.4 else None
+        fatal = iter([False] * int(rng.integers(0, 6)) + [True]) if rng.random() < 0.4 else iter(())
+        with suppress(KeyboardInterrupt):
+            run(store, studio, accept_loss=True)
+    studio.die_after, fatal = None, iter(())
+    run(store, studio, accept_loss=True)
+    assert said(store) == truth(studio)
+    assert {task.task_id: task.text for task in tasks.every(store, P)} == {
+        task: data["text"] for task, data in studio.data.items()
+    }
+    assert run(store, studio).lines == ()
+
+
+def test_a_pass_is_cheap_when_little_changed(store: Store) -> None:
+    studio = FakeStudio(500)
+    connected(store, studio)
+    run(store, studio)
+    studio.listed = 0
+    studio.annotate(min(studio.data), "A")
+    assert run(store, studio).new_labels == 1
+    assert studio.listed < 70  # the minute before the last stamp, not all 500
+    studio.listed = 0
+    studio.delete_task(min(studio.data))
+    assert run(store, studio).deleted_tasks == 1
+    assert studio.listed >= 499  # only a complete listing may say that a task is gone
+
+
+def test_loss_above_a_fifth_asks_and_below_it_does_not(store: Store) -> None:
+    studio = FakeStudio(40)
+    connected(store, studio)
+    ids = sorted(studio.data)
+    numbers = {task: studio.annotate(task, "A") for task in ids[:30]}
+    run(store, studio)
+    for task in ids[:6]:
+        studio.delete(task, numbers[task])
+    assert run(store, studio).deleted_labels == 6  # a fifth of 30
+    for task in ids[6:12]:
+        studio.delete(task, numbers[task])
+    with pytest.raises(LabelsWouldVanish):
+        run(store, studio)
+    with pytest.raises(LabelsWouldVanish):  # and again, however it is asked
+        run(store, studio, full=True)
+    assert len(said(store)) == 24
+    assert run(store, studio, accept_loss=True).human_labels_total == 18
+    for task in ids[12:14]:
+        studio.delete(task, numbers[task])
+    run(store, studio)
+
+
+def test_a_small_project_may_lose_some_without_asking(store: Store) -> None:
+    studio = FakeStudio(6)
+    connected(store, studio)
+    numbers = {task: studio.annotate(task, "A") for task in studio.data}
+    run(store, studio)
+    for task in list(numbers)[:4]:
+        studio.delete(task, numbers[task])
+    assert run(store, studio).human_labels_total == 2
+
+
+@pytest.mark.parametrize("what", ["created_at", "url"])
+def test_a_restored_backup_or_another_server_changes_nothing(store: Store, what: str) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    other = FakeStudio(2)
+    setattr(other, what, "http://elsewhere.test")
+    with pytest.raises(OtherProject):
+        run(store, other, accept_loss=True)
+    assert len(said(store)) == 10
+
+
+def test_a_listing_that_breaks_off_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    whole = studio.tasks
+
+    def half(project_id: int, *, since: str = "") -> Any:
+        yield from itertools.islice(whole(project_id, since=since), 4)
+        raise LabelStudioError("half a page")
+
+    monkeypatch.setattr(studio, "tasks", half)
+    with pytest.raises(LabelStudioError):
+        run(store, studio, full=True, accept_loss=True)
+    assert len(said(store)) == 10
+
+
+def test_a_task_that_one_listing_left_out_is_asked_for_by_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    run(store, studio)
+    whole = studio.tasks
+    monkeypatch.setattr(studio, "tasks", lambda p, since="": itertools.islice(whole(p, since=since), 4))
+    assert run(store, studio, full=True).deleted_tasks == 0
+    assert len(tasks.every(store, P)) == 10
+
+
+def test_a_config_change_that_was_killed_is_seen_again(store: Store) -> None:
+    studio = FakeStudio(6)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    studio.label_config = CONFIG.replace('"$text"', '"$other"').replace('value="A"', 'value="Alpha" alias="A"')
+    for task in studio.data:
+        studio.data[task] = {"text": "old", "other": f"new {task}"}
+    studio.die_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        run(store, studio)
+    studio.die_after = None
+    report = run(store, studio)
+    assert any("other" in line for line in report.lines)
+    assert {task.text for task in tasks.every(store, P)} == {f"new {task}" for task in studio.data}
+    assert report.human_labels_total == 6  # the alias is what was stored all along
+
+
+def test_a_label_that_went_takes_its_labels_only_after_a_word(store: Store) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    studio.label_config = CONFIG.replace('value="A"', 'value="D"')
+    with pytest.raises(LabelsWouldVanish):
+        run(store, studio)
+    report = run(store, studio, accept_loss=True)
+    assert report.human_labels_total == 0
+    assert any("gone: A" in line for line in report.lines)
+    assert all("not (any more) a label" in row.problem for row in labels.every(store, P))
+
+
+def test_an_unusable_config_is_told_and_nothing_is_lost(store: Store) -> None:
+    studio = FakeStudio(5)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    studio.label_config = CONFIG.replace("toName", 'choice="multiple" toName')
+    with pytest.raises(ConfigError, match="multiple"):
+        run(store, studio)
+    assert "multiple" in projects.get(store, P).attention
+    assert len(said(store)) == 5
+
+
+def test_provenance_is_never_lowered(store: Store) -> None:
+    studio = FakeStudio(3)
+    connected(store, studio)
+    first, second, third = sorted(studio.data)
+    accepted = studio.annotate(first, "A", parent=studio.predict(first, "A"))
+    edited = studio.annotate(second, "B", parent=studio.predict(second, "A"))
+    scratch = studio.annotate(third, "C")
+    run(store, studio)
+    for number in (accepted, edited):  # the version is deleted: Label Studio forgets the parent and we saw it before
+        row = studio.every()[number]
+        row.update(parent_prediction=None, prediction={}, updated_at=studio.tick())
+        studio.stamps[row["task"]] = studio.tick()
+    studio.predictions.clear()
+    run(store, studio)
+    how = {row.annotation_id: row.provenance for row in labels.every(store, P)}
+    assert how == {accepted: Provenance.ACCEPTED, edited: Provenance.EDITED, scratch: Provenance.FROM_SCRATCH}
+    studio.edit(first, accepted, "C")
+    run(store, studio)
+    assert {row.annotation_id: row.provenance for row in labels.every(store, P)}[accepted] is Provenance.EDITED
+
+
+def test_tombstones_keep_what_was_deleted(store: Store, tmp_path: Path) -> None:
+    import sqlalchemy as sa
+
+    studio = FakeStudio(8)
+    connected(store, studio)
+    number = studio.annotate(min(studio.data), "A")
+    run(store, studio)
+    studio.delete_task(min(studio.data))
+    run(store, studio)
+    with store.read() as connection:
+        row = connection.execute(
+            sa.text("select label, deleted_at from annotations where annotation_id = :n"), {"n": number}
+        ).one()
+    assert row.label == "A"
+    assert row.deleted_at
