@@ -1,4 +1,4 @@
-"""Reconciliation against an in-memory Label Studio: random histories, kills anywhere, and what is not to be believed."""
+"""Reconciliation against an in-memory Label Studio: random histories, kills anywhere, what is not to be believed."""
 
 from __future__ import annotations
 
