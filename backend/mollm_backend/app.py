@@ -119,6 +119,8 @@ def _protocol(app: Flask, web: Web) -> None:
     @app.post("/webhook")
     def webhook() -> tuple[Response, int]:
         event = events.parse(_body())
+        if event.known:
+            projects.require(web.store, event.project_id)
         if event.start_training:
             queues.request_training(web.connection, event.project_id)
         elif event.known:

@@ -107,11 +107,19 @@ def find(store: Store, project_id: int) -> Project | None:
     return None if row is None else _project(row)
 
 
+def require(store: Store, project_id: int) -> None:
+    """Raises InputError where the project was never connected; reads nothing but its number."""
+    with store.read() as connection:
+        known = connection.execute(sa.select(projects.c.id).where(projects.c.id == project_id)).first()
+    if known is None:
+        raise InputError(f"Project {project_id} is not connected: run `mollm connect --project {project_id}`.")
+
+
 def get(store: Store, project_id: int) -> Project:
     """The project. Raises InputError where it was never connected."""
+    require(store, project_id)
     project = find(store, project_id)
-    if project is None:
-        raise InputError(f"Project {project_id} is not connected: run `mollm connect --project {project_id}`.")
+    assert project is not None
     return project
 
 
