@@ -24,6 +24,7 @@ from mollm.mixture.calibration import at_temperature, temperature
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets, TrainingRow
 
 FOLDS, FEW_FOLDS, FEW = 5, 3, 50  # fewer folds below 50 human labels, where people wait and little is certain
+CHOSEN_FEW = 30  # human labels below which no part of the loss is chosen by measurement
 FIRST_RUNG = 10  # human labels, in two classes, below which nothing is learned from them but priors
 RIDGE = 0.3
 DROPOUT = 0.1
@@ -153,6 +154,14 @@ class Chain:
         if out not in self._panels:
             self._panels[out] = self._mix(self.signals, 1, out, None)
         return self._panels[out][1]
+
+    def refolded(self, repeat: int) -> Chain:
+        """The same pool and labels with other folds, and the log-odds pool as the mixture: its fits cost nothing."""
+        label = np.full(self.signals.N, -1, dtype=np.int64)
+        label[self.targets.index] = self.targets.label
+        fold = group_folds(self.groups, FEW_FOLDS, np.random.default_rng([self.seed, 7, repeat]), label)
+        config = self.config.model_copy(update={"aggregator": "logpool"})
+        return replace(self, config=config, fold=fold, _panels={}, _texts={}, _heads={}, _fused={})
 
     def to_label(self) -> IntArray:
         """The unlabelled items that the mixture labels for the classifier."""

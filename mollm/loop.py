@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from mollm import ablation, stopping
 from mollm.chain import CLASSIFIER, Chain, Encoder, negatives
 from mollm.classifier.head import Head
 from mollm.config import LoopConfig
@@ -70,6 +71,9 @@ def run_round(
     """
     progress(f"reading {len(items)} items")
     chain = Chain.start(items, signals, targets, config=config, encoder=encoder, round_index=round_index, rng=rng)
+    progress("measuring what each part of the loss is worth here")
+    gains = ablation.measure(chain)
+    chain.parts = ablation.decided(chain, gains)
     progress("fusing the panel and training the classifier")
     classifier = chain.crossfitted()
     mixture, raw = chain.fused()
@@ -78,6 +82,7 @@ def run_round(
     probabilities = at_temperature(raw, chain.temperature)
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
+    advice = advise(chain, probabilities, entries, open_items)
     state = {"mixture": mixture.state(), "temperature": FittedState("temperature", {}, {"value": chain.temperature})}
     if classifier is not None:
         state["classifier"] = chain.head().state()
@@ -90,8 +95,17 @@ def run_round(
         state=state,
         scores=scores(held_out, targets),
         per_label_log_loss=log_loss(held_out, targets),
-        notes=(mixture.explain(), *notes(chain)),
+        notes=(mixture.explain(), *notes(chain), *(gain.line() for gain in gains), advice.line()),
     )
+
+
+def advise(
+    chain: Chain, probabilities: FloatArray, entries: Sequence[BatchEntry], open_items: BoolArray | None
+) -> stopping.Advice:
+    """Is the next batch expected to pay?"""
+    place = {item: n for n, item in enumerate(chain.signals.items)}
+    batch = [place[entry.item] for entry in entries[: chain.config.batch_size]]
+    return stopping.advise(probabilities, ~chain.labelled if open_items is None else open_items, batch)
 
 
 def predict(

@@ -16,7 +16,7 @@ from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Target
 
 LABELS = ("animal", "place", "number")
 WORDS = ("cat dog", "town road", "one two")
-CONFIG = LoopConfig(batch_size=5, reserve=7)
+CONFIG = LoopConfig(batch_size=5, reserve=7, aggregator="logpool")  # the ladder has a test of its own below
 
 
 class WordEncoder:
@@ -89,6 +89,13 @@ def test_tiny_pools(N: int, H: int) -> None:
     assert len(outcome.entries) == min(12, N - H)
     assert all(np.isfinite(value) for value in outcome.scores.values())
     assert bool(outcome.scores) == (H > 0)
+
+
+def test_the_default_ladder_runs_whole_and_measures_the_parts() -> None:
+    outcome = round_of(60, 30, CONFIG.model_copy(update={"aggregator": "auto"}))
+    assert outcome.state["mixture"].kind == "stacked"
+    assert sum("nats a label" in note for note in outcome.notes) == 3
+    assert any(note.startswith("Stopping:") for note in outcome.notes)
 
 
 def test_open_items_are_all_that_is_picked() -> None:
