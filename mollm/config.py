@@ -30,6 +30,10 @@ class AnnotatorConfig(Frozen):
     shots: int = Field(0, ge=0, description="few-shot examples a label in a plain prompt")
     orders: int = Field(0, ge=0, description="label orders to average; 0: as the measured position bias asks")
     prior: Literal["none", "content_free"] = "none"
+    votes: Literal["exact", "closed"] = Field(
+        "exact", description="exact: every way to write a label counts, asked further where that matters; "
+        "closed: from the labels' own tokens alone, never more than they need",
+    )  # fmt: skip
     samples: int = Field(10, ge=1)
     temperature: float = Field(0.7, gt=0)
     top_p: float = Field(0.9, gt=0, le=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pathlib
 import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 
 from mollm.errors import ConfigError
 from mollm.prompts import Shot, build_prompt, codes_for, label_orders, load_template, pick_shots
-from mollm.prompts.coding import TokenTree, shares
+from mollm.prompts.coding import Path, Single, TokenTree, shares
 from mollm.prompts.parsing import parse_answer, parse_code
 from mollm.records import LabelSet
 
-RECORDINGS = Path(os.environ.get("MOLLM_RECORDINGS", Path(__file__).parents[2] / "shared" / "recordings"))
+RECORDINGS = pathlib.Path(
+    os.environ.get("MOLLM_RECORDINGS", pathlib.Path(__file__).parents[2] / "shared" / "recordings")
+)
 TREC = ("abbreviation", "entity", "description", "human", "location", "numeric")
 LABELS = LabelSet(("sports", "money"))
 SHOTS = (Shot("A goal in the last minute", "sports"), Shot("Interest rates rise", "money"))
@@ -96,10 +99,10 @@ def test_braces_in_labels_and_texts_are_just_characters() -> None:
     ("content", "reason"),
     [("version = ", "TOML"), ('version = "x"', "kind"), (None, "no prompt template"), ("extra = 1", "extra")],
 )
-def test_a_broken_template_names_itself(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_a_broken_template_names_itself(tmp_path: pathlib.Path, content: str | None, reason: str) -> None:
     path = tmp_path / "mine.toml"
     if content is not None:
-        whole_file = (Path(build_prompt.__code__.co_filename).parent / "plain.toml").read_text()
+        whole_file = (pathlib.Path(build_prompt.__code__.co_filename).parent / "plain.toml").read_text()
         path.write_text(whole_file + content if reason == "extra" else content)
     with pytest.raises(ConfigError, match=reason):
         load_template(str(path))
@@ -200,50 +203,113 @@ def test_raw_trec_answers() -> None:
     assert (quoted, two) == (2033, 5559)
 
 
+def no_pieces(piece: str) -> int | None:
+    """A tokenizer of which only the labels' own tokens are known."""
+    return None
+
+
+def letters(piece: str) -> int | None:
+    """A tokenizer whose tokens are single letters."""
+    return ord(piece) if len(piece) == 1 else None
+
+
+def tree_of(paths: Sequence[Path], answers: Sequence[str] = ()) -> TokenTree:
+    return TokenTree(answers or [f"answer {n}" for n in range(len(paths))], paths, no_pieces, end=0)
+
+
 def test_distinct_first_tokens_need_one_place() -> None:
-    tree = TokenTree.of([(1, 2), (3,), (4, 5, 6)], end=0)
-    assert tree.branches == {(): (1, 3, 4)}
-    np.testing.assert_allclose(tree.distribution({(): np.array([0.5, 0.3, 0.2])}), [0.5, 0.3, 0.2])
+    tree = tree_of([(1, 2), (3,), (4, 5, 6)])
+    assert tree.place(()).tokens == (1, 3, 4)
+    known = {(): np.array([0.5, 0.3, 0.2])}
+    assert tree.worth_asking(known) == []
+    np.testing.assert_allclose(tree.distribution(known), [0.5, 0.3, 0.2])
 
 
 def test_an_empty_first_token_is_stepped_over() -> None:
-    tree = TokenTree.of([(9, 1), (9, 2)], end=0)
-    assert tree.branches == {(9,): (1, 2)}
+    tree = tree_of([(9, 1), (9, 2)])
     assert tree.worth_asking({}) == [(9,)]
+    np.testing.assert_allclose(tree.distribution({(9,): np.array([0.3, 0.7])}), [0.3, 0.7])
 
 
 def test_a_label_that_begins_another_is_closed_by_the_end() -> None:
-    tree = TokenTree.of([(1,), (1, 2), (3,)], end=0)
+    tree = tree_of([(1,), (1, 2), (3,)])
     known = {(): np.array([0.8, 0.2]), (1,): np.array([0.25, 0.75])}
-    assert tree.branches == {(): (1, 3), (1,): (0, 2)}
+    assert tree.worth_asking({(): known[()]}) == [(1,)]
+    assert tree.place((1,)).tokens == (0, 2)
     np.testing.assert_allclose(tree.distribution(known), [0.2, 0.6, 0.2])
 
 
-def test_unlikely_branches_are_not_asked_and_split_evenly() -> None:
-    tree = TokenTree.of([(1, 2), (1, 3), (4,)], end=0)
+def test_unlikely_places_are_not_asked_and_split_evenly() -> None:
+    tree = tree_of([(1, 2), (1, 3), (4,)])
     known = {(): np.array([0.001, 0.999])}
     assert tree.worth_asking(known) == []
     np.testing.assert_allclose(tree.distribution(known), [0.0005, 0.0005, 0.999])
 
 
-def test_labels_with_the_same_tokens_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="codes"):
-        TokenTree.of([(1, 2), (1, 2)], end=0)
+def test_every_way_to_write_a_label_counts() -> None:
+    """ "ab" as one token, or begun with "a" alone; "ac" has no token of its own: "a" must be asked further."""
+    tokens = {"a": 1, "b": 2, "c": 3, "ab": 4}
+    tree = TokenTree(["ab", "ac"], [(4,), (1, 3)], tokens.get, end=0)
+    assert tree.place(()).tokens == (1, 4)
+    assert tree.worth_asking({(): np.array([0.4, 0.6])}) == [(1,)]
+    assert tree.place((1,)).tokens == (2, 3)
+    np.testing.assert_allclose(
+        tree.distribution({(): np.array([0.4, 0.6]), (1,): np.array([0.25, 0.75])}), [0.6 + 0.1, 0.3]
+    )
 
 
-PATHS = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8, unique=True)
+def test_own_tokens_alone_are_seen_within_the_wider_tree() -> None:
+    tokens = {"a": 1, "ab": 4, "c": 5}
+    tree = TokenTree(["ab", "c"], [(4,), (5,)], tokens.get, end=0)
+    own = tree.own()
+    assert (tree.place(()).tokens, own.place(()).tokens) == ((1, 4, 5), (4, 5))
+    known = {(): np.array([0.5, 0.1, 0.4])}
+    np.testing.assert_allclose(tree.distribution(known), [0.6, 0.4])
+    np.testing.assert_allclose(own.distribution(own.seen_from(tree, known)), [0.2, 0.8])
 
 
-@given(PATHS, st.integers(0, 99))
-def test_tree_distribution_sums_to_one(paths: list[tuple[int, ...]], seed: int) -> None:
-    tree, rng = TokenTree.of(paths, end=0), np.random.default_rng(seed)
-    known: dict[tuple[int, ...], np.ndarray] = {}
+def test_labels_with_the_same_tokens_or_texts_are_an_error() -> None:
+    for paths, answers in (([(1, 2), (1, 2)], ["a", "b"]), ([(1,), (2,)], ["a", "a"]), ([(), (2,)], ["", "a"])):
+        with pytest.raises(ConfigError, match="codes"):
+            tree_of(paths, answers)
+
+
+@pytest.mark.parametrize("single", [letters, no_pieces])
+@given(
+    answers=st.lists(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=8, unique=True),
+    seed=st.integers(0, 99),
+)
+def test_the_tree_is_constrained_decoding_by_letters(single: Single, answers: list[str], seed: int) -> None:
+    """Against the same letters decoded one by one by hand; places below the bar are left aside by asking all."""
+    rng = np.random.default_rng(seed)
+    logprobs: dict[str, dict[int, float]] = {}
+    tree = TokenTree(answers, [tuple(map(ord, answer)) for answer in answers], single, end=0)
+    known: dict[Path, np.ndarray] = {}
     while asked := tree.worth_asking(known):
         for at in asked:
-            known[at] = shares(rng.normal(size=len(tree.branches[at])) * 3)
+            text = "".join(map(chr, at))
+            drawn = logprobs.setdefault(text, {t: rng.normal() for t in tree.place(at).tokens})
+            known[at] = shares(np.array(list(drawn.values())))
+    by_hand = np.array([by_letters(answer, answers, logprobs) for answer in answers])
     probs = tree.distribution(known)
-    assert probs.shape == (len(paths),)
     assert probs.sum() == pytest.approx(1)
+    np.testing.assert_allclose(probs, by_hand / by_hand.sum(), atol=0.05)
+
+
+def by_letters(answer: str, answers: list[str], logprobs: dict[str, dict[int, float]]) -> float:
+    prob = 1.0
+    for depth in range(len(answer) + 1):
+        start = answer[:depth]
+        alive = [other for other in answers if other.startswith(start)]
+        nexts = {ord(other[depth]) if len(other) > depth else 0 for other in alive}
+        if len(alive) == 1:
+            return prob
+        if len(nexts) > 1 and start in logprobs:
+            weights = {token: np.exp(logprobs[start][token]) for token in nexts}
+            prob *= weights[ord(answer[depth]) if len(answer) > depth else 0] / sum(weights.values())
+        elif len(nexts) > 1:
+            return prob / len(alive)
+    return prob
 
 
 def test_shares_of_masked_tokens() -> None:

@@ -1,6 +1,6 @@
 """Scoring in one pass, the same for every runtime: label orders, token trees, prior, expected votes.
 
-A runtime only answers `Place`s: the log-probabilities of a few tokens after (prompt of one label order, text, path).
+A runtime only answers `Question`s: the log-probabilities of a few tokens after (prompt of one label order, text, path).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENOUGH_ORDERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Question:
     """One question to the LLM: how likely is each of `tokens` after `path`, after text `n` in the prompt `order`?"""
 
     n: int
@@ -43,7 +43,7 @@ class Read:
     error: str = ""
 
 
-Ask = Callable[[Sequence[str], Sequence[Place]], list[Read]]
+Ask = Callable[[Sequence[str], Sequence[Question]], list[Read]]
 
 
 def prompts_for(
@@ -60,7 +60,8 @@ class OnePass:
 
     def __init__(self, config: AnnotatorConfig, trees: Sequence[TokenTree], ask: Ask) -> None:
         self.config = config
-        self.trees = tuple(trees)
+        self.own = tuple(tree.own() for tree in trees)
+        self.trees = tuple(trees) if config.votes == "exact" else self.own
         self.ask = ask
         self.orders: int | None = config.orders or (1 if len(self.trees) == 1 else None)
         self.prior: FloatArray | None = None
@@ -68,7 +69,7 @@ class OnePass:
 
     @property
     def C(self) -> int:
-        return len(self.trees[0].paths)
+        return self.trees[0].C
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         """One Answer a text; at most one token a place is asked for."""
@@ -81,8 +82,22 @@ class OnePass:
         heard = self._collect(texts, range(orders))
         probs = np.stack([self._corrected(self._probs(heard, order), order) for order in range(orders)])
         merged = normalised(np.exp(np.log(np.maximum(probs, 1e-12)).mean(axis=0)))
-        votes = expected_votes(merged, self.config.temperature, self.config.top_p)
+        if self.prior is None:
+            votes = np.mean([self._votes(heard, order) for order in range(orders)], axis=0)
+        else:
+            votes = expected_votes(merged, self.config.temperature, self.config.top_p)
         return [self._answer(heard[n], merged[n], votes[n]) for n in range(len(texts))]
+
+    def _votes(self, heard: Sequence[_Heard], order: int) -> FloatArray:
+        """(n, C) the exact shares of constrained sampling: temperature and nucleus act on tokens, place by place."""
+        settings = self.config.temperature, self.config.top_p
+        tree = self.trees[order]
+        return np.stack(
+            [
+                tree.distribution({at: expected_votes(k, *settings) for at, k in one.known[order].items()})
+                for one in heard
+            ]
+        )
 
     def _measure_bias(self) -> None:
         """Two orders where the answer to a text that says nothing turns with the order of the labels."""
@@ -94,11 +109,11 @@ class OnePass:
         heard = [_Heard({order: {} for order in orders}) for _ in texts]
         while True:
             places = [
-                Place(n, order, at, self.trees[order].branches[at])
+                Question(n, order, at, self.trees[order].place(at).tokens)
                 for n, one in enumerate(heard)
                 if not one.error
                 for order in orders
-                for at in self.trees[order].worth_asking(one.known[order])
+                for at in self._worth_asking(order, one.known[order])
             ]
             if not places:
                 return heard
@@ -106,7 +121,13 @@ class OnePass:
                 heard[place.n].take(place, read)
 
     def _probs(self, heard: Sequence[_Heard], order: int) -> FloatArray:
-        return np.stack([self.trees[order].distribution(one.known[order]) for one in heard])
+        """(n, C) z: the shares among the labels' own tokens (other spellings say little about a small model's mind)."""
+        own, wide = self.own[order], self.trees[order]
+        return np.stack([own.distribution(own.seen_from(wide, one.known[order])) for one in heard])
+
+    def _worth_asking(self, order: int, known: dict[Path, FloatArray]) -> list[Path]:
+        own, wide = self.own[order], self.trees[order]
+        return list(dict.fromkeys(wide.worth_asking(known) + own.worth_asking(own.seen_from(wide, known))))
 
     def _corrected(self, probs: FloatArray, order: int) -> FloatArray:
         return probs if self.prior is None else without_prior(probs, self.prior[order])
@@ -129,7 +150,7 @@ class _Heard:
         self.mass: list[float] = []
         self.error = ""
 
-    def take(self, place: Place, read: Read) -> None:
+    def take(self, place: Question, read: Read) -> None:
         self.calls += 1
         self.prompt_tokens += read.prompt_tokens
         self.completion_tokens += read.completion_tokens

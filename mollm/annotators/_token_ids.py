@@ -10,7 +10,7 @@ import numpy as np
 
 from mollm.annotators import Answer
 from mollm.annotators._http import Refused, Trouble
-from mollm.annotators._one_pass import OnePass, Place, Read
+from mollm.annotators._one_pass import OnePass, Question, Read
 from mollm.annotators._ways import MARK, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
@@ -30,13 +30,16 @@ class TokenIds(Way):
             self.prepare(coded=True)
             if branches(self.trees) >= places:
                 self.prepare(coded=False)
-        place = Place(0, 0, *next(iter(self.trees[0].branches.items()), ((), self.trees[0].paths[0][:1])))
-        read = self._single("A short text.", place)
+        tree = self.trees[0]
+        at = next(iter(tree.worth_asking({})), ())
+        read = self._alone("A short text.", Question(0, 0, at, tree.place(at).tokens or tree.paths[0][:1]))
         if read.error or not np.isfinite(read.logprobs).all():
             raise AnnotatorError(f"logprob_token_ids is ignored or incomplete ({read.error})")
         self.one_pass = OnePass(self.config, self.trees, self.ask)
 
     def prepare(self, *, coded: bool) -> None:
+        self.singles: dict[str, int | None] = {}
+        self.spoken: dict[Path, str] = {}
         shown = {self.labels.text_of(c) for c in range(self.labels.C)}
         coded = coded or (self.config.coding == "auto" and len(shown) < self.labels.C)
         self.coded = coded
@@ -46,12 +49,10 @@ class TokenIds(Way):
         probe = self.post("/tokenize", prompt=prompts[0].answers[0], add_special_tokens=False)
         self.window = min(self.window, int(probe.get("max_model_len") or self.window))
         end = self._end(prompts[0])
-        self.trees = [TokenTree.of([self._tokens(answer) for answer in prompt.answers], end) for prompt in prompts]
-        self.spoken = {
-            at: self.post("/detokenize", tokens=list(at))["prompt"] if at else ""
-            for tree in self.trees
-            for at in tree.branches
-        }
+        self.trees = [
+            TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
+            for prompt in prompts
+        ]
         self.room = self.window - 2 - max(len(self._tokens(before + after)) for before, after, _ in self.frames)
         if self.room < 1:
             raise AnnotatorError(f"instruction, labels and shots alone overfill the window of {self.window} tokens")
@@ -63,7 +64,7 @@ class TokenIds(Way):
         coding = "codes" if self.coded else "labels"
         return f"exact label log-probabilities in one pass (logprob_token_ids), by {coding}"
 
-    def ask(self, texts: Sequence[str], places: Sequence[Place]) -> list[Read]:
+    def ask(self, texts: Sequence[str], places: Sequence[Question]) -> list[Read]:
         """All places, those of one order and path together in requests of `batch_size` prompts."""
         groups: dict[tuple[int, Path], list[int]] = {}
         for k, place in enumerate(places):
@@ -78,13 +79,13 @@ class TokenIds(Way):
             try:
                 return self._many([pieces[places[k].n] for k in chunk], first)
             except (Refused, Trouble):
-                return [self._single(texts[places[k].n], places[k]) for k in chunk]
+                return [self._alone(texts[places[k].n], places[k]) for k in chunk]
 
         for chunk, read in zip(chunks, self.pool.map(run, chunks), strict=True):
             reads |= dict(zip(chunk, read, strict=True))
         return [reads[k] for k in range(len(places))]
 
-    def _single(self, text: str, place: Place) -> Read:
+    def _alone(self, text: str, place: Question) -> Read:
         """One text alone; whatever goes wrong with it is its own abstention."""
         piece, cut = self._cut(text)
         try:
@@ -96,9 +97,9 @@ class TokenIds(Way):
         read = reads[0]
         return Read(read.logprobs, read.prompt_tokens, read.completion_tokens, cut or halved, read.error)
 
-    def _many(self, pieces: Sequence[tuple[str, bool]], place: Place) -> list[Read]:
+    def _many(self, pieces: Sequence[tuple[str, bool]], place: Question) -> list[Read]:
         before, after, special = self.frames[place.order]
-        prompts = [before + piece + after + self.spoken.get(place.path, "") for piece, _ in pieces]
+        prompts = [before + piece + after + self._spoken(place.path) for piece, _ in pieces]
         rows: list[FloatArray] = []
         usage = {"prompt_tokens": 0, "completion_tokens": 0}
         for start in range(0, len(place.tokens), IDS_AT_ONCE):
@@ -114,6 +115,20 @@ class TokenIds(Way):
         logprobs = np.concatenate(rows, axis=1)
         share = [usage[key] // len(prompts) for key in ("prompt_tokens", "completion_tokens")]
         return [Read(row, share[0], share[1], cut) for row, (_, cut) in zip(logprobs, pieces, strict=True)]
+
+    def _spoken(self, path: Path) -> str:
+        """What the tokens of a path read as, to be put at the prompt's end."""
+        if path not in self.spoken:
+            self.spoken[path] = str(self.post("/detokenize", tokens=list(path))["prompt"]) if path else ""
+        return self.spoken[path]
+
+    def _single(self, piece: str) -> int | None:
+        """The one token that is written `piece`, if there is one (asked once a piece)."""
+        if piece not in self.singles:
+            found = self.post("/tokenize", prompt=piece, add_special_tokens=False, return_token_strs=True)
+            written = [str(token).replace("Ġ", " ").replace("▁", " ") for token in found.get("token_strs") or [piece]]
+            self.singles[piece] = int(found["tokens"][0]) if len(found["tokens"]) == 1 and written == [piece] else None
+        return self.singles[piece]
 
     def _cut(self, text: str) -> tuple[str, bool]:
         """The text as it stands in the prompt, at most `room` tokens of it; only a long one is counted."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mollm.annotators import Annotator, Answer
-from mollm.annotators._one_pass import OnePass, Place, Read, prompts_for
+from mollm.annotators._one_pass import OnePass, Question, Read, prompts_for
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Prompt, Shot
@@ -72,7 +72,10 @@ class Transformers(Annotator):
         self.prompts = prompts_for(self.config, self.labels, self.instruction, self.shots, coded=coded)
         self.frames = [self._frame(prompt) for prompt in self.prompts]
         end = self.tokenizer.eos_token_id
-        trees = [TokenTree.of([self._tokens(a) for a in prompt.answers], end) for prompt in self.prompts]
+        trees = [
+            TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
+            for prompt in self.prompts
+        ]
         longest = max(len(path) for tree in trees for path in tree.paths)
         self.room = self.window - longest - max(len(frame.before) + len(frame.after) for frame in self.frames)
         if self.room < 1:
@@ -105,6 +108,11 @@ class Transformers(Annotator):
         """Plain tokens: what looks like a special token in a text is not one."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
+    def _single(self, piece: str) -> int | None:
+        """The one token that is written `piece`, if there is one."""
+        tokens = self._tokens(piece)
+        return tokens[0] if len(tokens) == 1 and self.tokenizer.decode(tokens) == piece else None
+
     def _frame(self, prompt: Prompt) -> _Frame:
         if prompt.kind == "plain":
             start = [self.tokenizer.bos_token_id] if _wants_bos(self.tokenizer) else []
@@ -124,7 +132,7 @@ class Transformers(Annotator):
         tokens = self._tokens(cut)
         return tokens[: self.room], len(cut) < len(piece) or len(tokens) > self.room
 
-    def _ask(self, texts: Sequence[str], places: Sequence[Place]) -> list[Read]:
+    def _ask(self, texts: Sequence[str], places: Sequence[Question]) -> list[Read]:
         pieces = {n: self._text_tokens(texts[n]) for n in {place.n for place in places}}
         sequences = [pieces[place.n][0] + self.frames[place.order].after + list(place.path) for place in places]
         by_length = sorted(range(len(places)), key=lambda k: (places[k].order, len(sequences[k])))

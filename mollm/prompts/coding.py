@@ -1,13 +1,14 @@
-"""Label codes as tokens: which tokens decide between the labels, and how one pass (or two) reads a distribution.
+"""Label codes as tokens: which next tokens lead to which label, and how one pass (or two) reads a distribution.
 
-A token tree has one path of tokens a label. Where the first tokens differ, its only branching is the root and
-one next-token distribution says all; where a first token is empty or shared, the tree branches further down
-and that place is asked as well (method.md 3a: there the first token says nothing).
+A label can be written with many token sequences ("entity", "ent|ity", "e|nt|ity"); constrained sampling may take any
+of them. The tree therefore allows, at each place, every token that continues some label. A token after which only
+one label is left decides; where the tokens that matter leave several (an empty or shared first token, method.md
+3a), that place is asked as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,68 +16,140 @@ import numpy as np
 from mollm.errors import ConfigError
 from mollm.records import FloatArray
 
-WORTH_ASKING = 0.005
+WORTH_ASKING = 0.02  # a place reached with less probability is not asked: its labels share it evenly
 EASY_BRANCHES = 4
+PIECES_AT_MOST = 600  # beginnings of labels that are looked up as tokens; larger label sets keep to their own tokens
 
 Path = tuple[int, ...]
+Single = Callable[[str], int | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """After a path: the labels still `alive`, the `tokens` (K,) that may follow, and the `text` written so far."""
+
+    alive: tuple[int, ...]
+    tokens: Path
+    text: str | None
+    texts: tuple[str | None, ...]
+
+
 class TokenTree:
-    """C token paths. `branches` maps each path after which labels part to the tokens that may follow there."""
+    """C labels as tokens. `paths` are each label's own tokens; `single(piece)` names the token that is `piece`, if any.
 
-    paths: tuple[Path, ...]
-    branches: Mapping[Path, Path]
+    `end` closes a label that begins another ("sport", "sports"). Places are found when they are first needed.
+    Raises ConfigError where two labels read the same, or one is empty.
+    """
 
-    @classmethod
-    def of(cls, sequences: Sequence[Sequence[int]], end: int) -> TokenTree:
-        """Build from each label's tokens; `end` closes a label that begins another ("sport", "sports").
-
-        Raises ConfigError where two labels have the same tokens, or one has none.
-        """
-        paths = [tuple(sequence) for sequence in sequences]
-        if not all(paths) or len(set(paths)) < len(paths):
+    def __init__(self, answers: Sequence[str], paths: Sequence[Sequence[int]], single: Single, end: int) -> None:
+        self.answers = tuple(answers)
+        self.paths = tuple(tuple(path) for path in paths)
+        if not all(self.paths) or len(set(self.paths)) < len(self.paths) or len(set(answers)) < len(self.answers):
             raise ConfigError(
                 "Two labels read the same to this LLM, or one is empty: give them other texts, or coding = 'codes'."
             )
-        inner = {path[:depth] for path in paths for depth in range(1, len(path))}
-        closed = tuple((*path, end) if path in inner else path for path in paths)
-        children: dict[Path, dict[int, None]] = {}
-        for path in closed:
-            for depth, token in enumerate(path):
-                children.setdefault(path[:depth], {})[token] = None
-        parting = {at: tuple(tokens) for at, tokens in sorted(children.items(), key=_depth) if len(tokens) > 1}
-        return cls(closed, parting)
+        self.single: Single = single if sum(map(len, answers)) <= PIECES_AT_MOST else (lambda _piece: None)
+        self.end = end
+        self._places: dict[Path, Place] = {}
 
-    def reach(self, known: Mapping[Path, FloatArray], at: Path) -> float:
-        """The probability that constrained sampling passes `at`, from the branches known so far."""
-        reached = 1.0
-        for depth, token in enumerate(at):
-            place = at[:depth]
-            if place in self.branches:
-                reached *= known[place][self.branches[place].index(token)] if place in known else 0.0
-        return float(reached)
+    @property
+    def C(self) -> int:
+        return len(self.paths)
+
+    def place(self, at: Path) -> Place:
+        """The place after `at`, which must have been reached through `tokens` of the places before it."""
+        if at not in self._places:
+            if not at:
+                self._places[at] = self._place(at, tuple(range(self.C)), "")
+            else:
+                before = self.place(at[:-1])
+                text = before.texts[before.tokens.index(at[-1])]
+                self._places[at] = self._place(at, self._alive(before, at, text), text)
+        return self._places[at]
+
+    def _alive(self, before: Place, at: Path, text: str | None) -> tuple[int, ...]:
+        if at[-1] == self.end and text == before.text:
+            return tuple(c for c in before.alive if self._finished(c, at[:-1], before.text))
+        return tuple(
+            c for c in before.alive
+            if (text is not None and self.answers[c].startswith(text)) or self.paths[c][: len(at)] == at
+        )  # fmt: skip
+
+    def _place(self, at: Path, alive: tuple[int, ...], text: str | None) -> Place:
+        found: dict[int, str | None] = {}
+        for c in alive if len(alive) > 1 else ():
+            if self._finished(c, at, text):
+                found[self.end] = text
+            rest = "" if text is None else self.answers[c][len(text) :]
+            for length in range(1, len(rest) + 1):
+                token = self.single(rest[:length])
+                if token is not None:
+                    found[token] = (text or "") + rest[:length]
+            if self.paths[c][: len(at)] == at and len(self.paths[c]) > len(at):
+                found.setdefault(self.paths[c][len(at)], None)
+        return Place(alive, tuple(found), text, tuple(found.values()))
+
+    def _finished(self, c: int, at: Path, text: str | None) -> bool:
+        return self.answers[c] == text or self.paths[c] == at
 
     def worth_asking(self, known: Mapping[Path, FloatArray]) -> list[Path]:
-        """The next places to ask for one text: all of the shallowest unknown depth that are likely enough."""
-        open_places = [at for at in self.branches if at not in known and self.reach(known, at) >= WORTH_ASKING]
-        nearest = min((len(at) for at in open_places), default=0)
-        return [at for at in open_places if len(at) == nearest]
+        """The places to ask next for one text: those not known that are likely enough to decide something."""
+        return [at for at, mass in self._open(known, (), 1.0) if mass >= WORTH_ASKING]
+
+    def _open(self, known: Mapping[Path, FloatArray], at: Path, mass: float) -> list[tuple[Path, float]]:
+        place = self.place(at)
+        if len(place.alive) == 1 or mass < WORTH_ASKING or not place.tokens:
+            return []
+        if len(place.tokens) == 1:
+            return self._open(known, (*at, place.tokens[0]), mass)
+        if at not in known:
+            return [(at, mass)]
+        further = zip(place.tokens, known[at], strict=True)
+        return [found for token, share in further for found in self._open(known, (*at, token), mass * float(share))]
 
     def distribution(self, known: Mapping[Path, FloatArray]) -> FloatArray:
-        """(C,) summing to 1: the product along each path; a place that was not asked splits evenly."""
-        probs = np.ones(len(self.paths))
-        for at, tokens in self.branches.items():
-            share = known.get(at, np.full(len(tokens), 1.0 / len(tokens)))
-            for c, path in enumerate(self.paths):
-                if len(path) > len(at) and path[: len(at)] == at:
-                    probs[c] *= share[tokens.index(path[len(at)])]
+        """(C,) summing to 1: the product along each way to a label, summed over the ways."""
+        probs = np.zeros(self.C)
+        self._spread(known, (), 1.0, probs)
         return np.asarray(probs / probs.sum())
+
+    def _spread(self, known: Mapping[Path, FloatArray], at: Path, mass: float, probs: FloatArray) -> None:
+        place = self.place(at)
+        if len(place.tokens) == 1:
+            self._spread(known, (*at, place.tokens[0]), mass, probs)
+        elif len(place.alive) == 1 or at not in known:
+            probs[list(place.alive)] += mass / len(place.alive)
+        else:
+            for token, share in zip(place.tokens, known[at], strict=True):
+                if share > 0:
+                    self._spread(known, (*at, token), mass * float(share), probs)
+
+    def own(self) -> TokenTree:
+        """The same labels by their own tokens alone: what the paper's z is read from."""
+        return TokenTree(self.answers, self.paths, lambda _piece: None, self.end)
+
+    def seen_from(self, wide: TokenTree, known: Mapping[Path, FloatArray]) -> dict[Path, FloatArray]:
+        """What is `known` of a wider tree of the same labels, as shares among this tree's own tokens."""
+        found: dict[Path, FloatArray] = {}
+        for at, row in known.items():
+            if sum(path[: len(at)] == at for path in self.paths) > 1:
+                wider = wide.place(at).tokens
+                mine = row[[wider.index(token) for token in self.place(at).tokens]]
+                found[at] = mine / mine.sum() if mine.sum() > 0 else np.full(len(mine), 1.0 / len(mine))
+        return found
 
 
 def branches(trees: Sequence[TokenTree]) -> int:
-    """How many places the trees of all label orders have at most."""
-    return max(len(tree.branches) for tree in trees)
+    """At how many places the labels' own tokens part, at most over the trees."""
+    return max(_partings(tree.paths) for tree in trees)
+
+
+def _partings(paths: Sequence[Path]) -> int:
+    follow: dict[Path, set[int]] = {}
+    for path in paths:
+        for depth, token in enumerate(path):
+            follow.setdefault(path[:depth], set()).add(token)
+    return sum(len(tokens) > 1 for tokens in follow.values())
 
 
 def easy(trees: Sequence[TokenTree]) -> bool:
@@ -92,7 +165,3 @@ def shares(logprobs: FloatArray) -> FloatArray:
         return np.full(len(finite), 1.0 / len(finite))
     weights = np.exp(finite - top)
     return np.asarray(weights / weights.sum())
-
-
-def _depth(entry: tuple[Path, dict[int, None]]) -> int:
-    return len(entry[0])

@@ -36,7 +36,7 @@ def test_the_probe_finds_the_best_way_that_truly_works(name: str, prompt: str) -
 
 def test_one_pass_is_one_request_for_many_texts() -> None:
     server = FakeServer()
-    with asked(server, prompt="plain", orders=1, batch_size=16) as annotator:
+    with asked(server, votes="closed", prompt="plain", orders=1, batch_size=16) as annotator:
         server.requests.clear()
         answers = annotator.annotate([f"text {n} about sports" for n in range(40)])
     assert [len(body["prompt"]) for path, body in server.requests] == [16, 16, 8]
@@ -100,7 +100,7 @@ def test_lasting_trouble_makes_the_annotator_unavailable(reply: httpx.Response) 
 def test_a_server_that_dies_within_a_chunk_leaves_no_abstentions() -> None:
     """Texts that a dying server did not answer are asked again, not recorded as abstained."""
     server = FakeServer()
-    with asked(server, prompt="plain", concurrency=1, batch_size=1, orders=1) as annotator:
+    with asked(server, votes="closed", prompt="plain", concurrency=1, batch_size=1, orders=1) as annotator:
         dead = [False]
 
         def die(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
@@ -223,7 +223,7 @@ def test_unusable_log_probabilities_are_a_recorded_abstention(values: tuple[floa
 
 def test_a_masked_label_has_no_probability() -> None:
     server = FakeServer()
-    with asked(server, prompt="plain", orders=1) as annotator:
+    with asked(server, votes="closed", prompt="plain", orders=1) as annotator:
         server.broken = logprobs(math.log(0.6), -9999.0, math.log(0.2))  # type: ignore[assignment]
         (answer,) = annotator.annotate(["a"])
     np.testing.assert_allclose(answer.label_probs, [0.75, 0, 0.25], atol=1e-9)
@@ -243,7 +243,7 @@ def test_fewer_choices_than_asked(mode: str) -> None:
 @pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "top", "samples"])
 def test_a_text_of_any_length_is_cut_on_its_own_side(can: frozenset[str]) -> None:
     server = FakeServer(can)
-    with asked(server, prompt="plain") as annotator:
+    with asked(server, votes="closed", prompt="plain") as annotator:
         server.requests.clear()
         long, short = annotator.annotate(["all about sports " * 50_000, "all about money"])
     assert (long.truncated, short.truncated) == (True, False)
@@ -299,7 +299,7 @@ def test_ids_are_asked_in_bounded_requests() -> None:
     """vLLM takes at most 128 chosen tokens."""
     server = FakeServer(window=50_000)
     labels = LabelSet(tuple(f"word{n}" for n in range(250)))
-    with asked(server, labels, prompt="plain", max_tokens=50_000, orders=1) as annotator:
+    with asked(server, labels, votes="closed", prompt="plain", max_tokens=50_000, orders=1) as annotator:
         server.requests.clear()
         (answer,) = annotator.annotate(["word7"])
     assert [len(body["logprob_token_ids"]) for _, body in server.requests] == [100, 100, 50]

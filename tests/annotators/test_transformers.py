@@ -33,35 +33,47 @@ def opened(models: Path, labels: LabelSet = LABELS, instruction: str = "Name the
 
 
 @pytest.mark.parametrize("prompt", ["plain", "chat"])
-def test_scores_are_those_of_the_whole_prompt_read_alone(models: Path, prompt: str) -> None:
-    texts = ["all about sports", "a much longer text about money and what it does", "x"]
-    with opened(models, prompt=prompt) as annotator:
+def test_scores_are_constrained_decoding_over_the_whole_prompt(
+    models: Path, prompt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against every way of writing every label, each step read from the whole prompt, without cache or batch."""
+    monkeypatch.setattr("mollm.prompts.coding.WORTH_ASKING", 0.0)
+    labels = LabelSet(("red", "ray", "rays"))
+    texts = ["all about red", "a much longer text about a ray and what it does", "x"]
+    with opened(models, labels, prompt=prompt, temperature=1.0, top_p=1.0) as annotator:
         answers = annotator.annotate(texts)
-        frame, tree = annotator.frames[0], annotator.one_pass.trees[0]
+        pieces = {token: annotator.tokenizer.decode([token]) for token in range(len(annotator.tokenizer))}
         for text, answer in zip(texts, answers, strict=True):
-            ids = frame.before + annotator._text_tokens(text)[0] + frame.after
-            weights = []
-            for path in tree.paths:
-                with torch.inference_mode():
-                    logits = annotator.model(torch.tensor([ids + list(path)])).logits[0].log_softmax(-1)
-                weights.append([float(logits[len(ids) - 1 + k, token]) for k, token in enumerate(path)])
-            expected = tree_distribution(tree, weights)
-            np.testing.assert_allclose(answer.label_probs, expected, rtol=2e-3, atol=1e-5)
+            ids = annotator.frames[0].before + annotator._text_tokens(text)[0] + annotator.frames[0].after
+            expected = decoded(annotator, ids, annotator.prompts[0].answers, pieces)
+            np.testing.assert_allclose(answer.votes, expected, rtol=2e-3, atol=1e-5)
 
 
-def tree_distribution(tree: Any, weights: list[list[float]]) -> np.ndarray:
-    """Constrained decoding by hand: at each place the allowed tokens share the mass."""
-    place: dict[tuple[int, ...], dict[int, float]] = {}
-    for path, row in zip(tree.paths, weights, strict=True):
-        for depth, token in enumerate(path):
-            place.setdefault(path[:depth], {})[token] = np.exp(row[depth])
-    return np.array(
-        [np.prod([place[p[:d]][t] / sum(place[p[:d]].values()) for d, t in enumerate(p)]) for p in tree.paths]
-    )
+def decoded(annotator: Any, ids: list[int], answers: tuple[str, ...], pieces: dict[int, str]) -> np.ndarray:
+    """(C,): the probability that constrained decoding ends in each answer."""
+    probs, end = np.zeros(len(answers)), annotator.tokenizer.eos_token_id
+
+    def go(path: list[int], text: str, mass: float) -> None:
+        alive = [answer for answer in answers if answer.startswith(text)]
+        if len(alive) == 1:
+            probs[answers.index(alive[0])] += mass
+            return
+        allowed = [t for t, p in pieces.items() if t > 3 and p and any(a.startswith(text + p) for a in alive)]
+        allowed += [end] * (text in alive)
+        with torch.inference_mode():
+            weights = annotator.model(torch.tensor([ids + path])).logits[0, -1].double().exp()[allowed]
+        for token, share in zip(allowed, (weights / weights.sum()).tolist(), strict=True):
+            if token == end:
+                probs[answers.index(text)] += mass * share
+            else:
+                go([*path, token], text + pieces[token], mass * share)
+
+    go([], "", 1.0)
+    return probs
 
 
 def test_a_long_text_is_cut_to_the_window_and_counted(models: Path) -> None:
-    with opened(models, max_tokens=100_000) as annotator:
+    with opened(models, max_tokens=100_000, votes="closed") as annotator:
         assert annotator.window == 512
         long, short = annotator.annotate(["money " * 100_000, "money"])
     assert (long.truncated, short.truncated) == (True, False)
