@@ -6,6 +6,7 @@ temperature. Below `FIRST_RUNG` labels there is nothing to cross-validate with, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,11 +16,18 @@ from mollm.mixture import Mixture, calibration
 from mollm.mixture.crossfit import log_loss, out_of_fold
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.stacked import Stacked, in_item_order
+from mollm.mixture.text_view import Gram
 from mollm.records import FittedState, FloatArray, Signals, Targets
 
 FIRST_RUNG = 10
 """Human labels, in at least two classes, below which no learned rung is tried."""
 LADDER: tuple[type[Mixture], ...] = (LogPool, Stacked)
+
+
+def _ladder(embeddings: FloatArray | None) -> dict[str, Callable[[], Mixture]]:
+    """The rungs by name; all their fits on one pool share what its embeddings alone decide."""
+    gram = None if embeddings is None else Gram.of(embeddings)
+    return {LogPool.name: LogPool, Stacked.name: lambda: Stacked(gram)}
 
 
 class Auto(Mixture):
@@ -43,19 +51,20 @@ class Auto(Mixture):
         self._remember(signals, targets)
         targets = in_item_order(signals, targets)
         self.human_, self.losses_, self.temperature_ = targets.H, {}, 1.0
-        rung: type[Mixture] = LADDER[0]
         seed = int(rng.integers(2**31))
+        ladder = _ladder(embeddings)
+        rung = LogPool.name
         if targets.H >= FIRST_RUNG and len(np.unique(targets.label)) > 1:
             held_out = {
-                kind: out_of_fold(
-                    kind, signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
+                name: out_of_fold(
+                    make, signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
                 )
-                for kind in LADDER
+                for name, make in ladder.items()
             }
-            self.losses_ = {kind.name: log_loss(probs, targets) for kind, probs in held_out.items()}
-            rung = min(LADDER, key=lambda kind: self.losses_[kind.name])
+            self.losses_ = {name: log_loss(probs, targets) for name, probs in held_out.items()}
+            rung = min(self.losses_, key=lambda name: self.losses_[name])
             self.temperature_ = calibration.temperature(held_out[rung], targets)
-        self.chosen_ = rung().fit(
+        self.chosen_ = ladder[rung]().fit(
             signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
         )
         return self

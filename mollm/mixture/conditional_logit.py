@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from mollm.mixture.evidence import softmax
 from mollm.records import FloatArray
 
 
@@ -37,9 +36,6 @@ class ConditionalLogit:
     def logits(self, F: FloatArray, X: FloatArray) -> FloatArray:
         """(n, C) from shared-weight evidence F (n, S, C) and free evidence X (n, D)."""
         return np.asarray(np.einsum("nsc,s->nc", F, self.weight) + self.bias + X @ self.matrix)
-
-    def proba(self, F: FloatArray, X: FloatArray) -> FloatArray:
-        return softmax(self.logits(F, X))
 
 
 def _span(X: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 from mollm.records import FloatArray, IntArray
 
-TREES = 150
+TREES = 50
 LEAVES = {"min_samples_leaf": 1}
 
 

@@ -1,8 +1,8 @@
-"""The stacked mixture, ours: one convex fit of panel and text to the human labels, averaged with two forests.
+"""The stacked mixture, ours: convex fits of panel and text to the human labels, averaged with two forests.
 
-    first  the panel alone (conditional logit) -> a posterior over the whole pool
-    then   the text's view of that posterior (text_view) joins as one more signal
-    last   the conditional logit again on panel + text view + embeddings, and the forests beside it
+    first   a conditional logit on the panel's log-odds and the texts' embeddings -> a posterior over the pool
+    twice   the text's view of that posterior joins the panel as one more signal; the conditional logit again
+    last    the forests, grown on the same evidence, beside it
 
 Reliability is shared first (one weight a signal), then by class (the matrix), each under a ridge that fades
 as labels grow; before the first label the mixture is the log-odds pool.
@@ -10,9 +10,11 @@ as labels grow; before the first label the mixture is the log-odds pool.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mollm.mixture import Mixture, text_view
 from mollm.mixture import conditional_logit as logit
@@ -20,30 +22,36 @@ from mollm.mixture.conditional_logit import ConditionalLogit
 from mollm.mixture.evidence import Centring, chunks, one_hot, softmax
 from mollm.mixture.forest import Forest
 from mollm.mixture.logpool import prior_weight
-from mollm.mixture.text_view import Gram, TextView
+from mollm.mixture.text_view import Gram, Space, TextView
 from mollm.records import FittedState, FloatArray, Signals, Targets
 
 PENALTIES = logit.Penalties(level=1.0, spread=20.0, bias=0.5)
 MATRIX_RIDGE = 10.0
 """On each class x signal weight, times C: a class's row of the matrix costs the same with any number of classes."""
 TEXT_RIDGE = 0.5
-"""On the embeddings' own matrix (unit-norm embeddings)."""
+"""On the embeddings' own matrix (embeddings of root mean square length 1)."""
+PASSES = 2
 FOREST_SHARE = 0.3
 FOREST_HALF = 15
 """Human labels at which the forests have half of their share."""
 
 
 class Stacked(Mixture):
+    """`gram` may be given when many fits share one pool's embeddings (cross-fitting)."""
+
     name: ClassVar[str] = "stacked"
     uses_embeddings: ClassVar[bool] = True
 
     centring_: Centring
-    first_: ConditionalLogit
-    last_: ConditionalLogit
-    text_: TextView | None = None
+    logit_: ConditionalLogit
+    text_matrix_: FloatArray
+    space_: Space | None = None
+    view_: TextView | None = None
     forest_: Forest | None = None
-    temperature_: float = 1.0
     human_: int = 0
+
+    def __init__(self, gram: Gram | None = None) -> None:
+        self._gram = gram
 
     def fit(
         self,
@@ -59,101 +67,108 @@ class Stacked(Mixture):
         self.human_ = targets.H
         self.centring_ = Centring.of(signals)
         targets = in_item_order(signals, targets)
+        F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
-        F: FloatArray = self.centring_.log_odds(signals, targets.index)
-        self.first_ = self.last_ = conditional(F, None, Y, targets.weight)
-        self.text_ = None
-        if embeddings is not None:
-            said, E = self._fit_text(signals, targets, Y, embeddings)
-            F = np.concatenate([F, said], axis=1)
-            self.last_ = conditional(F, E, Y, targets.weight)
-        self.forest_ = None
+        self.space_ = self.view_ = self.forest_ = None
+        if embeddings is None:
+            self._fit_logit(F, np.zeros((targets.H, 0)), Y, targets.weight)
+        else:
+            F = self._fit_with_text(signals, embeddings, targets, F, Y)
         if len(np.unique(targets.label)) > 1:
-            self.forest_ = Forest(F.reshape(len(F), -1), targets.label, targets.weight, seed, signals.C)
+            self.forest_ = Forest(flat(F), targets.label, targets.weight, seed, signals.C)
         return self
 
-    def _fit_text(
-        self, signals: Signals, targets: Targets, Y: FloatArray, embeddings: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Fit the text's view; return what it says of the labelled rows (H, 1, C) and their embeddings (H, D)."""
-        posterior: FloatArray = np.empty((signals.N, signals.C))
-        for rows in chunks(signals.N):
-            panel = self.centring_.log_odds(signals, rows)
-            posterior[rows] = self.first_.proba(panel, flat(panel))
-        posterior = text_view.clamped(posterior, targets.index, Y, targets.weight)
-        gram = Gram.of(embeddings)
-        self.text_ = text_view.fit(embeddings, posterior, gram)
-        asked = embeddings[targets.index]
-        said = self.text_.left_out(asked, posterior[targets.index], gram)
-        return said, self.text_.centred(asked)
+    def _fit_with_text(
+        self, signals: Signals, embeddings: FloatArray, targets: Targets, panel: FloatArray, Y: FloatArray
+    ) -> FloatArray:
+        """Fit panel and text; return the labelled rows' evidence (H, S, C) with the text's view in it."""
+        gram = self._gram or Gram.of(embeddings)
+        self.space_ = gram.space
+        E = gram.space.place(embeddings[targets.index])
+        self._fit_logit(panel, E, Y, targets.weight)
+        F = panel
+        for _ in range(PASSES):
+            posterior: FloatArray = np.empty((signals.N, signals.C))
+            for rows in chunks(signals.N):
+                posterior[rows] = softmax(self._evidence(signals, rows, embeddings[rows])[1])
+            posterior = text_view.clamped(posterior, targets.index, Y, targets.weight)
+            self.view_ = text_view.fit(embeddings, posterior, gram)
+            F = np.concatenate([panel, self.view_.left_out(E, posterior[targets.index], gram)], axis=1)
+            self._fit_logit(F, E, Y, targets.weight)
+        return F
+
+    def _fit_logit(self, F: FloatArray, E: FloatArray, Y: FloatArray, weight: FloatArray) -> None:
+        """The conditional logit on evidence F (H, S, C) and placed embeddings E (H, D), D = 0 without text."""
+        cut = F.shape[1] * F.shape[2]
+        ridge = np.concatenate([np.full(cut, MATRIX_RIDGE * F.shape[2]), np.full(E.shape[1], TEXT_RIDGE)])
+        X = np.concatenate([flat(F), E], axis=1)
+        prior = prior_weight(F.shape[1] // 2)
+        fitted = logit.fit(F, X, ridge, Y, weight, prior, PENALTIES)
+        self.logit_ = ConditionalLogit(fitted.weight, fitted.bias, fitted.matrix[:cut])
+        self.text_matrix_ = fitted.matrix[cut:]
 
     def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
         self._check_panel(signals)
+        share = FOREST_SHARE * self.human_ / (self.human_ + FOREST_HALF)
         out = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
-            out[rows] = self._fuse(signals, rows, None if embeddings is None else embeddings[rows])
+            F, logits = self._evidence(signals, rows, None if embeddings is None else embeddings[rows])
+            out[rows] = softmax(logits)
+            if self.forest_ is not None:
+                out[rows] = (1.0 - share) * out[rows] + share * self.forest_.proba(flat(F), out[rows])
         return out
 
-    def _fuse(self, signals: Signals, rows: slice, embeddings: FloatArray | None) -> FloatArray:
-        F = self.centring_.log_odds(signals, rows)
-        X = flat(F)
-        if self.text_ is not None:
-            said, E = self._text_evidence(len(F), embeddings)
-            F = np.concatenate([F, said], axis=1)
-            X = np.concatenate([flat(F), E], axis=1)
-        probs = self.last_.proba(F, X)
-        if self.forest_ is not None:
-            share = FOREST_SHARE * self.human_ / (self.human_ + FOREST_HALF)
-            probs = (1.0 - share) * probs + share * self.forest_.proba(flat(F), probs)
-        return softmax(np.log(np.maximum(probs, 1e-12)) / self.temperature_)
-
-    def _text_evidence(self, n: int, embeddings: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-        """(n, 1, C) what the texts say and (n, D) centred embeddings; zeros, no evidence, without texts."""
-        assert self.text_ is not None
-        if embeddings is None:
-            return np.zeros((n, 1, len(self.labels_))), np.zeros((n, len(self.text_.centre)))
-        return self.text_.log_odds(embeddings), self.text_.centred(embeddings)
+    def _evidence(self, signals: Signals, rows: slice, embeddings: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """Evidence (n, S, C), the text's view in it, and the fit's logits (n, C). No text is no evidence."""
+        F, C = self.centring_.log_odds(signals, rows), signals.C
+        by_text: FloatArray = np.zeros((len(F), 2 * C))
+        if self.space_ is not None and embeddings is not None:
+            view = np.zeros_like(self.text_matrix_) if self.view_ is None else self.view_.matrix
+            by_text = self.space_.project(embeddings, np.concatenate([view, self.text_matrix_], axis=1))
+        if self.view_ is not None:
+            F = np.concatenate([F, self.view_.log_odds(by_text[:, :C])], axis=1)
+        return F, self.logit_.logits(F, flat(F)) + by_text[:, C:]
 
     def state(self) -> FittedState:
-        arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {
+        arrays: dict[str, NDArray[np.generic]] = {
             "order": self.centring_.order,
             "mean": self.centring_.mean,
-            "weight": self.last_.weight,
-            "bias": self.last_.bias,
-            "matrix": self.last_.matrix,
+            "weight": self.logit_.weight,
+            "bias": self.logit_.bias,
+            "matrix": self.logit_.matrix,
+            "text_own": self.text_matrix_,
         }
-        if self.text_ is not None:
-            arrays |= {f"text_{part}": getattr(self.text_, part) for part in TEXT_PARTS}
+        if self.space_ is not None and self.view_ is not None:
+            arrays |= {"text_centre": self.space_.centre, "text_spread": self.space_.spread}
+            arrays |= {f"text_{part}": getattr(self.view_, part) for part in ("matrix", "share", "offset")}
         if self.forest_ is not None:
             arrays |= self.forest_.arrays()
         seed = self.forest_.seed if self.forest_ is not None else -1
-        facts = {**self._facts(), "human": self.human_, "temperature": self.temperature_, "forest_seed": seed}
-        return FittedState(self.name, arrays, facts)
+        return FittedState(self.name, arrays, {**self._facts(), "human": self.human_, "forest_seed": seed})
 
     @classmethod
     def from_state(cls, state: FittedState) -> Self:
-        found, arrays = cls()._recall(state), state.arrays
-        floats = {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items() if name != "order"}
-        found.centring_ = Centring(np.asarray(arrays["order"], dtype=np.int64), floats["mean"])
-        found.first_ = found.last_ = ConditionalLogit(floats["weight"], floats["bias"], floats["matrix"])
+        found = cls()._recall(state)
+        arrays: Mapping[str, FloatArray] = {k: np.asarray(a, dtype=np.float64) for k, a in state.arrays.items()}
+        found.centring_ = Centring(arrays["order"].astype(np.int64), arrays["mean"])
+        found.logit_ = ConditionalLogit(arrays["weight"], arrays["bias"], arrays["matrix"])
+        found.text_matrix_ = arrays["text_own"]
         found.human_ = int(str(state.facts["human"]))
-        found.temperature_ = float(str(state.facts["temperature"]))
         if "text_matrix" in arrays:
-            found.text_ = TextView(*(floats[f"text_{part}"] for part in TEXT_PARTS))
+            found.space_ = Space(arrays["text_centre"], arrays["text_spread"])
+            found.view_ = TextView(arrays["text_matrix"], arrays["text_share"], arrays["text_offset"])
         if "forest_X" in arrays:
-            found.forest_ = Forest.from_arrays(arrays, int(str(state.facts["forest_seed"])), len(found.labels_))
+            seed = int(str(state.facts["forest_seed"]))
+            found.forest_ = Forest.from_arrays(state.arrays, seed, len(found.labels_))
         return found
 
     def explain(self) -> str:
         parts = ["the panel's log-odds"]
-        if self.text_ is not None:
+        if self.view_ is not None:
             parts.append("the texts' embeddings")
         if self.forest_ is not None:
             parts.append("two forests")
         return f"stacked: {', '.join(parts)}, fitted to {self.human_} human labels"
-
-
-TEXT_PARTS = ("centre", "matrix", "share", "offset")
 
 
 def flat(F: FloatArray) -> FloatArray:
@@ -165,12 +180,3 @@ def in_item_order(signals: Signals, targets: Targets) -> Targets:
     """The human labels sorted by item, so that their order of arrival changes nothing."""
     names = np.array([signals.items[n] for n in targets.index], dtype=np.str_)
     return targets.take(np.lexsort((targets.weight, targets.label, names)).astype(np.int64))
-
-
-def conditional(F: FloatArray, E: FloatArray | None, Y: FloatArray, weight: FloatArray) -> ConditionalLogit:
-    """The conditional logit on evidence F (H, S, C) and, where there is text, centred embeddings E (H, D)."""
-    X, ridge = flat(F), np.full(F.shape[1] * F.shape[2], MATRIX_RIDGE * F.shape[2])
-    if E is not None:
-        X, ridge = np.concatenate([X, E], axis=1), np.concatenate([ridge, np.full(E.shape[1], TEXT_RIDGE)])
-    prior = prior_weight(F.shape[1] // 2)
-    return logit.fit(F, X, ridge, Y, weight, prior, PENALTIES)

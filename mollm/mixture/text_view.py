@@ -1,13 +1,14 @@
-"""What the text says of the panel: a ridge from text embeddings to the panel's own posterior over the pool.
+"""What the text says of the panel: a ridge from text embeddings to the mixture's own posterior over the pool.
 
 LLMs err item by item, but items with like texts have like labels; a linear view of the text, fitted to what the
-mixture believes of the *whole pool*, averages those errors out. It joins the panel as one more
-signal (co-training in one step, no loop; Blum & Mitchell 1998), so human labels decide what it is worth.
+mixture believes of the *whole pool*, averages those errors out. It joins the panel as one more signal
+(co-training, Blum & Mitchell 1998), so the human labels decide what it is worth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -15,60 +16,98 @@ from mollm.mixture.evidence import chunks
 from mollm.records import FloatArray, IntArray
 
 RIDGE = 3.0
-"""Against a sum over unit-norm embeddings of the pool (flat between .3 and 10 on TREC)."""
+"""On the view's matrix, against a sum over the pool's scaled embeddings (flat between 1 and 10 on TREC)."""
 FLOOR = 0.02
+"""A ridge score is no probability and may be negative; below this it says no more."""
 SCALE = 5.0
 """So that one shared prior weight fits this signal and an LLM's: it is softer, and stands for the whole text."""
 
 
 @dataclass(frozen=True)
-class Gram:
-    """What a pool's embeddings alone decide; made once for all fits on that pool."""
+class Space:
+    """A pool's embeddings about their mean `centre` (D,), divided by `spread` (), their root mean square length.
+
+    One ridge then means the same for any encoder. An item without text (a row of NaN) lies at the origin.
+    """
 
     centre: FloatArray
+    spread: FloatArray
+
+    @classmethod
+    def of(cls, embeddings: FloatArray) -> Self:
+        total, square, count = np.zeros(embeddings.shape[1]), 0.0, 0
+        for rows in chunks(len(embeddings)):
+            E = np.asarray(embeddings[rows], dtype=np.float64)
+            E = E[~np.isnan(E).any(axis=1)]
+            total, square, count = total + E.sum(axis=0), square + float((E**2).sum()), count + len(E)
+        centre = total / max(count, 1)
+        variance = max(square / max(count, 1) - float((centre**2).sum()), 1e-12)
+        return cls(centre, np.array(np.sqrt(variance)))
+
+    def place(self, embeddings: FloatArray) -> FloatArray:
+        """(n, D) centred and scaled."""
+        return np.nan_to_num((np.asarray(embeddings, dtype=np.float64) - self.centre) / self.spread)
+
+    def project(self, embeddings: FloatArray, matrix: FloatArray) -> FloatArray:
+        """place(embeddings) @ matrix (n, C), without a placed copy of a whole pool."""
+        there, known = _known(embeddings)
+        return np.asarray((known @ matrix - self.centre @ matrix) / self.spread * there)
+
+    def moment(self, embeddings: FloatArray, residual: FloatArray) -> FloatArray:
+        """place(embeddings).T @ residual (D, C), likewise."""
+        there, known = _known(embeddings)
+        counted = residual * there
+        return np.asarray((known.T @ counted - np.outer(self.centre, counted.sum(axis=0))) / self.spread)
+
+
+def _known(embeddings: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(n, 1) 1.0 where there is a text, and the embeddings with zeros where there is none."""
+    missing = np.isnan(embeddings[:, :1])
+    return 1.0 - missing, np.nan_to_num(embeddings) if missing.any() else embeddings
+
+
+@dataclass(frozen=True)
+class Gram:
+    """What a pool's embeddings alone decide, made once for all fits on that pool: `inverse` (D, D)."""
+
+    space: Space
     inverse: FloatArray
 
     @classmethod
-    def of(cls, embeddings: FloatArray) -> Gram:
-        centre = np.asarray(embeddings.mean(axis=0), dtype=np.float64)
-        total = np.zeros((len(centre), len(centre)))
+    def of(cls, embeddings: FloatArray) -> Self:
+        space = Space.of(embeddings)
+        D = len(space.centre)
+        total = RIDGE * np.eye(D)
         for rows in chunks(len(embeddings)):
-            E = embeddings[rows] - centre
+            E = space.place(embeddings[rows])
             total += E.T @ E
-        inverse = np.linalg.inv(total + RIDGE * np.eye(len(centre)))
-        return cls(centre, np.asarray(inverse, dtype=np.float64))
+        return cls(space, np.asarray(np.linalg.inv(total), dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class TextView:
-    """`centre` (D,), `matrix` (D, C), `share` (C,) mean posterior, `offset` (C,) pool mean of the log-odds."""
+    """`matrix` (D, C), `share` (C,) the pool's mean posterior, `offset` (C,) the pool's mean log-odds."""
 
-    centre: FloatArray
     matrix: FloatArray
     share: FloatArray
     offset: FloatArray
 
-    def centred(self, embeddings: FloatArray) -> FloatArray:
-        """(n, D) embeddings about the pool's mean."""
-        return np.asarray(embeddings - self.centre, dtype=np.float64)
+    def log_odds(self, projected: FloatArray) -> FloatArray:
+        """(n, 1, C) what texts say on their own, as centred log-odds, from `space.project(embeddings, matrix)`.
 
-    def log_odds(self, embeddings: FloatArray) -> FloatArray:
-        """(n, 1, C) what the text alone says, as centred log-odds."""
-        return self._signal(self.centred(embeddings) @ self.matrix + self.share)
-
-    def left_out(self, embeddings: FloatArray, posterior: FloatArray, gram: Gram) -> FloatArray:
-        """(n, 1, C) the same for items of the pool, each by the ridge fitted without it (exact).
-
-        A human label must not speak through its own item's text as well.
+        Exactly zero is a row without text, and says nothing.
         """
-        E = self.centred(embeddings)
-        leverage = ((E @ gram.inverse) * E).sum(axis=1, keepdims=True)
-        residual = posterior - self.share
-        without = (E @ self.matrix - leverage * residual) / np.maximum(1.0 - leverage, 1e-6)
-        return self._signal(without + self.share)
+        there = projected.any(axis=1, keepdims=True)
+        return ((_log_odds(projected + self.share) - self.offset) * there * SCALE)[:, None, :]
 
-    def _signal(self, scores: FloatArray) -> FloatArray:
-        return (_log_odds(scores) - self.offset)[:, None, :] * SCALE
+    def left_out(self, E: FloatArray, posterior: FloatArray, gram: Gram) -> FloatArray:
+        """(n, 1, C) the same for placed items of the pool, each by the ridge fitted without it (exact).
+
+        A human label must not speak a second time through its own item's text.
+        """
+        leverage = ((E @ gram.inverse) * E).sum(axis=1, keepdims=True)
+        own = leverage * (posterior - self.share) * E.any(axis=1, keepdims=True)
+        return self.log_odds((E @ self.matrix - own) / np.maximum(1.0 - leverage, 1e-6))
 
 
 def _log_odds(scores: FloatArray) -> FloatArray:
@@ -79,14 +118,14 @@ def _log_odds(scores: FloatArray) -> FloatArray:
 def fit(embeddings: FloatArray, posterior: FloatArray, gram: Gram) -> TextView:
     """The ridge of `posterior` (N, C) on `embeddings` (N, D)."""
     share = posterior.mean(axis=0)
-    moment = np.zeros((len(gram.centre), posterior.shape[1]))
+    moment = np.zeros((len(gram.inverse), posterior.shape[1]))
     for rows in chunks(len(embeddings)):
-        moment += (embeddings[rows] - gram.centre).T @ (posterior[rows] - share)
+        moment += gram.space.moment(embeddings[rows], posterior[rows] - share)
     matrix = gram.inverse @ moment
     total = np.zeros(posterior.shape[1])
     for rows in chunks(len(embeddings)):
-        total += _log_odds((embeddings[rows] - gram.centre) @ matrix + share).sum(axis=0)
-    return TextView(gram.centre, matrix, share, total / len(embeddings))
+        total += _log_odds(gram.space.project(embeddings[rows], matrix) + share).sum(axis=0)
+    return TextView(matrix, share, total / len(embeddings))
 
 
 def clamped(posterior: FloatArray, index: IntArray, Y: FloatArray, weight: FloatArray) -> FloatArray:
