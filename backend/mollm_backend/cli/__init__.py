@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, loop, prepare, project, record, replay, results, up
+from mollm_backend.cli import bench, demo, loop, prepare, project, record, replay, results, up
 
 app = typer.Typer(
     name="mollm",
@@ -22,6 +22,7 @@ app.command("connect")(project.connect)
 app.command("disconnect")(project.disconnect)
 app.command("doctor")(project.doctor)
 app.command("prelabel")(loop.prelabel)
+app.command("demo-score")(demo.demo_score)
 app.command("train")(loop.train)
 app.command("next-batch")(loop.next_batch)
 app.command("versions")(loop.list_versions)

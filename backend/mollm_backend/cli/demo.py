@@ -1,0 +1,88 @@
+"""`mollm demo-score`: what the demo's labels are worth, measured on its gold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mollm.classifier.encoder import Encoder
+from mollm.config import LoopConfig
+from mollm.errors import InputError
+from mollm.store import projects
+from mollm_backend.cli.loop import AsJson, open_store
+from mollm_backend.demo import score
+from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
+
+console = Console()
+err = Console(stderr=True)
+AT = (0, 20, 100)
+
+
+def demo_score(
+    project: Annotated[int, typer.Option(help="The project's number; default: the demo's only one.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Simulations; figures are their means.")] = 3,
+    json_output: AsJson = False,
+) -> None:
+    """Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated human labels.
+
+    The simulated person answers with the gold label, in the order of the loop's own batches and, beside it, in random
+    order. Project and store are only read.
+    """
+    loaded, store = open_store()
+    number = project or _only_project([row.id for row in projects.every(store)])
+    pool = score.read_pool(store, number, score.read_gold(loaded.home))
+    at = tuple(stop for stop in AT if stop < len(pool.gold))
+    encoder = _encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
+    config = LoopConfig(refit_every=DEMO_REFIT_EVERY, batch_size=DEMO_BATCH_SIZE)
+    runs = {
+        order: [
+            list(score.simulate(pool, config, encoder, at, seed, draw=order == "random", progress=_progress))
+            for seed in range(seeds)
+        ]
+        for order in ("loop", "random")
+    }
+    _print(score.of_annotators(pool), runs, len(pool.gold), json_output=json_output)
+
+
+def _only_project(found: list[int]) -> int:
+    if len(found) != 1:
+        raise InputError(f"This home has {len(found)} projects ({found}): name one with --project.")
+    return found[0]
+
+
+def _encoder(directory: Path, cache: Path) -> Encoder | None:
+    return Encoder(directory, cache) if directory.is_dir() else None
+
+
+def _progress(line: str) -> None:
+    err.print(line)
+
+
+def _print(
+    annotators: dict[str, float], runs: dict[str, list[list[score.Score]]], tasks: int, *, json_output: bool
+) -> None:
+    rows: list[tuple[str, float, float]] = [(name, value, value) for name, value in annotators.items()]
+    for order, scores in runs.items():
+        for column in zip(*scores, strict=True):
+            labels = column[0].labels
+            name = "mixture, no human label" if labels == 0 else f"mixture, {labels} labels in {order} order"
+            if labels or order == "loop":
+                rest, pool = (float(np.mean([getattr(one, key) for one in column])) for key in ("rest", "pool"))
+                rows.append((name, rest, pool))
+    if json_output:
+        print(
+            json.dumps(
+                {"tasks": tasks, "rows": [dict(zip(("what", "rest", "pool"), row, strict=True)) for row in rows]}
+            )
+        )
+        return
+    table = Table("", "accuracy on tasks no human labelled", "on all, humans' labels right", title=f"{tasks} tasks")
+    for name, rest, pool in rows:
+        table.add_row(name, f"{rest:.3f}", f"{pool:.3f}")
+    console.print(table)
