@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import ConfigError
 from mollm.store import Store, events
-from mollm_backend import queues
+from mollm_backend import dashboard, queues
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
@@ -105,9 +108,10 @@ class Up:
         """Until stopped: print each new line of the store's events, start anew what falls."""
         while True:
             self.family.watch()
-            for event in reversed(events.newest(store, 200, after=self.last_event)):
-                self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
-                self.last_event = event.id
+            with contextlib.suppress(SQLAlchemyError):  # a database that is busy now is read a second later
+                for event in reversed(events.newest(store, 200, after=self.last_event)):
+                    self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
+                    self.last_event = event.id
             time.sleep(1.0)
 
 
@@ -120,7 +124,9 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     up.worker()
     secret = settings.home / "secrets" / "basic_auth_password"
     tell(f"web backend and status page: {url}  user {settings.basic_auth_user}  password in {secret}")
-    tell("next: `mollm connect --project N`, with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set")
+    known = where_it_stands(dashboard.status(store, queues.connect(up.settings.queue_url)))
+    for line in known or ["next: `mollm connect --project N`, with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set"]:
+        tell(line)
     up.follow(store)
 
 
@@ -134,6 +140,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         "MOLLM_BATCH_SIZE": str(chosen.batch_size),
     }
     facts = settings.home / "demo.json"
+    facts.unlink(missing_ok=True)  # a killed run's
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
@@ -144,13 +151,35 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         up.settings = up.settings.model_copy(update=_server(url, who.token))
         links.connect_demo(store, up.settings, number, project.texts)
         up.worker()
-        queues.nudge(queues.connect(up.settings.queue_url), number)
+        queue = queues.connect(up.settings.queue_url)
+        queues.nudge(queue, number)
         told = {"label_studio_url": url, "token": who.token, "project": number}
         write_private(facts, told | {"backend_url": backend_url, "dashboard_url": f"{backend_url}/"})
         _welcome(tell, up.settings, url, number, who)
+        for line in where_it_stands(dashboard.status(store, queue)):
+            tell(line)
         up.follow(store)
     finally:
         facts.unlink(missing_ok=True)
+
+
+def where_it_stands(state: dict[str, Any]) -> list[str]:
+    """One line a project: what is there already, what is still to be read, what people will see."""
+    lines = []
+    for project in state["projects"]:
+        to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
+        waiting = ", ".join(f"{name} has {count} to read" for name, count in to_read.items() if count)
+        batch, version = project["batch"], project["version"]
+        shown = (
+            f"{version['id']} is published, {batch['open']} tasks of its batch are open"
+            if version
+            else "no version yet"
+        )
+        lines.append(
+            f"project {project['id']}: {project['tasks']} tasks, {project['human_labels']} human labels; {shown}; "
+            + (waiting or "the panel has read all" if to_read else "the panel has yet to start")
+        )
+    return lines
 
 
 def _demo_values(settings: Settings) -> dict[str, object]:

@@ -51,7 +51,10 @@ def start(family: Family, directory: Path, url: str, seconds: float = 30.0) -> N
     deadline = time.monotonic() + seconds
     while not answers(url):
         if child.process.poll() is not None or time.monotonic() > deadline:
-            raise ChildFailed(f"Valkey did not start: {child.last_lines()} (log: {child.log})")
+            raise ChildFailed(
+                f"Valkey did not start: {child.last_lines()} (all of it: {child.log}). If its file is damaged, remove "
+                f"{directory}: what is queued there is found again in the store."
+            )
         time.sleep(0.1)
 
 
