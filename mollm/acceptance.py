@@ -27,7 +27,7 @@ class Verdict:
     @property
     def line(self) -> str:
         if self.labels < MIN_LABELS:
-            return f"accepted: {self.labels} labels to compare are too few for a refusal (at least {MIN_LABELS})"
+            return f"accepted ({self.labels or 'no'} labels to compare; from {MIN_LABELS} on a worse one is refused)"
         word = "accepted" if self.accepted else "refused: significantly worse"
         return (
             f"{word}: {self.difference:+.3f} nats a label against the published version "

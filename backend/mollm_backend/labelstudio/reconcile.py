@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mollm.errors import ConfigError, InputError
@@ -130,7 +130,8 @@ def _last_stamp(store: Store, project: Project) -> str:
     if not project.reconciled_at or not stamps or not all(stamps):
         return ""
     # A transaction may become visible after a later one: look back over what could still have been open.
-    return (datetime.fromisoformat(max(stamps)) - _OVERLAP).isoformat()
+    since = datetime.fromisoformat(max(stamps)).astimezone(UTC) - _OVERLAP
+    return since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # Label Studio's filters read no other form
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
