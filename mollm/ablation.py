@@ -2,8 +2,8 @@
 
 For each part, the classifier is cross-fitted with the part on and off over the same folds, again and again with other
 folds. A human label's gain is the fall of its log-loss, averaged over the repeats; the interval is over the labels.
-The rows' labels come from the log-odds pool there, which refits in milliseconds: the parts are compared on rows
-that are a little worse labelled than those of the round itself. A part earns its place only if the lower end is above zero; "none helps" is an answer.
+The mixture's rows are labelled by the log-odds pool there, which refits in milliseconds: they are a little worse than
+those of the round itself. A part earns its place only if the lower end is above zero; "none helps" is an answer.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -199,3 +201,50 @@ def length_batches(length: IntArray, batch: int, rng: np.random.Generator | None
     order = np.concatenate([block[np.argsort(length[block], kind="stable")] for block in blocks])
     batches = [order[a : a + batch] for a in range(0, len(order), batch)]
     return [batches[b] for b in rng.permutation(len(batches))]
+
+
+def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], facts: Mapping[str, object]) -> None:
+    """Write the tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card.
+
+    `AutoModel` and `AutoTokenizer` load it; `head.safetensors` holds `weight` (C, D) and `bias` (C,) for the mean of
+    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. Written by rename.
+    """
+    from safetensors.torch import save_file
+
+    if top.upper_ is None:
+        raise NotFittedError("The classifier has not been fitted: call fit first.")
+    tokenizer, model = encoder.load()
+    whole = copy.deepcopy(model)
+    layers, tuned = layers_of(whole)[2], layers_of(top.upper_)[2]
+    for layer, learned in zip(list(layers)[len(layers) - len(tuned) :], tuned, strict=True):
+        layer.load_state_dict(learned.state_dict())
+    whole.config.id2label = dict(enumerate(labels))
+    whole.config.label2id = {label: c for c, label in enumerate(labels)}
+    part = directory.with_name(directory.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    whole.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    head = {"weight": top.head_.weight.detach().contiguous(), "bias": top.head_.bias.detach()}
+    save_file(head, part / "head.safetensors")
+    (part / "README.md").write_text(CARD.format(labels=", ".join(labels), facts=listed(facts)), encoding="utf-8")
+    shutil.rmtree(directory, ignore_errors=True)
+    part.replace(directory)
+
+
+def listed(facts: Mapping[str, object]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-classification
+---
+# A text classifier trained by mollm
+
+Labels, in order: {labels}.
+
+{facts}
+
+The logits are `head.weight @ mean + head.bias`, where `mean` is the mean of the encoder's last hidden states over the
+text's own tokens. In mollm the panel's log-posterior is added to them; without it, expect the scores of the text alone.
+"""

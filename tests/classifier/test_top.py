@@ -1,0 +1,91 @@
+"""Tuned top layers: cached activations change nothing, a seed decides, the offset counts, a save can be loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from mollm.classifier.encoder import Encoder
+from mollm.classifier.top import Top, activations, layers_of, save
+from mollm.errors import InputError, NotFittedError
+from mollm.losses import Rows
+from mollm.records import IntArray
+
+PLACE, PERSON = ("where is the city", "what town", "name the town", "in what city"), ("who is the man", "what person")
+TEXTS = [f"{text} {tail}" for tail in ("", "a year", "of a number") for text in (*PLACE, *PERSON, *PERSON)]
+LABEL = np.array([0, 0, 0, 0, 1, 1, 1, 1] * 3)
+
+
+def rows(index: IntArray) -> Rows:
+    return Rows(index, LABEL[index], np.ones(len(index)), np.zeros((len(index), 2), dtype=np.bool_))
+
+
+def test_upper_layers_on_activations_are_the_whole_encoder(tiny: Path) -> None:
+    import torch
+
+    encoder = Encoder(tiny)
+    tokenizer, model = encoder.load()
+    acts = activations(encoder, TEXTS, 2)
+    top = Top(2, model, tuned=2, epochs=0).fit(acts, rows(np.arange(8)), None, 0)
+    batch = tokenizer(TEXTS[:1], return_tensors="pt")
+    with torch.inference_mode():
+        whole = model(**batch).last_hidden_state[0].mean(dim=0).numpy()
+    np.testing.assert_allclose(top.pooled(acts, np.arange(1))[0], whole, atol=5e-3)  # activations are kept in half
+
+
+def test_it_learns_and_a_seed_decides_and_the_encoder_is_not_changed(tiny: Path) -> None:
+    encoder = Encoder(tiny)
+    model = encoder.load()[1]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    acts = activations(encoder, TEXTS, 2)
+    fits = [Top(2, model, tuned=2, epochs=20, rate=1e-3).fit(acts, rows(np.arange(16)), None, 5) for _ in range(2)]
+    first, second = (fit.logits(acts) for fit in fits)
+    np.testing.assert_array_equal(first, second)
+    assert (first.argmax(axis=1) == LABEL)[:16].all()
+    for name, value in model.state_dict().items():
+        assert bool((value == before[name]).all())
+
+
+def test_the_offset_leaves_less_to_learn(tiny: Path) -> None:
+    encoder = Encoder(tiny)
+    model = encoder.load()[1]
+    acts = activations(encoder, TEXTS, 2)
+    sure = np.log(np.where(np.eye(2)[LABEL] > 0, 0.999, 0.001))
+    index = np.arange(16)
+    free = Top(2, model, tuned=2, epochs=5).fit(acts, rows(index), None, 0).logits(acts)
+    bound = Top(2, model, tuned=2, epochs=5).fit(acts, rows(index), sure, 0).logits(acts)
+    assert np.ptp(bound, axis=1).mean() < 0.2 * np.ptp(free, axis=1).mean()
+
+
+def test_a_saved_classifier_loads_with_transformers_alone(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = Encoder(tiny)
+    acts = activations(encoder, TEXTS, 2)
+    top = Top(2, encoder.load()[1], tuned=2, epochs=3).fit(acts, rows(np.arange(16)), None, 0)
+    save(top, encoder, tmp_path / "saved", ("place", "person"), {"human rows": 16})
+    model = AutoModel.from_pretrained(tmp_path / "saved").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    head = load_file(tmp_path / "saved" / "head.safetensors")
+    with torch.inference_mode():
+        mean = model(**tokenizer(TEXTS[20], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+    logits = (head["weight"] @ mean + head["bias"]).numpy()
+    np.testing.assert_allclose(logits, top.logits(acts, np.array([20]))[0], atol=2e-2)
+    assert model.config.id2label == {0: "place", 1: "person"}
+    assert "human rows: 16" in (tmp_path / "saved" / "README.md").read_text()
+
+
+def test_bad_input_is_named(tiny: Path) -> None:
+    encoder = Encoder(tiny)
+    with pytest.raises(InputError, match="4 layers"):
+        activations(encoder, TEXTS, 9)
+    acts = activations(encoder, TEXTS, 4)  # all layers: what `full` does
+    with pytest.raises(NotFittedError):
+        Top(2, encoder.load()[1]).logits(acts)
+    assert len(layers_of(encoder.load()[1])[2]) == 4
