@@ -42,13 +42,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def label_studio(directory: Path, extra: Mapping[str, str] | None = None) -> Iterator[RealLabelStudio]:
-    """Start Label Studio on a free port with its data in `directory`; ends it, and only it, on leaving.
+def label_studio(
+    directory: Path, extra: Mapping[str, str] | None = None, *, port: int | None = None
+) -> Iterator[RealLabelStudio]:
+    """Start Label Studio on a free (or the given) port with its data in `directory`; ends it, and only it, on leaving.
 
     The first start in a directory makes the database (about a minute); `extra` overrides its environment.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     environment |= {
         "LABEL_STUDIO_BASE_DATA_DIR": str(directory), "LABEL_STUDIO_USERNAME": USER,

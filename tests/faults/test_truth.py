@@ -1,0 +1,297 @@
+"""The training set after a bad day: worker killed, Valkey restarted and emptied, Label Studio restarted, events lost.
+
+Real parts: Label Studio, Valkey, the worker. People create, edit, delete and bulk accept annotations, edit and delete
+tasks; a receiver drops a fifth of all events. Afterwards the store must equal a fresh export, row for row.
+Sizes: MOLLM_FAULT_TASKS and MOLLM_FAULT_ANNOTATIONS (10,000 and 2,000).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+
+from mollm import recording
+from mollm.records import Item, LabelSet, Provenance, Signals
+from mollm.store import Store, labels, projects, tasks
+from mollm_backend import queues
+from mollm_backend.labelstudio import events
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.connect import connect
+from mollm_backend.labelstudio.label_config import rank_score
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import valkey
+
+from ..real_label_studio import TOKEN, executable, free_port, label_studio
+
+TASKS = int(os.environ.get("MOLLM_FAULT_TASKS", "10000"))
+ANNOTATIONS = int(os.environ.get("MOLLM_FAULT_ANNOTATIONS", "2000"))
+WORKER_KILLS, VALKEY_RESTARTS, VALKEY_WIPES, STUDIO_RESTARTS, DROPPED = 10, 3, 1, 2, 0.2
+LABELS = LabelSet(("cat", "dog", "cow"))
+CONFIG = (
+    '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
+    '<Choice value="cat"/><Choice value="dog"/><Choice value="cow"/></Choices></View>'
+)
+PANEL = '[[annotators]]\nname = "recorded"\nruntime = "recording"\nmodel = "{directory}"\n'
+
+
+def result(label: str) -> list[dict[str, Any]]:
+    return [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": [label]}}]
+
+
+def make_recording(directory: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    texts = [f"animal {n} says {rng.choice(['meow', 'woof', 'moo'])}" for n in range(TASKS)]
+    probs = rng.dirichlet(np.ones(3), (TASKS, 1))
+    panel = Signals(tuple(map(str, range(TASKS))), ("recorded",), LABELS.names, probs, probs)
+    items = tuple(Item(str(n), text) for n, text in enumerate(texts))
+    recording.save(
+        directory, recording.Recording("animals", LABELS, items, panel, np.full(TASKS, -1), 10, 0.7, 0.9)
+    )  # fmt: skip
+    return texts
+
+
+class Restartable:
+    """A part that can be ended and started again in the middle of everything."""
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+        self._running: ExitStack = ExitStack()
+
+    def start(self) -> Any:
+        return self._running.enter_context(self._start())
+
+    def stop(self) -> None:
+        self._running.close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@contextmanager
+def running(
+    command: list[str], environment: dict[str, str], log: Path, ending: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.send_signal(ending)
+        process.wait()
+
+
+@contextmanager
+def receiver(nudge: Callable[[int], None], rng: np.random.Generator) -> Iterator[str]:
+    """The web process, as far as events go: a known one is a nudge. It loses a fifth of them."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            if self.path == "/webhook" and rng.random() >= DROPPED:
+                with suppress(redis.RedisError):
+                    nudge(events.parse(body).project_id)
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            content = json.dumps({"model_version": "mollm-waiting", "status": "UP", "results": [{}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class People:
+    """Who annotates, and what the truth is: annotation id to provenance."""
+
+    def __init__(self, client: LabelStudioClient, project: int, ids: list[int], texts: list[str], seed: int) -> None:
+        self.client, self.project, self.texts = client, project, texts
+        self.rng = np.random.default_rng(seed)
+        self.free = [int(task) for task in self.rng.permutation(ids)]
+        self.how: dict[int, Provenance] = {}
+        self.task_of: dict[int, int] = {}
+        self.done = 0
+        listed = client._raw("predictions", "GET", "api/predictions/", params={"project": project})
+        self.parents = {row["task"]: row["id"] for row in listed if row["model_version"] == "base"}
+
+    def act(self) -> None:
+        acts = ["scratch", "accept", "edit", "bulk", "change", "delete", "text", "gone"]
+        act = str(self.rng.choice(acts, p=[0.3, 0.25, 0.15, 0.06, 0.15, 0.03, 0.05, 0.01]))
+        if act in ("scratch", "accept", "edit"):
+            self.submit(act)
+        elif act == "bulk":
+            self.bulk([self.free.pop() for _ in range(3)])
+        elif act == "text":
+            text = self.texts[int(self.rng.integers(len(self.texts)))]
+            self.client._raw("text", "PATCH", f"api/tasks/{self.free[0]}/", body={"data": {"text": text}})
+        elif act == "gone":
+            self.client._gone("gone", f"api/tasks/{self.free.pop()}/")
+        elif self.how:
+            self.again(act, int(self.rng.choice(list(self.how))))
+
+    def submit(self, act: str) -> None:
+        task = self.free.pop()
+        label = {"scratch": "cow", "accept": "cat", "edit": "dog"}[act]  # "cat" is what the base layer says
+        more = {} if act == "scratch" else {"parent_prediction": self.parents[task]}
+        number = self.client.submit(task, result(label), lead_time=1.0, **more)
+        kinds = {"scratch": Provenance.FROM_SCRATCH, "accept": Provenance.ACCEPTED, "edit": Provenance.EDITED}
+        self.how[number], self.task_of[number] = kinds[act], task
+        self.done += 1
+
+    def bulk(self, chosen: list[int]) -> None:
+        params = {"id": "predictions_to_annotations", "project": self.project}
+        body = {"selectedItems": {"all": False, "included": chosen}, "model_version": "base"}
+        self.client._raw("bulk", "POST", "api/dm/actions/", params=params, body=body)
+        for task, rows in self.client.annotations(self.project, chosen):
+            for row in rows:
+                self.how[row["id"]], self.task_of[row["id"]] = Provenance.BULK_ACCEPTED, task
+                self.done += 1
+
+    def again(self, act: str, number: int) -> None:
+        if act == "delete":
+            self.client._gone("delete", f"api/annotations/{number}/")
+            del self.how[number]
+            return
+        self.client._raw("change", "PATCH", f"api/annotations/{number}/", body={"result": result("cow")})
+        if self.how[number] is not Provenance.FROM_SCRATCH:
+            self.how[number] = Provenance.EDITED
+
+
+def exported(client: LabelStudioClient, project: int) -> dict[int, tuple[int, int, str, str]]:
+    """A fresh export, read here and not by the code under test."""
+    rows = client._raw("export", "GET", f"api/projects/{project}/export", params={"exportType": "JSON"}, seconds=600)
+    return {
+        found["id"]: (row["id"], found["completed_by"], found["result"][0]["value"]["choices"][0], row["data"]["text"])
+        for row in rows
+        for found in row["annotations"]
+    }
+
+
+def stored(store: Store, project: int) -> dict[int, tuple[int, int, str | None, str | None]]:
+    texts = {task.task_id: task.text for task in tasks.every(store, project)}
+    return {
+        row.annotation_id: (row.task_id, row.user_id, row.label, texts[row.task_id])
+        for row in labels.every(store, project)
+    }
+
+
+@pytest.mark.faults
+@pytest.mark.label_studio
+@pytest.mark.timeout(7200)
+def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
+    if not executable().exists():
+        pytest.skip(f"no Label Studio at {executable()}: set MOLLM_LABEL_STUDIO to its executable")
+    texts = make_recording(tmp_path / "recording")
+    (tmp_path / "panel.toml").write_text(PANEL.format(directory=tmp_path / "recording"))
+    port, socket_dir = free_port(), tmp_path / "v"
+    socket_dir.mkdir()
+    program = valkey.program(socket_dir)
+    queue_url = f"unix://{socket_dir / 'valkey.sock'}"
+    url = f"http://127.0.0.1:{port}"
+    environment = os.environ | {
+        "MOLLM_HOME": str(tmp_path), "REDIS_URL": queue_url, "MOLLM_PANEL": str(tmp_path / "panel.toml"),
+        "MOLLM_SWEEP_SECONDS": "2", "MOLLM_REFIT_EVERY": "1000000", "LABEL_STUDIO_URL": url,
+        "LABEL_STUDIO_API_KEY": TOKEN, "MOLLM_CHUNK_TEXTS": "256",
+    }  # fmt: skip
+    worker = Restartable(
+        lambda: running(
+            [sys.executable, "-m", "mollm_backend.worker"], environment, tmp_path / "worker.log", signal.SIGKILL
+        )
+    )
+    queue = Restartable(
+        lambda: running(list(program.command), dict(os.environ), tmp_path / "valkey.log", signal.SIGTERM)
+    )
+    studio = Restartable(lambda: label_studio(tmp_path / "studio", port=port))
+    rng = np.random.default_rng(1)
+    with ExitStack() as stack:
+        for part in (studio, queue):
+            part.start()
+            stack.callback(part.stop)
+        _until(lambda: valkey.answers(queue_url), 30)
+        opened = queues.connect(queue_url)
+        stack.callback(opened.close)
+        backend_url = stack.enter_context(
+            receiver(lambda number: queues.nudge(opened, number), np.random.default_rng(2))
+        )
+        client = LabelStudioClient(url, TOKEN)
+        stack.callback(client.close)
+        project = client.create_project("a bad day", CONFIG)
+        rows = [{"text": text} for text in texts]
+        parts = [client.import_tasks(project, rows[start : start + 2500]) for start in range(0, TASKS, 2500)]
+        ids = [number for part in parts for number in part]
+        base = [{"task": task, "model_version": "base", "score": rank_score(n), "result": result("cat")}
+                for n, task in enumerate(ids)]  # fmt: skip
+        assert client.import_predictions(project, base).created == TASKS
+        store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
+        stack.callback(store.close)
+        settings = Settings(home=tmp_path, basic_auth_password="b", webhook_secret="w")
+        connect(store, client, settings, project, backend_url, check_order=False)
+        people = People(client, project, ids, texts, seed=3)
+        worker.start()
+        stack.callback(worker.stop)
+
+        faults = ["worker"] * WORKER_KILLS + ["valkey"] * VALKEY_RESTARTS + ["wipe"] * VALKEY_WIPES
+        faults += ["studio"] * STUDIO_RESTARTS
+        plan = dict(zip(np.linspace(0.05, 0.97, len(faults)) * ANNOTATIONS, rng.permutation(faults), strict=True))
+        for at, fault in plan.items():
+            while people.done < at:
+                people.act()
+            {"worker": worker.restart, "valkey": queue.restart, "wipe": opened.flushall, "studio": studio.restart}[
+                str(fault)
+            ]()
+        while people.done < ANNOTATIONS:
+            people.act()
+        worker.restart()  # an ordinary new start: everything that was lost must be found by then
+        expected = exported(client, project)
+        started = time.monotonic()
+        with suppress(TimeoutError):
+            _until(lambda: stored(store, project) == expected, 900)
+        seconds = time.monotonic() - started
+        have = stored(store, project)
+        lost, wrong = set(expected) - set(have), {key for key in have if have[key] != expected.get(key)}
+        how = {row.annotation_id: row.provenance for row in labels.every(store, project)}
+        off = {key for key, provenance in people.how.items() if how.get(key) != provenance}
+        print(
+            f"{TASKS} tasks, {people.done} annotations made, {len(expected)} there at the end: lost {len(lost)}, "
+            f"wrong {len(wrong)}, provenance wrong {len(off)}; {WORKER_KILLS} kills, Valkey {VALKEY_RESTARTS} times "
+            f"restarted and {VALKEY_WIPES} emptied, {STUDIO_RESTARTS} Label Studio restarts; settled after {seconds:.0f} s"
+        )
+        assert (lost, wrong, off) == (set(), set(), set())
+        assert set(people.how) == set(expected)
+        there = {task.id: task.data["text"] for task in client.tasks(project)}
+        assert {task.task_id: task.text for task in tasks.every(store, project)} == there
+        assert projects.get(store, project).attention == ""
+
+
+def _until(met: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.5)
