@@ -71,7 +71,8 @@ class Transformers(Annotator):
         coded = coded or (self.config.coding == "auto" and duplicates)
         self.prompts = prompts_for(self.config, self.labels, self.instruction, self.shots, coded=coded)
         self.frames = [self._frame(prompt) for prompt in self.prompts]
-        end = self.tokenizer.eos_token_id
+        plain = self.prompts[0].kind == "plain"
+        end = self._tokens("\n")[-1] if plain else self.tokenizer.eos_token_id  # what follows a finished label
         trees = [
             TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
             for prompt in self.prompts

@@ -51,7 +51,7 @@ def test_scores_are_constrained_decoding_over_the_whole_prompt(
 
 def decoded(annotator: Any, ids: list[int], answers: tuple[str, ...], pieces: dict[int, str]) -> np.ndarray:
     """(C,): the probability that constrained decoding ends in each answer."""
-    probs, end = np.zeros(len(answers)), annotator.tokenizer.eos_token_id
+    probs, end = np.zeros(len(answers)), annotator.one_pass.trees[0].end
 
     def go(path: list[int], text: str, mass: float) -> None:
         alive = [answer for answer in answers if answer.startswith(text)]
