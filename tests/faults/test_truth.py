@@ -280,7 +280,8 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
         print(
             f"{TASKS} tasks, {people.done} annotations made, {len(expected)} there at the end: lost {len(lost)}, "
             f"wrong {len(wrong)}, provenance wrong {len(off)}; {WORKER_KILLS} kills, Valkey {VALKEY_RESTARTS} times "
-            f"restarted and {VALKEY_WIPES} emptied, {STUDIO_RESTARTS} Label Studio restarts; settled after {seconds:.0f} s"
+            f"restarted and {VALKEY_WIPES} emptied, Label Studio restarted {STUDIO_RESTARTS} times; "
+            f"settled after {seconds:.0f} s"
         )
         assert (lost, wrong, off) == (set(), set(), set())
         assert set(people.how) == set(expected)

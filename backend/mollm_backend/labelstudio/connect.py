@@ -58,8 +58,9 @@ def connect(
     connection = {"backend_url": backend_url, "found": found, **_ids(known)}
     projects.save(store, replace(project, connection=connection))
     _register(store, client, settings, project_id, backend_url)
-    if check_order:
-        _note(store, project_id, order=asdict(rehearse(client)))
+    release = client.version()
+    if check_order and (connection.get("order") or {}).get("release") != release:
+        _note(store, project_id, order=asdict(rehearse(client)) | {"release": release})
     if project.batch_version:
         make_current(client, project_id, project.batch_version)
     elif remote.sampling != UNCERTAINTY:
