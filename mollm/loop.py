@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from mollm import ablation, stopping
+from mollm import ablation, stopping, tuning
 from mollm.chain import CLASSIFIER, Chain, Encoder, negatives
 from mollm.classifier.head import Head
 from mollm.config import LoopConfig
@@ -80,10 +80,14 @@ def run_round(
     progress(f"scoring on {targets.H} human labels by cross-fitting")
     held_out = chain.held_out()
     probabilities = at_temperature(raw, chain.temperature)
+    state = {"mixture": mixture.state(), "temperature": FittedState("temperature", {}, {"value": chain.temperature})}
+    if tuning.asked_for(chain):
+        progress("tuning the encoder")
+        probabilities, top = tuning.tune(chain, encoder, items, probabilities)
+        state |= tuning.state_of(top, chain)
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
     advice = advise(chain, probabilities, entries, open_items)
-    state = {"mixture": mixture.state(), "temperature": FittedState("temperature", {}, {"value": chain.temperature})}
     if classifier is not None:
         state["classifier"] = chain.head().state()
     return RoundOutcome(
@@ -118,16 +122,20 @@ def predict(
     kind = state["mixture"].kind
     if kind not in aggregators():
         raise ModelFileError(f"The saved mixture is of an unknown kind {kind!r}: train again.")
-    embeddings = None
+    embeddings, joined = None, signals
     if "classifier" in state:
         if encoder is None:
             raise ModelFileError("The encoder of this version's classifier is missing: restore it or train again.")
         embeddings = encoder.embed([item.text or "" for item in items])
         probs = Head.from_state(state["classifier"]).predict_proba(embeddings)
         probs[[not (item.text and item.text.strip()) for item in items]] = np.nan
-        signals = signals.with_annotator(CLASSIFIER, probs)
-    fused = aggregators()[kind].from_state(state["mixture"]).predict_proba(signals, embeddings)
-    return at_temperature(fused, float(str(state["temperature"].facts["value"])))
+        joined = signals.with_annotator(CLASSIFIER, probs)
+    fused = aggregators()[kind].from_state(state["mixture"]).predict_proba(joined, embeddings)
+    calibrated = at_temperature(fused, float(str(state["temperature"].facts["value"])))
+    if "tuned" not in state:
+        return calibrated
+    below = aggregators()[state["offset"].kind].from_state(state["offset"]).predict_proba(signals, embeddings)
+    return tuning.predict_with(state, items, encoder, calibrated, below)
 
 
 def next_batch(
@@ -183,4 +191,8 @@ def notes(chain: Chain) -> tuple[str, ...]:
         return ("No classifier: there is no text or no encoder.",)
     rows = chain.rows()
     human = sum(row.human for row in rows)
-    return (f"Classifier: a head on frozen embeddings, trained on {human} human and {len(rows) - human} mixture rows.",)
+    mixed = f"{human} human and {len(rows) - human} mixture rows"
+    line = f"Classifier: a head on frozen embeddings, trained on {mixed}."
+    if tuning.asked_for(chain):
+        return (line, "The encoder's layers are tuned on the human rows; the scores are those before tuning.")
+    return (line,)

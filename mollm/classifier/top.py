@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mollm.classifier.encoder import Encoder, mean_pool
@@ -189,6 +190,27 @@ class Top:
         x = self.pooled(acts, index)[index]
         with torch.inference_mode():
             return np.asarray(self.head_(torch.from_numpy(x).float()).double().numpy(), dtype=np.float64)
+
+    def weights(self) -> dict[str, NDArray[np.generic]]:
+        """The learned parameters by name, for `restored`."""
+        if self.upper_ is None:
+            raise NotFittedError("The classifier has not been fitted: call fit first.")
+        found: dict[str, NDArray[np.generic]] = {}
+        for part, module in (("upper", self.upper_), ("head", self.head_)):
+            found |= {f"{part}.{name}": value.numpy() for name, value in module.state_dict().items()}
+        return found
+
+    def restored(self, weights: Mapping[str, NDArray[np.generic]]) -> Self:
+        """The fitted classifier again. Raises ModelFileError when the weights are another encoder's."""
+        self.upper_ = upper_part(self.model, self.tuned).eval()
+        self.head_ = nn.Linear(self.model.config.hidden_size, self.C)
+        try:
+            for part, module in (("upper.", self.upper_), ("head.", self.head_)):
+                mine = {name.removeprefix(part): np.array(weights[name]) for name in weights if name.startswith(part)}
+                module.load_state_dict({name: torch.from_numpy(value) for name, value in mine.items()})
+        except RuntimeError as error:
+            raise ModelFileError(f"The tuned weights do not fit this encoder ({error}): train again.") from None
+        return self
 
 
 def length_batches(length: IntArray, batch: int, rng: np.random.Generator | None) -> list[IntArray]:
