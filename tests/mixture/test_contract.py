@@ -50,7 +50,14 @@ def test_inputs_are_untouched(kind: type[Mixture]) -> None:
     data = synthetic(N=80, text=4)
     targets = data.targets(20)
     assert data.embeddings is not None
-    arrays = (data.signals.label_probs, data.signals.votes, data.embeddings, targets.index, targets.label, targets.weight)
+    arrays = (
+        data.signals.label_probs,
+        data.signals.votes,
+        data.embeddings,
+        targets.index,
+        targets.label,
+        targets.weight,
+    )
     before = [array.copy() for array in arrays]
     fit(kind, data, targets).predict_proba(data.signals, data.embeddings)
     for old, new in zip(before, arrays, strict=True):

@@ -1,0 +1,219 @@
+"""The parts of the mixture on their own: evidence, the convex fit, the text's view, calibration, negatives, folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import check_grad
+
+from mollm.mixture import aggregators, calibration, crossfit, text_view
+from mollm.mixture import conditional_logit as logit
+from mollm.mixture.cold_start import Design, choose, steps
+from mollm.mixture.dawid_skene import DawidSkene
+from mollm.mixture.evidence import Centring, one_hot, softmax
+from mollm.mixture.logpool import LogPool
+from mollm.mixture.molam import Boosting, Molam, boosting_for
+from mollm.mixture.negative_labels import negative_labels, paper_negatives
+from mollm.mixture.stacked import Stacked
+from mollm.records import IntArray, Targets
+from tests.synthetic import synthetic
+
+
+def test_the_ladder_and_the_baselines_are_found() -> None:
+    assert {"auto", "logpool", "stacked", "molam", "dawid_skene", "majority", "pooled_votes"} <= set(aggregators())
+
+
+def test_log_odds_are_centred_over_the_pool_and_silence_is_zero() -> None:
+    signals = synthetic(N=400).signals
+    probs = signals.label_probs.copy()
+    probs[0, 0] = np.nan
+    probs[1, 1] = 0.9  # over-full: says nothing
+    F = Centring.of(replace(signals, label_probs=probs)).log_odds(replace(signals, label_probs=probs))
+    np.testing.assert_allclose(F.mean(axis=0), 0.0, atol=1e-10)
+    assert not F[0, 0].any()
+    assert not F[1, 1].any()
+
+
+def test_the_pool_takes_out_what_an_annotator_likes_to_say() -> None:
+    data = synthetic(N=2000, priors=(1 / 3, 1 / 3, 1 / 3))
+    biased = data.signals.label_probs * np.array([20.0, 1.0, 1.0])
+    signals = replace(data.signals, label_probs=biased / biased.sum(axis=2, keepdims=True))
+    rng, nothing = np.random.default_rng(0), Targets.of([], [])
+    pool = LogPool().fit(signals, nothing, rng=rng).predict_proba(signals).argmax(axis=1)
+    mean = signals.label_probs.mean(axis=1).argmax(axis=1)
+    assert (pool == data.gold).mean() > (mean == data.gold).mean() + 0.05
+
+
+def test_without_labels_the_stacked_mixture_is_the_pool() -> None:
+    data, nothing, rng = synthetic(N=200), Targets.of([], []), np.random.default_rng(0)
+    one, two = (kind().fit(data.signals, nothing, rng=rng).predict_proba(data.signals) for kind in (LogPool, Stacked))
+    np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+def test_the_conditional_logit_is_at_its_optimum_however_many_columns() -> None:
+    rng = np.random.default_rng(0)
+    F, X = rng.normal(size=(12, 3, 4)), rng.normal(size=(12, 40))
+    Y, ridge = one_hot(rng.integers(0, 4, 12), 4), np.full(40, 2.0)
+    pen = logit.Penalties()
+    found = logit.fit(F, X, ridge, Y, np.ones(12), 0.2, pen)
+
+    def loss(theta: np.ndarray) -> float:
+        w, b, M = theta[:3], theta[3:7], theta[7:].reshape(40, 4)
+        L = np.einsum("hsc,s->hc", F, w) + b + X @ M
+        nll = (np.log(np.exp(L).sum(axis=1)) - (Y * L).sum(axis=1)).sum()
+        level, spread = w.mean() - 0.2, w - w.mean()
+        ridges = pen.level * 3 * level**2 + pen.spread * (spread**2).sum() + pen.bias * (b**2).sum() + 2 * (M**2).sum()
+        return float(nll + 0.5 * ridges)
+
+    theta = np.concatenate([found.weight, found.bias, found.matrix.ravel()])
+    assert check_grad(loss, lambda _: np.zeros(len(theta)), theta) < 1e-2
+    assert loss(theta) <= min(loss(theta + 0.05 * rng.normal(size=len(theta))) for _ in range(20))
+
+
+def test_the_texts_view_of_one_item_left_out_is_the_refit_without_it() -> None:
+    rng = np.random.default_rng(0)
+    E, P = rng.normal(size=(40, 5)), rng.dirichlet(np.ones(3), 40)
+    gram = text_view.Gram.of(E)
+    view = text_view.fit(E, P, gram)
+    placed = gram.space.place(E)
+    others = placed[1:]
+    ridge = np.linalg.solve(others.T @ others + text_view.RIDGE * np.eye(5), others.T @ (P[1:] - view.share))
+    expected = view.log_odds(placed[:1] @ ridge)
+    np.testing.assert_allclose(view.left_out(placed[:1], P[:1], gram), expected, atol=1e-9)
+
+
+def test_an_item_without_text_says_nothing_through_it() -> None:
+    data = synthetic(N=120, text=4)
+    assert data.embeddings is not None
+    holes = data.embeddings.copy()
+    holes[:30] = np.nan
+    fitted = Stacked().fit(data.signals, data.targets(40), rng=np.random.default_rng(0), embeddings=holes)
+    rows = fitted.predict_proba(data.signals, holes)
+    np.testing.assert_allclose(rows[:30], fitted.predict_proba(data.signals.take(slice(0, 30))), atol=1e-9)
+
+
+def test_texts_help_when_they_tell() -> None:
+    data = synthetic(N=600, accuracy=(0.6, 0.55, 0.5), text=12, seed=3)
+    rng, targets = np.random.default_rng(0), data.targets(60)
+    rows = Stacked().fit(data.signals, targets, rng=rng, embeddings=data.embeddings)
+    plain = Stacked().fit(data.signals, targets, rng=rng).predict_proba(data.signals)
+    told = rows.predict_proba(data.signals, data.embeddings)
+    assert (told.argmax(axis=1) == data.gold).mean() > (plain.argmax(axis=1) == data.gold).mean() + 0.03
+
+
+def test_dawid_skene_finds_the_confusion_matrices_it_was_made_from() -> None:
+    data = synthetic(N=4000, accuracy=(0.9, 0.8, 0.7), correlation=0.0)
+    fitted = DawidSkene().fit(data.signals, data.targets(100), rng=np.random.default_rng(0))
+    right = np.einsum("mkk->mk", fitted.confusion_).mean(axis=1)
+    assert right[0] > right[1] > right[2]
+    posterior = fitted.predict_proba(data.signals).argmax(axis=1)
+    assert (posterior == data.gold).mean() > 0.88
+
+
+def test_the_papers_mixture_has_the_papers_settings() -> None:
+    assert boosting_for("AG News") == Boosting(0.07, 5, 300)
+    assert boosting_for("pubmed-rct") == Boosting(0.01, 3, 500)
+    assert boosting_for("something else") == boosting_for("trec") == Boosting(0.05, 6, 300)
+    data = synthetic(N=300, accuracy=(0.95, 0.95, 0.95))
+    fitted = Molam().fit(data.signals, data.targets(60), rng=np.random.default_rng(0))
+    assert fitted.added_ > 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.5, 3.0))
+def test_a_temperature_never_changes_the_top_class_and_is_found_again(seed: int, true: float) -> None:
+    rng = np.random.default_rng(seed)
+    probs = softmax(rng.normal(0, 2, (3000, 4)))
+    label: IntArray = np.array([rng.choice(4, p=row) for row in probs], dtype=np.int64)
+    shown = calibration.at_temperature(probs, 1 / true)
+    assert (shown.argmax(axis=1) == probs.argmax(axis=1)).all()
+    assert calibration.temperature(shown, Targets.of(np.arange(3000), label)) == pytest.approx(true, rel=0.2)
+
+
+def test_ece_of_a_case_by_hand() -> None:
+    probs = np.array([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
+    assert calibration.ece(probs, np.array([0, 1, 1])) == pytest.approx((2 * abs(0.5 - 0.6) + abs(1 - 0.9)) / 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 60))
+def test_folds_keep_texts_together_and_spread_labels(seed: int, human: int) -> None:
+    data = synthetic(N=60, seed=seed % 5)
+    groups = tuple(f"g{n // 3}" for n in range(60))
+    targets = data.targets(human, seed)
+    fold = crossfit.folds(data.signals, targets, groups, 5, np.random.default_rng(seed))
+    for g in set(groups):
+        assert len({int(f) for f, n in zip(fold, targets.index, strict=True) if groups[n] == g}) <= 1
+    assert set(fold) <= set(range(5))
+
+
+def test_out_of_fold_rows_never_see_their_own_label() -> None:
+    data = synthetic(N=100)
+    targets = data.targets(20)
+    other = targets.label.copy()
+    other[0] = (other[0] + 1) % 3
+
+    def rows(label: IntArray) -> np.ndarray:
+        fold = np.arange(20) % 5
+        keep = crossfit.folds
+        crossfit.folds = lambda *_: fold  # type: ignore[assignment]
+        try:
+            return crossfit.out_of_fold(
+                LogPool, data.signals, Targets.of(targets.index, label), rng=np.random.default_rng(0)
+            )
+        finally:
+            crossfit.folds = keep
+
+    np.testing.assert_array_equal(rows(targets.label)[::5], rows(other)[::5])
+
+
+@pytest.mark.parametrize("target", [0.95, 0.995])
+def test_negatives_keep_their_target_precision(target: float) -> None:
+    rng = np.random.default_rng(0)
+    probs = softmax(rng.normal(0, 3, (20_000, 5)))
+    gold = np.array([rng.choice(5, p=row) for row in probs])
+    asked = np.arange(2000)
+    found = negative_labels(probs, probs, Targets.of(asked, gold[asked]), target=target)
+    true = found.mask[np.arange(20_000), gold].sum()
+    assert 1 - true / found.count >= target - 0.004
+    assert found.count > 10_000
+    assert found.precision is not None
+    assert found.lower is not None
+    assert found.lower < found.precision
+    assert found.count == found.mask.sum()
+    assert not found.mask[np.arange(20_000), probs.argmax(axis=1)].any()
+
+
+def test_negatives_need_mixture_and_panel_and_the_paper_rule_only_the_panel() -> None:
+    probs = np.array([[0.9, 0.0999, 0.0001]] * 50)
+    panel = np.array([[0.8, 0.0005, 0.1995]] * 50)
+    nothing = Targets.of([], [])
+    assert not negative_labels(probs, panel, nothing, target=0.999).mask.any()
+    paper = paper_negatives(probs, panel, nothing)
+    assert paper.mask[:, 1].all()
+    assert paper.precision is None
+    assert "no human label" in paper.explain()
+
+
+@given(st.integers(0, 300))
+def test_steps_of_the_cold_start_sum_to_what_was_asked(human: int) -> None:
+    assert sum(steps(human, Design())) == human
+
+
+def test_the_cold_start_asks_one_item_a_text_and_looks_at_no_other_label() -> None:
+    data = synthetic(N=200)
+    groups = tuple(f"g{n // 2}" for n in range(200))
+    seen: list[int] = []
+
+    def ask(index: IntArray) -> IntArray:
+        seen.extend(index.tolist())
+        return data.gold[index]
+
+    asked = choose(data.signals, ask, 40, rng=np.random.default_rng(0), groups=groups)
+    assert sorted(seen) == sorted(asked.tolist())
+    later = [groups[n] for n in asked[20:]]
+    assert len(set(later)) == len(later)
