@@ -45,6 +45,14 @@ class AnnotatorConfig(Frozen):
     timeout: float = Field(120.0, gt=0, description="seconds")
     price_per_mtok: float = Field(0.0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _recordings_name_their_annotator(cls, data: object) -> object:
+        """`directory` means `directory#name`: two annotators of one recording are two models."""
+        if isinstance(data, dict) and data.get("runtime") == "recording" and "#" not in str(data.get("model", "#")):
+            return data | {"model": f"{data['model']}#{data.get('name', '')}"}
+        return data
+
 
 class PanelConfig(Frozen):
     """The panel: M annotators, in the order of the M axis."""

@@ -1,7 +1,7 @@
 """A recording, replayed: what one annotator of a recording directory once said, by text or by item id.
 
-`model` is the directory; the annotator is the one of the same name in it, or `directory#name`. Only this annotator's
-rows are kept, and a text is remembered by its content address, so that memory hardly grows with the texts.
+`model` is `directory#name` (the configuration fills in its own name where only the directory stands). Only this
+annotator's rows are kept, and a text is remembered by its content address, so that memory hardly grows with the texts.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Recording(Annotator):
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
-        where, _, who = config.model.partition("#")
+        where, _, who = config.model.rpartition("#")
         self.directory = models_dir / where if (models_dir / where).is_dir() else Path(where).expanduser()
         try:
-            self._read(who or config.name)
+            self._read(who)
         except FileNotFoundError as error:
             raise ModelFileError(f"{config.name}: {error.filename} is missing: name a recording directory.") from None
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -96,12 +96,9 @@ class FakeServer:
         return {"message": {"content": said}, "logprobs": logprobs} if chat else {"text": said, "logprobs": logprobs}
 
     def scores(self, prompt: str) -> dict[str, float]:
-        """Next-word scores: every word seen so far, those of the last text line high, with a blank before."""
-        text = prompt.rsplit("Text:", 1)[-1]
-        near = set(re.findall(r"\w+", text))
-        return {word: (4.0 if word.strip() in near else 0.0) for word in self.words if word.startswith(" ")} or {
-            " a": 0.0
-        }
+        """Next-word scores: the prompt's words with a blank before, those of the last text high."""
+        near = set(re.findall(r"\w+", prompt.rsplit("Text:", 1)[-1]))
+        return {" " + word: (4.0 if word in near else 0.0) for word in re.findall(r"\w+", prompt)} or {" a": 0.0}
 
     def tokens(self, text: str) -> list[int]:
         found = []
