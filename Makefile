@@ -62,7 +62,8 @@ unit: $(INSTALLED)
 	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 bench: $(INSTALLED)
-	@$(BIN)/mollm bench all
+	@$(BIN)/mollm bench serve
+	@$(BIN)/mollm bench select
 
 # What happens when parts are killed, at once and in the middle of their work.
 faults: $(INSTALLED)

@@ -12,12 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mollm_backend.supervisor import label_studio
+from mollm_backend.supervisor.launch import die_with
 from tests.conftest import heavy_home
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -29,13 +31,50 @@ FLAGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class Demo:
-    """A running `mollm up --demo`. `facts` is what its demo.json says."""
+    """`mollm up --demo` in `home`; `facts` is what its demo.json says while it runs."""
 
     home: Path
-    facts: dict[str, Any]
-    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.home / "up.log"
+
+    @property
+    def told(self) -> Path:
+        return self.home / "demo.json"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.told.read_text())
+        return found
+
+    def start(self) -> float:
+        """Start and wait until the project is there; the seconds that it took."""
+        ours = ("MOLLM_", "LABEL_STUDIO_", "REDIS_URL", "DATABASE_URL")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        command = [sys.executable, "-m", "mollm_backend.cli", "up", "--demo", "--limit", "60"]
+        started = time.monotonic()
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, env=environment | {"MOLLM_HOME": str(self.home)}, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
+            )  # fmt: skip
+        running = self.process
+        wait_for(lambda: self.told.exists() or running.poll() is not None, 600, self.log.read_text)
+        assert running.poll() is None, self.log.read_text()
+        return time.monotonic() - started
+
+    def stop(self) -> float:
+        """Ctrl-C; the seconds until all had ended (20 at most, or an error)."""
+        assert self.process is not None
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 0
+        assert not self.told.exists()
+        return time.monotonic() - started
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines()
@@ -64,33 +103,15 @@ def demo() -> Iterator[Demo]:
     home = Path(tempfile.mkdtemp(prefix="mollm-e2e-"))  # short, for the socket's sake
     for name in ("label-studio", "models"):
         (home / name).symlink_to((heavy / name).resolve())
-    log = home / "up.log"
-    names = {name: value for name, value in os.environ.items() if not name.startswith(("MOLLM_", "LABEL_STUDIO_"))}
-    names.pop("REDIS_URL", None)
-    names.pop("DATABASE_URL", None)
-    command = [sys.executable, "-m", "mollm_backend.cli", "up", "--demo", "--limit", "60"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            env={**names, "MOLLM_HOME": str(home)},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    demo = Demo(home)
     try:
-        told = home / "demo.json"
-        wait_for(lambda: told.exists() or process.poll() is not None, 600, log.read_text)
-        assert process.poll() is None, log.read_text()
-        yield Demo(home, json.loads(told.read_text()), log)
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-        print(f"Ctrl-C took {time.monotonic() - started:.1f} s")
-        assert not told.exists()
+        demo.start()
+        yield demo
+        print(f"Ctrl-C took {demo.stop():.1f} s")
     finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(30)
+        if demo.process is not None and demo.process.poll() is None:
+            demo.process.terminate()
+            demo.process.wait(30)
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from mollm_backend.cli import app
 from mollm_backend.supervisor import records
-from mollm_backend.supervisor.launch import start_mark
+from mollm_backend.supervisor.launch import die_with, start_mark
 from mollm_backend.supervisor.ports import free_port
 
 # No model is fetched for these tests.
@@ -48,8 +49,9 @@ class Run:
         command = [sys.executable, "-m", "mollm_backend.cli", "up"]
         with (home / "up.log").open("ab") as out:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=partial(die_with, os.getpid()),
+            )  # fmt: skip
 
     def output(self) -> str:
         return (self.home / "up.log").read_text()
