@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -52,6 +53,11 @@ def test_a_person_labels_in_the_stream_and_the_mixture_learns(demo: Demo, browse
     assert page.checked() == [predicted[expected[-1]].label], "an opened task shows the mixture's pre-annotation"
 
     page.label_all_tasks()
+    if picture := os.environ.get("MOLLM_PICTURE"):  # the README's
+        assert page.checked()
+        browser.set_window_size(1200, 560)
+        browser.save_screenshot(picture)
+        browser.set_window_size(1400, 1000)
     served: list[int] = []
     for at in range(REFIT_EVERY):
         task = page.current()
