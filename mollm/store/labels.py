@@ -13,6 +13,10 @@ from mollm.store import Store, now
 from mollm.store.schema import human_annotations, tasks
 
 _CHUNK = 500
+# From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
+_STRENGTH = [kind.value for kind in (
+    Provenance.BULK_ACCEPTED, Provenance.ACCEPTED, Provenance.EDITED, Provenance.FROM_SCRATCH,
+)]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ def _values(project_id: int, row: Annotation, known: sa.Row[Any] | None) -> dict
         edited = row.label != (known.label if known.shown_label is None else known.shown_label)
         kept["provenance"] = Provenance.EDITED.value if edited else known.provenance
         values |= kept
+    if known is not None and known.label is not None:  # a skip says nothing of how a label came about
+        values["provenance"] = max(values["provenance"], known.provenance, key=_STRENGTH.index)
     return values
 
 

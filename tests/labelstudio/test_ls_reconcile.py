@@ -268,6 +268,20 @@ def test_provenance_is_never_lowered(store: Store) -> None:
     studio.edit(first, accepted, "C")
     run(store, studio)
     assert {row.annotation_id: row.provenance for row in labels.every(store, P)}[accepted] is Provenance.EDITED
+    studio.edit(first, accepted, "A")  # back to what was shown: a person has thought about it all the same
+    run(store, studio)
+    assert {row.annotation_id: row.provenance for row in labels.every(store, P)}[accepted] is Provenance.EDITED
+
+
+def test_a_skip_that_becomes_a_label_is_judged_as_that_label(store: Store) -> None:
+    studio = FakeStudio(1)
+    connected(store, studio)
+    task = min(studio.data)
+    number = studio.annotate(task, None, parent=studio.predict(task, "A"))
+    run(store, studio)
+    studio.edit(task, number, "A")
+    run(store, studio)
+    assert [(row.label, row.provenance) for row in labels.every(store, P)] == [("A", Provenance.ACCEPTED)]
 
 
 def test_tombstones_keep_what_was_deleted(store: Store, tmp_path: Path) -> None:

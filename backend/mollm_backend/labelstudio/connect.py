@@ -10,13 +10,14 @@ from mollm.errors import ConfigError
 from mollm.store import Store, projects
 from mollm.store.projects import PanelMember, Project
 from mollm_backend.labelstudio import label_config
-from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.labelstudio.order import UNCERTAINTY, rehearse
 from mollm_backend.labelstudio.publish import make_current
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.labelstudio.ssrf import flags_for
+from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
 
 TITLE = "mollm"

@@ -14,12 +14,13 @@ from mollm.errors import ConfigError
 from mollm.store import Store, projects, tasks
 from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
-from mollm_backend.labelstudio.client import JSON, LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.connect import TITLE
 from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound, LabelStudioRefused
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.labelstudio.order import why_not_served
 from mollm_backend.labelstudio.ssrf import address_of, flags_for
+from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
 
 MAX_SKEW = 60.0  # seconds
@@ -87,7 +88,7 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         yield _problem(
             "other-project",
             f"project {project.id} is not the one that was connected ({project.url}, {project.ls_created_at})",
-            f"correct LABEL_STUDIO_URL, or `mollm connect --project {project.id}`",
+            "correct LABEL_STUDIO_URL; `mollm connect` after a move; another MOLLM_HOME for another Label Studio",
         )
         return
     if not project.connected:

@@ -41,7 +41,7 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
     """
     project = projects.get(store, project_id)
     waiting = [row for row in versions.batch(store, project_id, batch_version) if row.published_at is None]
-    created, refused = (0, [])  # type: tuple[int, list[tuple[int, str]]]
+    created, refused = 0, list[tuple[int, str]]()
     if waiting:
         held = client.tasks_with_version(project_id, batch_version)
         versions.mark_published(
@@ -138,16 +138,20 @@ def prelabel(
         raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions`.")
     held = client.tasks_with_version(project_id, version)
     todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held]
-    created, refused = (0, [])  # type: tuple[int, list[tuple[int, str]]]
+    created, unknown, refused = 0, 0, list[tuple[int, str]]()
     if progress is not None:
         progress(0, len(todo))
     for start in range(0, len(todo), chunk):
-        rows, bad = _base_rows(store, project, version, todo[start : start + chunk])
+        part = todo[start : start + chunk]
+        rows, bad = _base_rows(store, project, version, part)
         imported = client.import_predictions(project_id, rows)
-        created, refused = created + imported.created, [*refused, *bad, *imported.refused]
+        created, unknown = created + imported.created, unknown + len(part) - len(rows) - len(bad)
+        refused += [*bad, *imported.refused]
         if progress is not None:
-            progress(min(start + chunk, len(todo)), len(todo))
+            progress(start + len(part), len(todo))
     lines = [f"pre-labelled {created} tasks with {version} ({len(held)} had it already)"]
+    if unknown:
+        lines.append(f"{unknown} tasks have no prediction of {version} yet: run this again after the next training")
     lines += [f"task {task_id} was not pre-labelled: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
 

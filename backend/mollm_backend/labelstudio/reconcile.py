@@ -96,7 +96,8 @@ def _check_same(project: Project, remote: RemoteProject, url: str) -> None:
     raise OtherProject(
         f"Project {project.id} at {url} (made {remote.created_at}) is not the one that was connected "
         f"({project.url}, made {project.ls_created_at}): a restored backup or another server. Nothing was changed. "
-        f"Correct LABEL_STUDIO_URL, or run `mollm connect --project {project.id}` to start with this one."
+        "Correct LABEL_STUDIO_URL; after a move of the same server run `mollm connect` again; for another Label Studio "
+        "use another MOLLM_HOME."
     )
 
 

@@ -1,0 +1,150 @@
+"""Calls to a Label Studio server over the SDK's transport and tokens: what may be tried again, and what went wrong.
+
+Bodies travel as plain JSON: the SDK's typed models follow the Enterprise API and change what Community answers.
+Only reads and refused connections are tried again; a write that broke off may have been done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from mollm.errors import ConfigError
+from mollm_backend.labelstudio.errors import (
+    LabelStudioDown,
+    LabelStudioError,
+    LabelStudioNotFound,
+    LabelStudioRefused,
+    PrivateAddress,
+)
+
+T = TypeVar("T")
+JSON = dict[str, Any]
+
+
+class Transport:
+    """One server under one token. Opens no connection before the first call."""
+
+    def __init__(self, url: str, api_key: str, *, timeout: float = 100.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"LABEL_STUDIO_URL is {url!r}: give the server's address, such as http://localhost:8080.")
+        if not api_key:
+            raise ConfigError("LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio's Account & Settings.")
+        self.url = url.rstrip("/")
+        self._api_key = api_key
+        self._timeout = timeout
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    @property
+    def token_kind(self) -> str:
+        """ "legacy" or "personal access": the latter is a JSON Web Token."""
+        return "personal access" if self._api_key.count(".") == 2 else "legacy"
+
+    @cached_property
+    def _sdk(self) -> Any:
+        """The SDK's client. A personal access token is read (and its end checked) here."""
+        from label_studio_sdk.client import LabelStudio
+
+        transport = httpx.Client(timeout=self._timeout, follow_redirects=True)
+        return LabelStudio(base_url=self.url, api_key=self._api_key, max_retries=0, httpx_client=transport)
+
+    def close(self) -> None:
+        if "_sdk" in self.__dict__:
+            self._sdk._client_wrapper.httpx_client.httpx_client.close()
+
+    def _call(self, what: str, function: Callable[[], T], *, read: bool) -> T:
+        """Run one call of the SDK; its errors come out as ours. A read is tried three times."""
+
+        def again(error: BaseException) -> bool:
+            return isinstance(error, LabelStudioDown) and (read or isinstance(error.__cause__, httpx.ConnectError))
+
+        attempts = Retrying(
+            stop=stop_after_attempt(3), wait=wait_exponential(0.2, max=2), retry=retry_if_exception(again), reraise=True
+        )
+        for attempt in attempts:
+            with attempt:
+                return self._translated(what, function)
+        raise AssertionError("tenacity ends with a result or an error")
+
+    def _translated(self, what: str, function: Callable[[], T]) -> T:
+        from label_studio_sdk.core.api_error import ApiError
+
+        try:
+            return function()
+        except ApiError as error:
+            raise self._error(what, error.status_code or 0, error.body) from error
+        except httpx.TransportError as error:
+            raise LabelStudioDown(
+                f"Label Studio at {self.url} cannot be reached ({what}: {type(error).__name__}): "
+                "is it running, and is LABEL_STUDIO_URL right?"
+            ) from error
+
+    def _error(self, what: str, status: int, body: object) -> LabelStudioError:
+        says = _detail(body)
+        if "reserved network address" in says:
+            return PrivateAddress(f"Label Studio at {self.url} talks to no private address ({what}: {says}).")
+        if status in (401, 403):
+            return LabelStudioRefused(
+                f"Label Studio at {self.url} refused the {self.token_kind} token ({what}: {status} {says}): "
+                "copy a valid one from Account & Settings into LABEL_STUDIO_API_KEY; legacy tokens may be "
+                "switched off for the organization."
+            )
+        if status == 404:
+            return LabelStudioNotFound(f"Label Studio at {self.url} has no such thing ({what}: 404 {says}).")
+        if status in (408, 429) or status >= 500:
+            return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says}): see its log.")
+        return LabelStudioError(f"Label Studio at {self.url} did not accept it ({what}: {status} {says}).")
+
+    def _raw(
+        self, what: str, method: str, path: str, *,
+        params: JSON | None = None, body: object = None, seconds: float | None = None,
+    ) -> Any:  # fmt: skip
+        """A call as plain JSON through the SDK's own transport and tokens; `seconds`: a patience of its own."""
+
+        def call() -> Any:
+            from label_studio_sdk.core.api_error import ApiError
+
+            send = self._sdk._client_wrapper.httpx_client.request
+            more: JSON = {} if body is None else {"json": body}
+            if seconds is not None:
+                more["request_options"] = {"timeout_in_seconds": seconds}
+            response = send(path, method=method, params=params, **more)
+            if not response.is_success:
+                raise ApiError(status_code=response.status_code, body=response.text)
+            try:
+                return response.json() if response.content else None
+            except ValueError:
+                raise LabelStudioError(
+                    f"{self.url} answered {what} with something that is not JSON: is this a Label Studio?"
+                ) from None
+
+        return self._call(what, call, read=method == "GET")
+
+    def _gone(self, what: str, path: str, params: JSON | None = None) -> None:
+        """Delete; what is not there any more is as good as deleted."""
+        try:
+            self._raw(what, "DELETE", path, params=params)
+        except LabelStudioNotFound:
+            return
+
+
+def _detail(body: Any) -> str:
+    """What an error body says, short, without markup or a page around it."""
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            return "" if body.lstrip().startswith("<") else body[:200]
+    if isinstance(body, dict):
+        said = body.get("validation_errors") or body.get("detail") or body
+        return (said if isinstance(said, str) else json.dumps(said))[:300]
+    return str(body)[:300]
