@@ -151,9 +151,13 @@ def test_a_killed_part_is_started_anew_and_a_second_up_is_refused(home: Path, st
     run = start()
     run.wait_until_up()
     web = next(record for record in records.read(home / "run") if record.name == "web")
-    os.kill(web.pid, signal.SIGKILL)
+    for pid in records.family(web, home):
+        os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: "web ended (signal 9" in run.output(), 20)
-    assert httpx.get(f"http://127.0.0.1:{run.port}/health", timeout=30).status_code == 200, "the request waits for it"
+    for _ in range(5):  # while it is away and after it is back
+        assert httpx.get(f"http://127.0.0.1:{run.port}/health", timeout=60).status_code == 200, "the request waits"
+    now = next(record for record in records.read(home / "run") if record.name == "web")
+    assert now.pid != web.pid
     second = start()
     assert second.process.wait(60) == 1
     assert f"already runs in {home} (pid {run.process.pid})" in run.output()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,7 @@ class Up:
     tell: Tell
     environment: dict[str, str] = field(default_factory=dict)
     last_event: int = 0
+    listening: socket.socket | None = None
 
     def __post_init__(self) -> None:
         self.setup = Setup.for_demo(self.settings, self.family, self.tell)
@@ -67,7 +69,8 @@ class Up:
                 raise ConfigError("Nothing answers at REDIS_URL: start that server, or unset REDIS_URL for our own.")
         else:
             valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
-        server = ports.listen(self.settings.host, self.settings.port)
+        # Kept open here: while the web server is started anew, requests wait in this socket's queue.
+        self.listening = server = ports.listen(self.settings.host, self.settings.port)
         url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
         self.settings = self.settings.model_copy(update={"backend_url": url, "redis_url": self.settings.queue_url})
         self.environment |= {"MOLLM_HOME": str(self.home), "MOLLM_BACKEND_URL": url}
