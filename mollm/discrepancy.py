@@ -32,10 +32,6 @@ class Discrepancy:
         own = np.nan_to_num(self.panel.label_probs).argmax(axis=2)
         return np.asarray((own != self.mixture.argmax(axis=1)[:, None]) & ~self.panel.missing, dtype=np.bool_)
 
-    def weights(self, alpha: float) -> FloatArray:
-        """(N,): alpha where classifier and mixture differ, else 1 (method.md 1.4)."""
-        return np.where(self.with_classifier, alpha, 1.0)
-
     def entries(self, picks: Picks, shown: Sequence[str]) -> tuple[BatchEntry, ...]:
         """The batch with its reasons, in order. `shown` (C,) are the labels as people read them."""
         against, missing = self.against, self.panel.missing

@@ -111,7 +111,7 @@ class Top:
     batch: int = 32
     rate: float = 1e-4
     strength: float = 0.0
-    threads: int = 1
+    start_ridge: float = 1.0  # of the head that tuning starts from
     upper_: Any = None
     head_: Any = None
 
@@ -169,7 +169,7 @@ class Top:
 
     def _start_from_head(self, frozen: FloatArray, rows: Rows, offset: FloatArray | None) -> None:
         known, place = np.unique(rows.item, return_inverse=True)
-        head = Head(self.C, ridge=1.0).fit(
+        head = Head(self.C, ridge=self.start_ridge).fit(
             frozen[known],
             Rows(place, rows.label, rows.weight, rows.negatives),
             None if offset is None else offset[known],
