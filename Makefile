@@ -22,7 +22,6 @@ install: $(INSTALLED)
 .venv/.mollm-made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mollm needs Python 3.11 or newer, not %d.%d: make PYTHON=..." % sys.version_info[:2])'
 	@echo "making .venv"
-	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
