@@ -15,7 +15,6 @@ from mollm.annotators._ways import MARK, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 from mollm.prompts.coding import Path, TokenTree, branches, easy
-from mollm.records import FloatArray
 
 IDS_AT_ONCE = 100  # vLLM takes at most 128 logprob_token_ids a request
 
@@ -65,19 +64,16 @@ class TokenIds(Way):
         return f"exact label log-probabilities in one pass (logprob_token_ids), by {coding}"
 
     def ask(self, texts: Sequence[str], places: Sequence[Question]) -> list[Read]:
-        """All places, those of one order and path together in requests of `batch_size` prompts."""
-        groups: dict[tuple[int, Path], list[int]] = {}
-        for k, place in enumerate(places):
-            groups.setdefault((place.order, place.path), []).append(k)
+        """All places, in requests of `batch_size` prompts; those with one common beginning stay together."""
         size = self.config.batch_size
-        chunks = [ks[start : start + size] for ks in groups.values() for start in range(0, len(ks), size)]
+        ordered = sorted(range(len(places)), key=lambda k: places[k].order)
+        chunks = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         pieces = {n: self._cut(texts[n]) for n in {place.n for place in places}}
         reads: dict[int, Read] = {}
 
         def run(chunk: list[int]) -> list[Read]:
-            first = places[chunk[0]]
             try:
-                return self._many([pieces[places[k].n] for k in chunk], first)
+                return self._many([(*pieces[places[k].n], places[k]) for k in chunk])
             except (Refused, Trouble):
                 return [self._alone(texts[places[k].n], places[k]) for k in chunk]
 
@@ -89,7 +85,7 @@ class TokenIds(Way):
         """One text alone; whatever goes wrong with it is its own abstention."""
         piece, cut = self._cut(text)
         try:
-            reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut)], place))
+            reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut, place)]))
         except Refused as refused:
             return Read(np.full(len(place.tokens), np.nan), error=str(refused))
         except Trouble as trouble:
@@ -97,24 +93,30 @@ class TokenIds(Way):
         read = reads[0]
         return Read(read.logprobs, read.prompt_tokens, read.completion_tokens, cut or halved, read.error)
 
-    def _many(self, pieces: Sequence[tuple[str, bool]], place: Question) -> list[Read]:
-        before, after, special = self.frames[place.order]
-        prompts = [before + piece + after + self._spoken(place.path) for piece, _ in pieces]
-        rows: list[FloatArray] = []
-        usage = {"prompt_tokens": 0, "completion_tokens": 0}
-        for start in range(0, len(place.tokens), IDS_AT_ONCE):
-            wanted = place.tokens[start : start + IDS_AT_ONCE]
+    def _many(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[Read]:
+        """(piece, truncated, place) jobs in one request (more only where together they ask for very many tokens)."""
+        prompts = []
+        for piece, _, place in jobs:
+            before, after, _ = self.frames[place.order]
+            prompts.append(before + piece + after + self._spoken(place.path))
+        wanted = list(dict.fromkeys(token for _, _, place in jobs for token in place.tokens))
+        found: list[dict[int, float]] = [{} for _ in jobs]
+        read = wrote = 0
+        for start in range(0, len(wanted), IDS_AT_ONCE):
+            some = wanted[start : start + IDS_AT_ONCE]
             body = self.post(
-                "/v1/completions", prompt=prompts, max_tokens=1, temperature=0, logprobs=1,
-                logprob_token_ids=list(wanted), return_tokens_as_token_ids=True, add_special_tokens=special,
+                "/v1/completions", prompt=prompts, max_tokens=1, temperature=0, logprobs=1, logprob_token_ids=some,
+                return_tokens_as_token_ids=True, add_special_tokens=self.frames[0][2],
             )  # fmt: skip
-            found = self.choices(body, len(prompts))
-            rows.append(np.array([[_logprob(choice, token) for token in wanted] for choice in found]))
-            for key in usage:
-                usage[key] += int((body.get("usage") or {}).get(key) or 0)
-        logprobs = np.concatenate(rows, axis=1)
-        share = [usage[key] // len(prompts) for key in ("prompt_tokens", "completion_tokens")]
-        return [Read(row, share[0], share[1], cut) for row, (_, cut) in zip(logprobs, pieces, strict=True)]
+            for known, choice in zip(found, self.choices(body, len(jobs)), strict=True):
+                known |= {token: _logprob(choice, token) for token in some}
+            usage = body.get("usage") or {}
+            read, wrote = read + int(usage.get("prompt_tokens") or 0), wrote + int(usage.get("completion_tokens") or 0)
+        share = read // len(jobs), wrote // len(jobs)
+        return [
+            Read(np.array([known[token] for token in place.tokens]), *share, truncated=cut)
+            for known, (_, cut, place) in zip(found, jobs, strict=True)
+        ]
 
     def _spoken(self, path: Path) -> str:
         """What the tokens of a path read as, to be put at the prompt's end."""

@@ -52,7 +52,7 @@ class OpenAI(Annotator):
         except Trouble as trouble:
             self.close()
             raise AnnotatorUnavailable(f"{config.name}: {trouble}") from None
-        except AnnotatorError:
+        except BaseException:
             self.close()
             raise
 

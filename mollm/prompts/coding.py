@@ -16,7 +16,7 @@ import numpy as np
 from mollm.errors import ConfigError
 from mollm.records import FloatArray
 
-WORTH_ASKING = 0.02  # a place reached with less probability is not asked: its labels share it evenly
+WORTH_ASKING = 0.05  # a place reached with less probability is not asked: its labels share it evenly
 EASY_BRANCHES = 4
 PIECES_AT_MOST = 600  # beginnings of labels that are looked up as tokens; larger label sets keep to their own tokens
 

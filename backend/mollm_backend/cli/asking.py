@@ -23,7 +23,7 @@ from mollm_backend import settings
 from mollm_backend.demo import texts as demo_texts
 
 WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
-CHUNK = 32
+CHUNK = 64
 
 
 def annotate(
@@ -47,7 +47,7 @@ def annotate(
     chosen = [chosen[n] for n in order]
     one = AnnotatorConfig(
         name="bench", runtime="openai", url=endpoint, model=model or _first_model(endpoint), prompt=prompt,
-        coding="labels", orders=1, samples=samples, timeout=600,
+        coding="labels", orders=1, samples=samples, timeout=600, batch_size=32,
     )  # fmt: skip
     figures: dict[str, Any] = {"model": one.model, "texts": len(chosen), "samples": samples}
     heard: dict[str, list[Answer]] = {}
