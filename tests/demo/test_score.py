@@ -51,5 +51,5 @@ def test_gold_is_read_from_its_own_file_and_its_absence_says_what_to_do(tmp_path
     with pytest.raises(InputError, match="mollm up --demo"):
         read_gold(tmp_path)
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "gold.json").write_text(json.dumps({"labels": ["x"], "gold": {"t": "x"}}))
+    (tmp_path / "demo" / "gold.json").write_text(json.dumps({"gold": {"t": "x"}}))
     assert read_gold(tmp_path) == {"t": "x"}

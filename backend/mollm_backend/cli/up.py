@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Annotated
@@ -51,4 +52,5 @@ def up(
 
 def tell(line: str) -> None:
     """One line of what happened, at once also where the output is a file."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads any more: that must not keep the end from its work
+        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)

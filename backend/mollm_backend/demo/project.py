@@ -41,7 +41,7 @@ class DemoProject:
 
     def ensure(self) -> int:
         """The project's id; after this its tasks are all there. Raises DemoError."""
-        write_private(self.home / "demo" / "gold.json", {"labels": self.texts.labels, "gold": self.texts.gold})
+        self._keep_gold()
         state = self.home / "demo" / f"project-{self.texts.key}.json"
         project = self._known(state) or self._make()
         write_private(state, {"project": project["id"]})
@@ -51,6 +51,15 @@ class DemoProject:
             if made.get("task_count") != len(tasks):
                 raise DemoError(f"Label Studio took {made.get('task_count')} of {len(tasks)} tasks: see its log.")
         return int(project["id"])
+
+    def _keep_gold(self) -> None:
+        """Add this demo's gold to the home's one file of it (a home may hold several demo projects)."""
+        path = self.home / "demo" / "gold.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["gold"]
+        except (OSError, ValueError, KeyError):
+            known = {}
+        write_private(path, {"gold": known | self.texts.gold})
 
     def _known(self, state: Path) -> dict[str, Any] | None:
         """The project that an earlier start made, also where it was killed before it could note the id."""
