@@ -27,7 +27,7 @@ class Design:
 
     first: int = 20
     step: int = 10
-    pool: int = 20
+    pool: int = 5
 
 
 def steps(human: int, design: Design = Design()) -> Iterator[int]:
