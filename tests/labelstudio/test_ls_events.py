@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import InputError
@@ -121,6 +121,7 @@ KEYS = ("action", "project", "task", "tasks", "annotation", "annotations", "extr
 BODIES = st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from([*events.ACTIONS, "3.17"]), max_size=5) | JSON
 
 
+@settings(deadline=None)
 @given(BODIES)
 def test_whatever_comes_is_parsed_or_refused(content: Any) -> None:
     for parse in (events.parse, events.parse_predict, events.parse_setup):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
@@ -117,12 +117,14 @@ JSON = st.recursive(
 TASK = LabelTask("label", "text", "text", LabelSet(("Red", "g")))
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_any_json_is_a_label_or_has_a_problem(result: object) -> None:
     label, problem = label_of(result, TASK)
     assert (label is None) == bool(problem)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200_000))
 def test_rank_scores_rise_inside_zero_and_one(rank: int) -> None:
     assert 0 < rank_score(rank) < rank_score(rank + 1) < 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import InputError
@@ -154,6 +154,7 @@ def test_open_entries_are_those_that_nobody_closed(store: Store, pages: FakePage
     assert [row.task_id for row in order.open_entries(store, P, "b1")] == [9]
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1))
 def test_the_blind_share_is_about_what_was_asked_for_and_fixed(share: float) -> None:
     project = Project(P, "", "", "", CONFIG, label_config.LabelTask("l", "t", "t", label_config.LabelSet(("A", "B"))),

@@ -15,7 +15,7 @@ from mollm_backend.labelstudio.errors import (
     LabelStudioNotFound,
     LabelStudioRefused,
 )
-from mollm_backend.labelstudio.transport import JSON, Transport
+from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
 
 PAGE = 1000
 _EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
@@ -69,13 +69,13 @@ class LabelStudioClient(Transport):
 
     def whoami(self) -> str:
         """The address of the user whom the token belongs to."""
-        return str(self._call("whoami", lambda: self._sdk.users.whoami().email, read=True))
+        return str(self._call("whoami", lambda: self._sdk.users.whoami(request_options=ONCE).email, read=True))
 
     def clock_skew(self) -> float:
         """Seconds by which the server's clock is ahead of ours, from its Date header."""
 
         def call() -> float:
-            response = self._sdk._client_wrapper.httpx_client.request("api/version/", method="GET")
+            response = self._sdk._client_wrapper.httpx_client.request("api/version/", method="GET", request_options=ONCE)
             told = parsedate_to_datetime(response.headers["date"])
             return (told - datetime.now(UTC)).total_seconds()
 

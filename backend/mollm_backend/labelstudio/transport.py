@@ -26,6 +26,7 @@ from mollm_backend.labelstudio.errors import (
 
 T = TypeVar("T")
 JSON = dict[str, Any]
+ONCE: JSON = {"max_retries": 0}  # trying again is decided here, not in the SDK
 
 
 class Transport:
@@ -55,7 +56,7 @@ class Transport:
         from label_studio_sdk.client import LabelStudio
 
         transport = httpx.Client(timeout=self._timeout, follow_redirects=True)
-        return LabelStudio(base_url=self.url, api_key=self._api_key, max_retries=0, httpx_client=transport)
+        return LabelStudio(base_url=self.url, api_key=self._api_key, httpx_client=transport)
 
     def close(self) -> None:
         if "_sdk" in self.__dict__:
@@ -115,8 +116,7 @@ class Transport:
 
             send = self._sdk._client_wrapper.httpx_client.request
             more: JSON = {} if body is None else {"json": body}
-            if seconds is not None:
-                more["request_options"] = {"timeout_in_seconds": seconds}
+            more["request_options"] = ONCE if seconds is None else ONCE | {"timeout_in_seconds": seconds}
             response = send(path, method=method, params=params, **more)
             if not response.is_success:
                 raise ApiError(status_code=response.status_code, body=response.text)
