@@ -112,6 +112,10 @@ def test_ctrl_c_ends_all_within_20_seconds_and_nothing_else(home: Path, start: C
     run.wait_until_up()
     assert str(run.port) in run.output()
     marks = run.marks()
+    web = next(record for record in records.read(home / "run") if record.name == "web")
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in records.family(web, home))
+    assert "python" in maps
+    assert not [name for name in ("libtorch", "tokenizers", "safetensors") if name in maps], "the web loads no model"
     with subprocess.Popen(["sleep", "300"]) as neighbour:
         started = time.monotonic()
         run.process.send_signal(signal.SIGINT)

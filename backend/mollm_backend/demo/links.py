@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from mollm.errors import MollmError
 from mollm.store import Store, projects
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -11,7 +14,7 @@ from mollm_backend.settings import Settings
 
 def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
     """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+    client = _client(settings)
     try:
         project = connect(store, client, settings, project_id, settings.backend_url)
     finally:
@@ -19,3 +22,21 @@ def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts
     options = project.options | {"refit_every": settings.refit_every, "batch_size": settings.batch_size}
     options.setdefault("shots", [list(example) for example in texts.examples])
     projects.change(store, project_id, options=options)
+
+
+def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
+    """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
+    client = _client(settings)
+    try:
+        for project in projects.every(store):
+            if project.connected and project.id != project_id:
+                try:
+                    connect(store, client, settings, project.id, settings.backend_url)
+                except MollmError as error:
+                    tell(f"project {project.id} is not connected: {error}")
+    finally:
+        client.close()
+
+
+def _client(settings: Settings) -> LabelStudioClient:
+    return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())

@@ -153,6 +153,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         parts.wait_for_web(family, backend_url)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
         links.connect_demo(store, up.settings, number, project.texts)
+        links.connect_others(store, up.settings, number, tell)
         up.worker()
         queue = queues.connect(up.settings.queue_url)
         queues.nudge(queue, number)
