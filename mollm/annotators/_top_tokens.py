@@ -10,10 +10,12 @@ import numpy as np
 
 from mollm.annotators import Answer, abstention
 from mollm.annotators._http import Refused, Trouble
+from mollm.annotators._one_pass import CONTENT_FREE
 from mollm.annotators._ways import Way
 from mollm.errors import AnnotatorError
+from mollm.prompts import Prompt
 from mollm.records import FloatArray
-from mollm.signals import expected_votes, normalised
+from mollm.signals import expected_votes, normalised, without_prior
 
 TOP = 20  # what every server grants; more is a 400 in vLLM beyond --max-logprobs
 FLOOR = 0.5  # a label that is not listed has at most the least listed probability: half of it, in expectation
@@ -26,47 +28,67 @@ class TopTokens(Way):
         names = [self.labels.text_of(c).casefold() for c in range(self.labels.C)]
         unlike = len({name[:2] for name in names}) == len(names)
         self.coded = self.config.coding == "codes" or (self.config.coding == "auto" and not unlike)
-        self.prompt = self.prompts(coded=self.coded)[0].without_prefill()
-        said = [answer.strip() for answer in self.prompt.answers]
+        orders = self.prompts(coded=self.coded)[: self.config.orders or 1]
+        self.asked = [prompt.without_prefill() for prompt in orders]
+        said = [answer.strip() for answer in self.asked[0].answers]
         if self.coded and self.labels.C > 10:
             raise AnnotatorError(f"{self.labels.C} codes do not fit into the top {TOP} tokens")
         if len({answer.casefold() for answer in said}) < len(said):
             raise AnnotatorError("two labels read the same: set coding = 'codes'")
-        self.said = said
-        if not self._top(self.prompt.piece("A short text."))[0]:
+        self.priors: list[FloatArray] | None = None
+        if not self._top(self.asked[0], self.asked[0].piece("A short text."))[0]:
             raise AnnotatorError("top_logprobs is ignored")
 
     def describe(self) -> str:
         return f"the top {TOP} tokens in one pass (top_logprobs), by {'codes' if self.coded else 'labels'}"
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
+        if self.config.prior == "content_free" and self.priors is None:
+            blank = [[self._read(prompt, text).label_probs for text in CONTENT_FREE] for prompt in self.asked]
+            self.priors = [normalised(np.mean(probs, axis=0)) for probs in blank]
         return list(self.pool.map(self._one, texts))
 
     def _one(self, text: str) -> Answer:
+        """The geometric mean over the label orders, each corrected by its own prior."""
         try:
-            (top, usage), cut = self.fit(self.harmless(self.prompt.piece(text)), self._top)
+            reads = [self._read(prompt, text) for prompt in self.asked]
         except Refused as refused:
             return abstention(self.labels.C, str(refused))
         except Trouble as trouble:
             return abstention(self.labels.C, self.TROUBLE + str(trouble))
-        weights = labels_of_tokens(top, self.said)
+        unread = next((read for read in reads if read.error), None)
+        if unread is not None:
+            return unread
+        probs = np.stack([read.label_probs for read in reads])
+        if self.priors is not None:
+            probs = without_prior(probs, np.stack(self.priors))
+        merged = normalised(np.exp(np.log(np.maximum(probs, 1e-12)).mean(axis=0)))
+        return Answer(
+            merged, expected_votes(merged, self.config.temperature, self.config.top_p), 0.0,
+            sum(read.prompt_tokens for read in reads), sum(read.completion_tokens for read in reads),
+            any(read.truncated for read in reads), calls=len(reads), mass=float(np.mean([read.mass for read in reads])),
+        )  # fmt: skip
+
+    def _read(self, prompt: Prompt, text: str) -> Answer:
+        """One prompt's distribution, not corrected. Raises Refused, Trouble."""
+        piece = self.harmless(prompt.piece(text))
+        (top, usage), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter))
+        weights = labels_of_tokens(top, [answer.strip() for answer in prompt.answers])
         mass = float(weights.sum())
         if not mass > 0:
             return abstention(self.labels.C, "no label is among the most probable tokens", usage[0], cut)
         floor = FLOOR * min(math.exp(logprob) for _, logprob in top)
         probs = normalised(np.maximum(weights, floor))
-        votes = expected_votes(probs, self.config.temperature, self.config.top_p)
-        return Answer(probs, votes, 0.0, *usage, truncated=cut, mass=mass)
+        return Answer(probs, probs, 0.0, *usage, truncated=cut, mass=mass)
 
-    def _top(self, piece: str) -> tuple[list[tuple[str, float]], tuple[int, int]]:
-        if self.prompt.kind == "plain":
-            prompt = self.prompt.before + piece + self.prompt.after
-            body = self.post("/v1/completions", prompt=prompt, max_tokens=1, temperature=0, logprobs=TOP)
+    def _top(self, prompt: Prompt, piece: str) -> tuple[list[tuple[str, float]], tuple[int, int]]:
+        settings = {"max_tokens": 1, "temperature": 0}
+        if prompt.kind == "plain":
+            text = prompt.before + piece + prompt.after
+            body = self.post("/v1/completions", prompt=text, logprobs=TOP, **settings)
         else:
-            messages = self.prompt.messages(piece)
-            body = self.post(
-                "/v1/chat/completions", messages=messages, max_tokens=1, temperature=0, logprobs=True, top_logprobs=TOP
-            )
+            messages = prompt.messages(piece)
+            body = self.post("/v1/chat/completions", messages=messages, logprobs=True, top_logprobs=TOP, **settings)
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         return _top_of(self.choices(body, 1)[0]), spent

@@ -230,6 +230,19 @@ def test_a_masked_label_has_no_probability() -> None:
     assert answer.mass == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}], ids=["ids", "top"])
+def test_the_content_free_prior_is_asked_once_and_divided_out(can: frozenset[str]) -> None:
+    """A text that says nothing is then undecided, and the prior's own requests are made once an order."""
+    server = FakeServer(can)
+    with asked(server, prompt="plain", orders=2, prior="content_free", votes="closed") as annotator:
+        annotator.annotate(TEXTS)
+        server.requests.clear()
+        blank, sports = annotator.annotate(["N/A", TEXTS[0]])
+    assert sum(len(body["prompt"]) if isinstance(body["prompt"], list) else 1 for _, body in server.requests) == 4
+    np.testing.assert_allclose(blank.label_probs, 1 / 3, atol=0.1)
+    assert sports.label_probs.argmax() == 0
+
+
 @pytest.mark.parametrize("mode", ["score", "sample"])
 def test_fewer_choices_than_asked(mode: str) -> None:
     server = FakeServer()
