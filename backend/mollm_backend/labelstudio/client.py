@@ -75,7 +75,8 @@ class LabelStudioClient(Transport):
         """Seconds by which the server's clock is ahead of ours, from its Date header."""
 
         def call() -> float:
-            response = self._sdk._client_wrapper.httpx_client.request("api/version/", method="GET", request_options=ONCE)
+            send = self._sdk._client_wrapper.httpx_client.request
+            response = send("api/version/", method="GET", request_options=ONCE)
             told = parsedate_to_datetime(response.headers["date"])
             return (told - datetime.now(UTC)).total_seconds()
 
