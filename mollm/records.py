@@ -112,9 +112,10 @@ class Signals:
                 raise InputError(f"`{name}` has shape {array.shape}, but items x annotators x labels is {shape}.")
             bad = np.argwhere(((array < 0) | np.isinf(array)).any(axis=-1))
             mixed = np.argwhere(np.isnan(array).any(axis=-1) & ~np.isnan(array).all(axis=-1))
-            # Raw label mass may be collected twice (a row's sum), but no single share is above 1; votes are shares.
+            # Raw label mass may be collected twice (a row's sum), but no single share is above 1, but for the
+            # rounding of half-precision models; votes are shares.
             most = array if name == "label_probs" else array.sum(axis=-1, keepdims=True)
-            over = np.argwhere((most > 1 + 1e-4).any(axis=-1))
+            over = np.argwhere((most > 1.05).any(axis=-1))
             for what, rows in (
                 ("a negative or infinite value", bad),
                 ("NaN in a part of its row", mixed),
