@@ -91,9 +91,9 @@ def test_agrees_with_sampling() -> None:
 
 def test_ten_million_rows_a_minute() -> None:
     rows = np.random.default_rng(0).random((500_000, 6))
-    started = time.perf_counter()
+    started = time.process_time()
     expected_votes(rows)
-    assert 500_000 / (time.perf_counter() - started) > 10_000_000 / 60
+    assert 500_000 / (time.process_time() - started) > 10_000_000 / 60
 
 
 @pytest.mark.parametrize("name", ["trec", "imdb"])
