@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,21 @@ def label_studio(
     log = directory / f"label-studio-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=directory
-        )
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=directory,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(url, process, log)
             yield RealLabelStudio(url, TOKEN, USER, PASSWORD, directory)
         finally:
             _end(process)
+
+
+def _die_with_parent() -> None:
+    """On Linux, end with a test run that is killed: then nobody is left to end the server."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
