@@ -119,18 +119,18 @@ class Chain:
             self._texts[out] = self._mix(self.signals, 5, out, self.embeddings)
         return self._texts[out][1]
 
-    def with_text_mixture(self) -> Mixture:
-        """The mixture behind `with_text()`."""
-        self.with_text()
-        return self._texts[NONE][0]
+    def panel_mixture(self) -> Mixture:
+        """The mixture behind `panel()`."""
+        self.panel()
+        return self._panels[NONE][0]
 
-    def with_text_held_out(self) -> FloatArray:
-        """(N, C): `with_text`, but each labelled item by the fit that saw nothing of its fold."""
-        probs = self.with_text().copy()
+    def panel_held_out(self) -> FloatArray:
+        """(N, C): `panel`, but each labelled item by the fit that saw nothing of its fold."""
+        probs = self.panel().copy()
         asked = self.labelled
         for k in np.unique(self.fold[asked]).tolist():
             mine = asked & (self.fold == k)
-            probs[mine] = self.with_text(frozenset({k}))[mine]
+            probs[mine] = self.panel(frozenset({k}))[mine]
         return probs
 
     def rng(self, stage: int, out: Out) -> np.random.Generator:

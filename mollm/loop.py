@@ -134,7 +134,7 @@ def predict(
     calibrated = at_temperature(fused, float(str(state["temperature"].facts["value"])))
     if "tuned" not in state:
         return calibrated
-    below = aggregators()[state["offset"].kind].from_state(state["offset"]).predict_proba(signals, embeddings)
+    below = aggregators()[state["offset"].kind].from_state(state["offset"]).predict_proba(signals)
     return tuning.predict_with(state, items, encoder, calibrated, below)
 
 

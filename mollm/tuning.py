@@ -1,7 +1,8 @@
-"""`top` and `full` in a round: a tuned encoder that stands on the held-out mixture and is averaged with the head's.
+"""`top` and `full` in a round: a tuned encoder that stands on the held-out panel and is averaged with the head's.
 
-Only human rows train it: a row that the mixture labelled would teach it nothing beyond its own offset. This module
-imports torch when a tuned classifier is asked for, and not before.
+The offset is the panel's mixture without the text: standing on the mixture with the text, the layers learned less
+(TREC, 300 human labels: .864 against .896). Only human rows train it: a row that the mixture labelled would teach it
+nothing beyond its own offset. This module imports torch when a tuned classifier is asked for, and not before.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def tune(chain: Chain, encoder: Encoder | None, items: Sequence[Item], fused: Fl
         TrainingRow(int(n), int(c), float(w), (), True)
         for n, c, w in zip(targets.index, targets.label, targets.weight, strict=True)
     ]
-    offset = np.log(np.maximum(chain.with_text_held_out(), SMALLEST))
+    offset = np.log(np.maximum(chain.panel_held_out(), SMALLEST))
     top = Top(chain.signals.C, model, tuned).fit(acts, Rows.of(human, chain.signals.C), offset, chain.seed)
     return mean_with(fused, offset + top.logits(acts), chain.has_text), top
 
@@ -61,7 +62,7 @@ def mean_with(fused: FloatArray, logits: FloatArray, has_text: BoolArray) -> Flo
 def state_of(top: Top, chain: Chain) -> dict[str, FittedState]:
     """What `predict_with` needs: the mixture below the offset, and the tuned weights."""
     facts = {"tuned": top.tuned, "C": top.C}
-    return {"offset": chain.with_text_mixture().state(), "tuned": FittedState("top", top.weights(), facts)}
+    return {"offset": chain.panel_mixture().state(), "tuned": FittedState("top", top.weights(), facts)}
 
 
 def predict_with(

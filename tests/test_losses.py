@@ -15,7 +15,7 @@ from mollm.errors import InputError
 from mollm.losses import Rows, negative_strength, robust_loss
 from mollm.records import TrainingRow
 
-# p = (1/2, 1/4, 1/4), (1/8, 3/4, 1/8), (1/3, 1/3, 1/3)
+# Logits whose softmax is 1/2, 1/4, 1/4 in the first row; 1/8, 3/4, 1/8 in the second; thirds in the last.
 LOGITS = np.log(np.array([[2.0, 1.0, 1.0], [1.0, 6.0, 1.0], [1.0, 1.0, 1.0]]))
 ROWS = (
     TrainingRow(0, 0, 1.0, (), human=True),

@@ -3,8 +3,8 @@
     logits = offset + W pool(upper(activations)) + b
 
 The offset (N, C) is fixed: with the panel's log-posterior there, the text only learns what the panel does not know
-(method.md 3c). Tuning starts from the pretrained layers and from the convex head on their frozen states, so that the
-first step is already as good as `head`. This module is only imported where torch is.
+(method.md 3c). Tuning starts from the pretrained layers and from a heavily penalised head on their frozen states: a
+direction for every class, but nearly the whole loss left for the layers. This module is only imported where torch is.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ class Top:
     C: int
     model: nn.Module  # the pretrained encoder; never changed
     tuned: int = 3
-    epochs: int = 6
+    epochs: int = 8
     batch: int = 32
-    rate: float = 1e-4
+    rate: float = 2e-4
     strength: float = 0.0
-    start_ridge: float = 1.0  # of the head that tuning starts from
+    start_ridge: float = 100.0  # of the head that tuning starts from: a good head leaves the layers nothing to learn
     upper_: Any = None
     head_: Any = None
 

@@ -140,7 +140,7 @@ class Run:
             self.classifier.fit(rows, r, None, self.seed)
             return probs, np.asarray(self.classifier.logits(self.test).argmax(axis=1))
         offset = np.zeros((len(self.recording.items), self.recording.labels.C))
-        offset[self.pool] = np.log(np.maximum(chain.with_text_held_out(), SMALLEST))
+        offset[self.pool] = np.log(np.maximum(chain.panel_held_out(), SMALLEST))
         offset[self.test] = np.log(np.maximum(self.panel_of_test(chain), SMALLEST))
         self.classifier.fit(rows, r, offset, self.seed)
         logits = offset + self.classifier.logits(np.arange(len(offset)))
@@ -149,10 +149,8 @@ class Run:
         return np.asarray(softmax(mean, axis=1)), np.asarray(logits[self.test].argmax(axis=1))
 
     def panel_of_test(self, chain: Chain) -> FloatArray:
-        """(T, C): the pool's mixture on the test items, which it has never seen."""
-        texts = [self.recording.items[n].text or "" for n in self.test]
-        embeddings = None if self.encoder is None or chain.embeddings is None else self.encoder.embed(texts)
-        return chain.with_text_mixture().predict_proba(self.recording.signals.take(self.test), embeddings)
+        """(T, C): the panel's mixture on the test items, which it has never seen."""
+        return chain.panel_mixture().predict_proba(self.recording.signals.take(self.test))
 
     def human_rows(self) -> list[TrainingRow]:
         targets = self.targets

@@ -30,20 +30,30 @@ def k_centre(x: NDArray[np.floating], pool: Pool, nearest: FloatArray, batch: in
 
     O(batch N D): one matrix-vector product a pick, in place, without a copy of the embeddings `x` (N, D).
     """
-    rows = x if len(pool.open) == len(x) else x[pool.open]
+    whole = 2 * len(pool.open) > len(x)  # then all rows are walked, which is cheaper than a copy of most of them
+    rows = x if whole else x[pool.open]
+    place = pool.open if whole else np.arange(len(pool.open))
     norms = np.einsum("nd,nd->n", rows, rows)
-    nearest = nearest.astype(rows.dtype)
+    distance = np.full(len(rows), -1, dtype=rows.dtype)
+    distance[place] = nearest
+    nearest = distance
+    taken = np.ones(len(rows), dtype=np.bool_)
+    taken[place] = False
     chosen: list[int] = []
     gain: list[float] = []
-    for _ in range(min(max(batch, 0), len(rows))):
+    for _ in range(min(max(batch, 0), len(pool.open))):
         at = int(nearest.argmax())
         chosen.append(at)
         gain.append(float(nearest[at]))
         np.minimum(nearest, norms + norms[at] - 2 * (rows @ rows[at]), out=nearest)
         np.maximum(nearest, 0, out=nearest)
-        nearest[chosen] = -1
+        taken[at] = True
+        nearest[taken] = -1
     limit = np.sqrt(np.finfo(np.float64).max / 4)
-    return Picks(pool.open[chosen], np.minimum(np.sqrt(np.maximum(gain, 0)), limit))
+    return Picks(
+        np.array(chosen, dtype=np.int64) if whole else pool.open[chosen],
+        np.minimum(np.sqrt(np.maximum(gain, 0)), limit),
+    )
 
 
 def squared_to_centres(x: NDArray[np.floating], rows: NDArray[np.int64], centres: NDArray[np.floating]) -> FloatArray:

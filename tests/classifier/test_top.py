@@ -42,7 +42,10 @@ def test_it_learns_and_a_seed_decides_and_the_encoder_is_not_changed(tiny: Path)
     model = encoder.load()[1]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     acts = activations(encoder, TEXTS, 2)
-    fits = [Top(2, model, tuned=2, epochs=20, rate=1e-3).fit(acts, rows(np.arange(16)), None, 5) for _ in range(2)]
+    fits = [
+        Top(2, model, tuned=2, epochs=20, rate=1e-3, start_ridge=1.0).fit(acts, rows(np.arange(16)), None, 5)
+        for _ in range(2)
+    ]
     first, second = (fit.logits(acts) for fit in fits)
     np.testing.assert_array_equal(first, second)
     assert (first.argmax(axis=1) == LABEL)[:16].mean() > 0.9
@@ -56,8 +59,8 @@ def test_the_offset_leaves_less_to_learn(tiny: Path) -> None:
     acts = activations(encoder, TEXTS, 2)
     sure = np.log(np.where(np.eye(2)[LABEL] > 0, 0.999, 0.001))
     index = np.arange(16)
-    free = Top(2, model, tuned=2, epochs=5).fit(acts, rows(index), None, 0).logits(acts)
-    bound = Top(2, model, tuned=2, epochs=5).fit(acts, rows(index), sure, 0).logits(acts)
+    free = Top(2, model, tuned=2, epochs=5, start_ridge=1.0).fit(acts, rows(index), None, 0).logits(acts)
+    bound = Top(2, model, tuned=2, epochs=5, start_ridge=1.0).fit(acts, rows(index), sure, 0).logits(acts)
     assert np.ptp(bound, axis=1).mean() < 0.2 * np.ptp(free, axis=1).mean()
 
 
