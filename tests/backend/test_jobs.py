@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 import redis
 
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, signals, states, tasks, versions
+from mollm.store import Store, labels, projects, schema, signals, states, tasks, versions
 from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm_backend import jobs, queues
@@ -170,3 +172,20 @@ def test_a_pool_leaves_out_the_texts_that_serve_as_examples(runtime: Runtime) ->
     projects.change(runtime.store, 7, options={"shots": [["woof number 0", "dog"]]})
     pool = training.read_pool(runtime, project(runtime.store))
     assert [task.task_id for task in pool.tasks] == [2, 3, 4]
+
+
+def test_an_old_batch_is_pruned_once_nobody_can_hold_it_open(runtime: Runtime, connection: redis.Redis) -> None:
+    add_texts(runtime.store, 20)
+    jobs.train(7)
+    label(runtime.store, *range(1, 11))
+    queues.request_training(connection, 7)
+    first = project(runtime.store).batch_version or ""
+    jobs.train(7)
+    second = project(runtime.store).batch_version or ""
+    for name, days in ((first, 3), (second, 2)):
+        with runtime.store.write() as opened:
+            at = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+            rows = schema.batch_entries
+            opened.execute(rows.update().where(rows.c.batch_version == name).values(published_at=at))
+    due.sweep_project(runtime, project(runtime.store))
+    assert queues.enqueued(connection, "prune", 7)

@@ -17,6 +17,7 @@ from mollm.store.tasks import Task
 from mollm_backend import queues
 from mollm_backend.jobs import due, training
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
 from mollm_backend.labelstudio import reconcile as reconciling
 
@@ -142,6 +143,13 @@ def publish(runtime: Runtime, project_id: int) -> None:
     report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version)
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
+
+
+@job
+def prune(runtime: Runtime, project_id: int) -> None:
+    """Take the predictions of batches that nobody can hold open any more out of Label Studio."""
+    for line in pruning.prune(runtime.store, runtime.client(), project_id):
+        events.add(runtime.store, "info", line, project_id)
 
 
 def _refill(runtime: Runtime, project: Project, batch_version: str, version: str) -> None:

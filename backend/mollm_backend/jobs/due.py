@@ -11,6 +11,7 @@ from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction
 from mollm_backend import queues
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.prune import prunable
 
 # A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
 FIRST_POOL = 200
@@ -36,6 +37,9 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
         _enqueue(runtime, "train", "train", project.id)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
         _enqueue(runtime, "publish", "publish", project.id)
+    current = {project.batch_version or "", project.published_version or ""}
+    if prunable(runtime.store, project.id, current, datetime.now(UTC)):
+        _enqueue(runtime, "annotate", "prune", project.id)
 
 
 def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:

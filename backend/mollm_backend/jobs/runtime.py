@@ -34,10 +34,16 @@ class Runtime:
         self.panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
         self._annotators: dict[str, Annotator] = {}
         self._encoder: Encoder | None = None
+        self._client: LabelStudioClient | None = None
 
     def client(self) -> LabelStudioClient:
-        settings = self.settings
-        return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+        """One client a worker: its connections and its exchanged token are kept."""
+        if self._client is None:
+            settings = self.settings
+            self._client = LabelStudioClient(
+                settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
+            )
+        return self._client
 
     def shots(self, project: Project) -> tuple[Shot, ...]:
         """The few-shot examples of a project's prompts (fixed until `mollm train --refresh-prompts`)."""
