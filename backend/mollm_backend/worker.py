@@ -30,6 +30,11 @@ class Worker(SimpleWorker):  # type: ignore[misc]
 
     runtime: Runtime
 
+    def _shutdown(self) -> None:
+        """Remember the stop: between jobs RQ only raises it, and a library that is interrupted there may swallow it."""
+        self._stop_requested = True
+        super()._shutdown()
+
     def execute_job(self, job: Any, queue: Any) -> None:
         super().execute_job(job, queue)
         project_id = job.args[0] if job.args else None
