@@ -21,6 +21,8 @@ from mollm.errors import ConfigError, InputError
 from mollm.losses import Rows, negative_strength
 from mollm.mixture import Mixture, aggregators
 from mollm.mixture.calibration import at_temperature, temperature
+from mollm.mixture.mean_probs import mean_probs
+from mollm.mixture.negative_labels import negative_labels
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets, TrainingRow
 
 FOLDS, FEW_FOLDS, FEW = 5, 3, 50  # fewer folds below 50 human labels, where people wait and little is certain
@@ -186,7 +188,8 @@ class Chain:
             current = self.crossfitted(out, replace(parts, discrepancy_weights=False))
             assert current is not None
             weight = np.where(current.argmax(axis=1) != probs.argmax(axis=1), self.config.alpha, 1.0) * weight
-        never = negatives(probs, self.config.negative_precision) & parts.negatives
+        precision = self.config.negative_precision
+        never = negative_labels(probs, mean_probs(self.signals), seen, target=precision).mask & parts.negatives
         return tuple(human) + tuple(
             TrainingRow(int(n), int(probs[n].argmax()), float(weight[n]), tuple(np.flatnonzero(never[n]).tolist()))
             for n in candidates
@@ -255,10 +258,3 @@ class Chain:
 def fitted_temperature(held_out: FloatArray, targets: Targets) -> float:
     """The temperature of least log-loss on held-out rows; 1 below `FIRST_RUNG` labels."""
     return temperature(held_out, targets) if targets.H >= FIRST_RUNG else 1.0
-
-
-def negatives(probs: FloatArray, precision: float) -> BoolArray:
-    """(N, C): the paper's y-, here the classes whose calibrated probability is at most 1 - `precision`."""
-    never = probs <= 1 - precision
-    never[np.arange(len(probs)), probs.argmax(axis=1)] = False
-    return np.asarray(never, dtype=np.bool_)

@@ -11,13 +11,15 @@ from functools import partial
 import numpy as np
 
 from mollm import ablation, stopping, tuning
-from mollm.chain import CLASSIFIER, Chain, Encoder, negatives
+from mollm.chain import CLASSIFIER, Chain, Encoder
 from mollm.classifier.head import Head
 from mollm.config import LoopConfig
 from mollm.discrepancy import Discrepancy
 from mollm.errors import InputError, ModelFileError
 from mollm.mixture import aggregators
 from mollm.mixture.calibration import at_temperature
+from mollm.mixture.mean_probs import mean_probs
+from mollm.mixture.negative_labels import negative_labels
 from mollm.records import (
     BatchEntry,
     BoolArray,
@@ -85,6 +87,7 @@ def run_round(
         progress("tuning the encoder")
         probabilities, top = tuning.tune(chain, encoder, items, probabilities)
         state |= tuning.state_of(top, chain)
+    never = negative_labels(probabilities, mean_probs(signals), targets, held_out, config.negative_precision)
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
     advice = advise(chain, probabilities, entries, open_items)
@@ -93,13 +96,13 @@ def run_round(
     return RoundOutcome(
         probabilities=probabilities,
         classifier_probabilities=classifier,
-        negatives=negatives(probabilities, config.negative_precision),
+        negatives=never.mask,
         entries=entries,
         rows=chain.rows() if classifier is not None else (),
         state=state,
         scores=scores(held_out, targets),
         per_label_log_loss=log_loss(held_out, targets),
-        notes=(mixture.explain(), *notes(chain), *(gain.line() for gain in gains), advice.line()),
+        notes=(mixture.explain(), never.explain(), *notes(chain), *(gain.line() for gain in gains), advice.line()),
     )
 
 

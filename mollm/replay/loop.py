@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import softmax
 
-from mollm.chain import Chain, Encoder, negatives
+from mollm.chain import Chain, Encoder
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
 from mollm.loop import no_op, pool_of
 from mollm.mixture import aggregators
+from mollm.mixture.mean_probs import mean_probs
+from mollm.mixture.negative_labels import negative_labels
 from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
 from mollm.replay import classifiers
@@ -174,7 +176,8 @@ class Run:
         if options.discrepancy and self.classifier is not None and len(batch):
             differs = self.classifier.logits(self.pool[batch]).argmax(axis=1) != label
             weight = np.where(differs, options.config.alpha, 1.0) * weight
-        never = negatives(probs, options.config.negative_precision) & options.negatives
+        panel, precision = mean_probs(chain.signals)[batch], options.config.negative_precision
+        never = negative_labels(probs, panel, Targets.of([], []), target=precision).mask & options.negatives
         return [
             TrainingRow(int(n), int(label[j]), float(weight[j]), tuple(np.flatnonzero(never[j]).tolist()))
             for j, n in enumerate(batch)
