@@ -2,11 +2,13 @@
 # that nothing is installed twice.
 #   PYTHON=python3.12 make          another interpreter
 #   TORCH_INDEX_URL=URL make        an index for torch (a CPU build where PyPI's would bring CUDA)
+#   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 MOLLM_HOME ?= $(HOME)/.mollm
+MOLLM_RECORDINGS ?= ../shared/recordings
 export MOLLM_HOME
 
 BIN := .venv/bin
@@ -63,6 +65,10 @@ unit: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/mollm bench serve
 	@$(BIN)/mollm bench select
+	@for name in trec imdb; do test -d "$(MOLLM_RECORDINGS)/$$name" || continue; \
+	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds 10 --first-seed 100 || exit 1; done
+	@test ! -d "$(MOLLM_RECORDINGS)/trec" || $(BIN)/mollm replay loop "$(MOLLM_RECORDINGS)/trec" \
+	--strategy discrepancy --human-per-round 50 --classifier head --seeds 3 --first-seed 100
 
 # What happens when parts are killed, at once and in the middle of their work.
 faults: $(INSTALLED)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 MIN_LABELS = 30
 LEVEL = 0.025
@@ -48,5 +48,5 @@ def compare(candidate: Mapping[str, float], published: Mapping[str, float]) -> V
     if len(common) < MIN_LABELS or not differences.any():
         return Verdict(True, len(common), mean, 1.0)
     spread = float(differences.std(ddof=1))
-    p = float(stats.t.sf(mean / (spread / len(common) ** 0.5), len(common) - 1)) if spread > 0 else float(mean <= 0)
+    p = float(special.stdtr(len(common) - 1, -mean / (spread / len(common) ** 0.5))) if spread > 0 else float(mean <= 0)
     return Verdict(p >= LEVEL, len(common), mean, p)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from mollm.records import BoolArray, FloatArray, Targets
 
@@ -99,5 +99,5 @@ def _report(
     precision = lower = None
     if count:
         precision = 1.0 - errors / count
-        lower = 1.0 - float(beta.ppf(CONFIDENCE, errors + 1, count - errors)) if errors < count else 0.0
+        lower = 1.0 - float(betaincinv(errors + 1, count - errors, CONFIDENCE)) if errors < count else 0.0
     return NegativeLabels(mask, threshold, int(mask.sum()), _expected(probs, mask), precision, lower)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from mollm.classifier.encoder import Encoder
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.store import projects
 from mollm_backend.cli.loop import AsJson, open_store
-from mollm_backend.demo import score
 from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
+
+if TYPE_CHECKING:
+    from mollm.classifier.encoder import Encoder
+    from mollm_backend.demo import score
 
 console = Console()
 err = Console(stderr=True)
@@ -34,6 +36,8 @@ def demo_score(
     The simulated person answers with the gold label, in the order of the loop's own batches and, beside it, in random
     order. Project and store are only read.
     """
+    from mollm_backend.demo import score  # the loop's libraries take a second to import
+
     loaded, store = open_store()
     number = project or _only_project([row.id for row in projects.every(store)])
     pool = score.read_pool(store, number, score.read_gold(loaded.home))
@@ -57,6 +61,8 @@ def _only_project(found: list[int]) -> int:
 
 
 def _encoder(directory: Path, cache: Path) -> Encoder | None:
+    from mollm.classifier.encoder import Encoder
+
     return Encoder(directory, cache) if directory.is_dir() else None
 
 
