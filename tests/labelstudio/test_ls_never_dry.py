@@ -1,0 +1,67 @@
+"""The batch never runs dry: 120 tasks come through next-task while no training runs, each pre-annotated by us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from pydantic import SecretStr
+
+from mollm.store import Store, projects, tasks, versions
+from mollm_backend import jobs
+from mollm_backend.jobs import due
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.connect import connect
+from mollm_backend.settings import Settings
+from tests.real_label_studio import RealLabelStudio
+
+from ..backend.conftest import connection, valkey_url
+from .test_ls_real import batch_of, submit
+
+__all__ = ["connection", "valkey_url"]
+pytestmark = pytest.mark.label_studio
+LABELLED, BATCH = 120, 12
+VERSION = "v1+batch-1"
+
+
+def test_120_tasks_are_served_with_our_pre_annotation_while_training_is_paused(
+    store: Store, studio: RealLabelStudio, client: LabelStudioClient, settings: Settings, recorder: Any,
+    make_project: Callable[..., tuple[int, list[int]]], connection: redis.Redis,
+) -> None:  # fmt: skip
+    project, _ids = make_project(LABELLED + 10)
+    server = {"label_studio_url": studio.url, "label_studio_api_key": SecretStr(studio.token)}
+    runtime = Runtime(settings.model_copy(update=server), store, connection)
+    jobs.install(runtime)
+    connect(store, client, settings, project, recorder.url, check_order=False)
+    small = {"loop": {"batch_size": BATCH, "reserve": BATCH}}
+    projects.change(store, project, options=small, published_version="v1", batch_version=VERSION)
+    rows = tasks.every(store, project)
+    sure = np.random.default_rng(0).uniform(0.5, 1.0, len(rows))
+    predicted = [
+        versions.StoredPrediction(row.task_id, row.item.text_key, "g", float(p), np.array([0.0, p, 1 - p]))
+        for row, p in zip(rows, sure, strict=True)
+    ]
+    versions.save(store, project, versions.Version("v1", 0, "published", 0), predicted)
+    versions.save_batch(store, project, VERSION, batch_of([row.task_id for row in rows[:BATCH]]))
+    jobs.publish(project)
+    refills = 0
+    for n in range(LABELLED):
+        task = client.next_task(project)
+        assert task is not None
+        shown = [row for row in task["predictions"] if row["model_version"] == VERSION]
+        assert shown, f"task {task['id']} was served blank"
+        assert shown[0]["result"][0]["value"] == {"choices": ["g"]}
+        submit(client, task["id"], "g", parent_prediction=shown[0]["id"])
+        if n % 3:  # events are coalesced
+            continue
+        jobs.reconcile(project)
+        if due.publishing_reason(store, projects.get(store, project)) is not None:
+            refills += 1
+            jobs.publish(project)
+    assert refills >= 3
+    assert client.project(project).model_version == VERSION
+    runtime.client().close()
