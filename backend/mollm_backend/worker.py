@@ -15,6 +15,7 @@ import redis
 import structlog
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import MollmError
 from mollm.store import Store, projects
@@ -23,6 +24,8 @@ from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 
 log = structlog.get_logger()
+# What passes by itself: a busy or restarting database or queue.
+TRANSIENT = (redis.RedisError, SQLAlchemyError, MollmError)
 
 
 class Worker(SimpleWorker):  # type: ignore[misc]
@@ -38,9 +41,12 @@ class Worker(SimpleWorker):  # type: ignore[misc]
     def execute_job(self, job: Any, queue: Any) -> None:
         super().execute_job(job, queue)
         project_id = job.args[0] if job.args else None
-        project = projects.find(self.runtime.store, project_id) if isinstance(project_id, int) else None
-        if project is not None and project.connected:
-            due.sweep_project(self.runtime, project)
+        try:
+            project = projects.find(self.runtime.store, project_id) if isinstance(project_id, int) else None
+            if project is not None and project.connected:
+                due.sweep_project(self.runtime, project)
+        except TRANSIENT as error:
+            log.warning("the sweep after a job was put off", error=str(error))  # the next regular one makes it good
 
 
 def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
@@ -52,7 +58,7 @@ def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
                 log.warning("a job was lost with its worker", job=identity)
             due.sweep(runtime, reconcile=first)
             first = False
-        except (redis.RedisError, MollmError) as error:
+        except TRANSIENT as error:
             log.warning("sweep put off", error=str(error))
         if stop.wait(runtime.settings.sweep_seconds):
             return
