@@ -13,7 +13,7 @@ export MOLLM_HOME
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-QUICK := not real_llm and not label_studio and not browser and not vllm and not faults and not docker
+QUICK := not real_llm and not label_studio and not browser and not vllm and not faults and not docker and not slow
 INSTALLED := .venv/.mollm-installed
 
 .PHONY: install demo test check format unit bench faults test-vllm test-docker clean

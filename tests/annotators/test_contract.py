@@ -72,7 +72,7 @@ def make(models: Path, tmp_path: Path) -> Make:
     return of
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=[pytest.param(way, marks=[pytest.mark.slow] * way.startswith("transformers")) for way in WAYS])
 def annotator(request: pytest.FixtureRequest, make: Make) -> Iterator[Annotator]:
     with make(request.param) as found:
         yield found

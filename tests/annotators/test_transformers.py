@@ -15,6 +15,8 @@ from mollm.prompts import Shot
 from mollm.records import LabelSet
 from tests.annotators.tiny_model import make_tiny_model
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch", reason="the transformers runtime needs mollm[torch]")
 LABELS = LabelSet(("sports", "money", "science"))
 

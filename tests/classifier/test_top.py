@@ -15,6 +15,8 @@ from mollm.errors import InputError, NotFittedError
 from mollm.losses import Rows
 from mollm.records import IntArray
 
+pytestmark = pytest.mark.slow
+
 PLACE, PERSON = ("where is the city", "what town", "name the town", "in what city"), ("who is the man", "what person")
 TEXTS = [f"{text} {tail}" for tail in ("", "a year", "of a number") for text in (*PLACE, *PERSON, *PERSON)]
 LABEL = np.array([0, 0, 0, 0, 1, 1, 1, 1] * 3)

@@ -16,6 +16,8 @@ from mollm.errors import ConfigError, ModelFileError
 from mollm.loop import predict, run_round
 from mollm.records import Item, Signals, Targets
 
+pytestmark = pytest.mark.slow
+
 CONFIG = LoopConfig(batch_size=5, reserve=5, aggregator="logpool", classifier="top")
 PHRASES = ("where is the city", "who is the man")
 

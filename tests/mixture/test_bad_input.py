@@ -15,6 +15,8 @@ from mollm.mixture.stacked import Stacked
 from mollm.records import FloatArray, IntArray, Signals, Targets
 from tests.synthetic import Synthetic, synthetic
 
+pytestmark = pytest.mark.slow
+
 LEARNED = [Auto, LogPool, Stacked]
 FIVE = (0.75, 0.72, 0.7, 0.68, 0.65)
 
