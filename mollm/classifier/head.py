@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from mollm.errors import InputError, ModelFileError, NotFittedError
 from mollm.losses import Rows, robust_loss
@@ -88,10 +88,6 @@ class Head:
     def predict_proba(self, embeddings: FloatArray, offset: FloatArray | None = None) -> FloatArray:
         """(N, C), rows sum to 1."""
         return np.asarray(softmax(self.logits(embeddings, offset), axis=1), dtype=np.float64)
-
-    def predict_log_proba(self, embeddings: FloatArray, offset: FloatArray | None = None) -> FloatArray:
-        """(N, C) in nats, finite where a probability is not."""
-        return np.asarray(log_softmax(self.logits(embeddings, offset), axis=1), dtype=np.float64)
 
     def state(self) -> FittedState:
         """Arrays and facts; `from_state` gives equal rows."""

@@ -278,6 +278,3 @@ class LabelStudioClient(Transport):
     def patch_view(self, view_id: int, project_id: int, data: JSON) -> None:
         body = {"project": project_id, "data": data}
         self._raw("change the tab", "PATCH", f"api/dm/views/{view_id}/", params={"project": project_id}, body=body)
-
-    def delete_view(self, view_id: int, project_id: int) -> None:
-        self._gone("delete the tab", f"api/dm/views/{view_id}/", {"project": project_id})
