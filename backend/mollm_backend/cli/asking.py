@@ -1,4 +1,4 @@
-"""`mollm bench annotate`: one pass against T samples, from one run on one server."""
+"""`mollm bench annotate`: one pass against T samples and against the published code's way, from one run."""
 
 from __future__ import annotations
 
@@ -20,39 +20,48 @@ from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.records import LabelSet
 from mollm.signals import total_variation
 from mollm_backend import settings
+from mollm_backend.cli.reference import seconds_of_reference
 from mollm_backend.demo import texts as demo_texts
 
 WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
 CHUNK = 64
+INSTRUCTION = "Classify the text."
 
 
 def annotate(
-    endpoint: Annotated[str, typer.Option(help="An OpenAI-compatible server, with or without /v1.")],
-    model: Annotated[str, typer.Option(help="The served model's name; default: the first that is served.")] = "",
+    endpoint: Annotated[
+        str, typer.Option(help="An OpenAI-compatible server, with or without /v1; without it: in process.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="The served model's name (default: the first served), or a model directory.")
+    ] = "",
     recorded: Annotated[Path | None, typer.Option("--recording", help="Texts and labels of a recording.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts from a CSV, JSON or JSONL file.")] = None,
     labels: Annotated[str, typer.Option(help="Labels for --file, separated by commas.")] = "",
     texts: Annotated[int, typer.Option(min=1, help="How many texts.")] = 300,
     samples: Annotated[int, typer.Option(min=1, help="T, the samples a text.")] = 10,
     prompt: Annotated[str, typer.Option(help="chat, plain, or a template file.")] = "chat",
+    reference: Annotated[
+        str, typer.Option(help="A model directory: measure the published code's way with it, in process, too.")
+    ] = "",
+    reference_texts: Annotated[int, typer.Option(min=1, help="How many of the texts the reference is asked.")] = 30,
     seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Texts a second in one pass and with T samples of whole label names, and how far their votes lie apart.
 
-    Without --recording or --file the demo's texts are used, if their package is there.
+    With --reference also the published code's way: transformers, one text at a time, a forward pass and T `generate`
+    calls of at most six tokens. Without --recording or --file the demo's texts are used, if their package is there.
     """
     chosen, label_set = _texts(recorded, file, labels)
     order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
     chosen = [chosen[n] for n in order]
-    one = AnnotatorConfig(
-        name="bench", runtime="openai", url=endpoint, model=model or _first_model(endpoint), prompt=prompt,
-        coding="labels", orders=1, samples=samples, timeout=600, batch_size=32,
-    )  # fmt: skip
+    one = _config(endpoint, model, prompt, samples)
     figures: dict[str, Any] = {"model": one.model, "texts": len(chosen), "samples": samples}
     heard: dict[str, list[Answer]] = {}
     for mode in ("score", "sample"):
-        with open_annotator(one.model_copy(update={"mode": mode}), label_set, "Classify the text.") as annotator:
+        asked = one.model_copy(update={"mode": mode})
+        with open_annotator(asked, label_set, INSTRUCTION, (), settings.load().models_dir) as annotator:
             figures[f"{mode}_way"] = annotator.describe().split(", ", 1)[-1]
             annotator.annotate(chosen[:WARM_UP])
             started = time.perf_counter()
@@ -60,7 +69,33 @@ def annotate(
             figures[f"{mode}_texts_per_second"] = len(chosen) / (time.perf_counter() - started)
     figures["ratio"] = figures["score_texts_per_second"] / figures["sample_texts_per_second"]
     figures |= _distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
+    if reference:
+        figures |= _reference(reference, chosen[:reference_texts], label_set, samples, seed)
+        figures["ratio_to_reference"] = figures["score_texts_per_second"] / figures["reference_texts_per_second"]
     print(json.dumps(figures) if json_output else _table(figures))
+
+
+def _config(endpoint: str, model: str, prompt: str, samples: int) -> AnnotatorConfig:
+    """Whole label names, as the paper has them, in one order: what is compared with samples of the same names."""
+    common: dict[str, Any] = {"name": "bench", "prompt": prompt, "coding": "labels", "orders": 1, "samples": samples}
+    if endpoint:
+        served = model or _first_model(endpoint)
+        return AnnotatorConfig(runtime="openai", url=endpoint, model=served, timeout=600, batch_size=32, **common)
+    if not model:
+        raise typer.BadParameter("name a server with --endpoint, or a model directory with --model")
+    return AnnotatorConfig(runtime="transformers", model=model, batch_size=32, **common)
+
+
+def _reference(name: str, texts: Sequence[str], labels: LabelSet, samples: int, seed: int) -> dict[str, Any]:
+    """The published code's texts a second; no model of ours is loaded while it runs."""
+    inside = settings.load().models_dir / name
+    directory = inside if inside.is_dir() else Path(name).expanduser()
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("reference", total=len(texts))
+        seconds = seconds_of_reference(
+            directory, texts, labels, INSTRUCTION, samples=samples, seed=seed, done=lambda: progress.advance(bar)
+        )
+    return {"reference_texts": len(texts), "reference_texts_per_second": len(texts) / seconds}
 
 
 def _run(annotator: Annotator, texts: Sequence[str]) -> list[Answer]:
