@@ -39,8 +39,8 @@ class AnnotatorConfig(Frozen):
     top_p: float = Field(0.9, gt=0, le=1)
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(1024, ge=64, description="the model's window in tokens; longer texts are cut")
-    device: str = "auto"
-    dtype: str = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     concurrency: int = Field(8, ge=1)
     timeout: float = Field(120.0, gt=0, description="seconds")
     price_per_mtok: float = Field(0.0, ge=0)

@@ -27,9 +27,23 @@ from mollm.records import FloatArray, LabelSet, digest
 from mollm.signals import signal_key
 
 __all__ = [
-    "Annotator", "AnnotatorError", "AnnotatorUnavailable", "Answer", "abstention",
-    "fingerprint", "open_annotator", "runtimes", "signal_key",
+    "Annotator", "AnnotatorError", "AnnotatorUnavailable", "Answer", "Needs", "abstention",
+    "fingerprint", "needs", "open_annotator", "runtimes", "signal_key",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What an annotator holds while it is open: `bytes` of memory on `device` ("": it holds no model of ours)."""
+
+    device: str = ""
+    bytes: int = 0
+
+    @property
+    def takes_turns(self) -> bool:
+        """A card holds one model at a time."""
+        return self.device not in ("", "cpu")
+
 
 RULES = "2"  # raise it when a change of this code changes answers: every annotator is then asked again
 
@@ -80,6 +94,11 @@ class Annotator(ABC):
         self.shots = pick_shots(shots, labels, config.shots)
         self.models_dir = models_dir
         self.fingerprint = fingerprint(config, labels, instruction, shots)
+
+    @classmethod
+    def needs(cls, config: AnnotatorConfig, models_dir: Path) -> Needs:  # noqa: ARG003 (what a server needs is its own)
+        """What opening this annotator will take, known without opening it."""
+        return Needs()
 
     @abstractmethod
     def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
@@ -163,10 +182,19 @@ def open_annotator(
     Raises ConfigError (unknown runtime, broken template), ModelFileError (model missing or cut),
     AnnotatorUnavailable (server down), AnnotatorError (the server cannot do what is asked of it).
     """
+    return _runtime(config)(config, labels, instruction, shots, models_dir)
+
+
+def needs(config: AnnotatorConfig, models_dir: Path) -> Needs:
+    """What opening this annotator will take (see `Needs`). Raises ConfigError for an unknown runtime."""
+    return _runtime(config).needs(config, models_dir)
+
+
+def _runtime(config: AnnotatorConfig) -> type[Annotator]:
     if config.runtime not in runtimes():
         raise ConfigError(f"{config.name}: there is no runtime {config.runtime!r}; known: {', '.join(runtimes())}.")
     module = importlib.import_module(f"{__name__}.{config.runtime}")
     for kind in vars(module).values():
         if isinstance(kind, type) and issubclass(kind, Annotator) and kind.__module__ == module.__name__:
-            return kind(config, labels, instruction, shots, models_dir)
+            return kind
     raise ConfigError(f"mollm/annotators/{config.runtime}.py has no Annotator in it.")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mollm.annotators import Annotator, Answer
+from mollm.annotators import Annotator, Answer, Needs
 from mollm.annotators._one_pass import OnePass, Question, Read, prompts_for
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
@@ -56,6 +56,13 @@ class Transformers(Annotator):
         self._prepare(coded=config.coding == "codes")
         if config.coding == "auto" and config.mode == "score" and not easy(self.one_pass.trees):
             self._try_codes()
+
+    @classmethod
+    def needs(cls, config: AnnotatorConfig, models_dir: Path) -> Needs:
+        """The weights, widened to the dtype they are loaded in, and half as much again to work with."""
+        device = _device(config)
+        weights = sum(file.stat().st_size for file in _directory(config, models_dir).glob("*.safetensors"))
+        return Needs(device, int(1.5 * weights * (2 if _dtype(config, device) == "float32" else 1)))
 
     def _try_codes(self) -> None:
         """Codes instead of labels where they need fewer places and fit into the window."""
@@ -224,11 +231,11 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
         from transformers.utils import logging
     except ImportError as error:
         raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
-    path = models_dir / config.model if (models_dir / config.model).is_dir() else Path(config.model).expanduser()
+    path = _directory(config, models_dir)
     if not (path / "config.json").is_file():
         raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = config.dtype if config.dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
+    device = _device(config)
+    dtype = _dtype(config, device)
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -237,4 +244,30 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
         raise ModelFileError(
             f"{config.name}: the model in {path} cannot be loaded ({error}): remove the directory, it is fetched again."
         ) from None
-    return torch, model.to(device).eval(), tokenizer
+    try:
+        return torch, model.to(device).eval(), tokenizer
+    except (AssertionError, RuntimeError) as error:  # torch's own words for a device that is not there, or is full
+        raise ConfigError(f"{config.name}: the model does not go to device {device!r} ({error}).") from None
+
+
+def _directory(config: AnnotatorConfig, models_dir: Path) -> Path:
+    inside = models_dir / config.model
+    return inside if inside.is_dir() else Path(config.model).expanduser()
+
+
+def _device(config: AnnotatorConfig) -> str:
+    """Where the model will lie: as configured, else the first card, else the CPU."""
+    if config.device != "auto":
+        return config.device
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(config: AnnotatorConfig, device: str) -> str:
+    """As configured, else what is exact on a CPU and what a card is fast in."""
+    if config.dtype != "auto":
+        return config.dtype
+    return "float32" if device == "cpu" else "bfloat16"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import redis
 
-from mollm.annotators import Annotator, fingerprint, open_annotator
+from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
+from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig, PanelConfig
 from mollm.errors import ConfigError
@@ -32,7 +33,7 @@ class Runtime:
         self.store = store
         self.connection = connection
         self.panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
-        self._annotators: dict[str, Annotator] = {}
+        self._annotators = Warm()
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
 
@@ -72,17 +73,31 @@ class Runtime:
         return project
 
     def annotator(self, project: Project, member: PanelMember) -> Annotator:
-        """The opened annotator, warm if it was used before. Raises ConfigError for one that left the panel."""
-        if member.fingerprint not in self._annotators:
-            config = next((config for config in self.panel.annotators if config.name == member.name), None)
-            if config is None:
-                raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
+        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel."""
+        config = next((config for config in self.panel.annotators if config.name == member.name), None)
+        if config is None:
+            raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
+        models = self.settings.models_dir
+
+        def room() -> Needs:
             if config.runtime == "transformers" and config.model in packages.PACKAGES:
                 packages.ensure_model(config.model, self.settings.home, lambda _line: None)
-            self._annotators[member.fingerprint] = open_annotator(
-                config, project.label_task.labels, self.panel.instruction, self.shots(project), self.settings.models_dir
-            )
-        return self._annotators[member.fingerprint]
+            return needs(config, models)
+
+        def opened() -> Annotator:
+            labels, shots = project.label_task.labels, self.shots(project)
+            return open_annotator(config, labels, self.panel.instruction, shots, models)
+
+        return self._annotators.get(member.fingerprint, room, opened)
+
+    def card(self, member: PanelMember) -> str:
+        """The card on which this member's model takes turns with others; empty where it needs none."""
+        config = next((config for config in self.panel.annotators if config.name == member.name), None)
+        try:
+            wanted = needs(config, self.settings.models_dir) if config is not None else Needs()
+        except ConfigError:
+            return ""  # its own job says what is wrong with it
+        return wanted.device if wanted.takes_turns else ""
 
     def encoder(self) -> Encoder | None:
         """The text encoder; None where its model directory is not there (the loop then works without text)."""
