@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -42,17 +43,19 @@ class Cost:
     seconds: float = 0.0
 
 
-def missing(store: Store, project_id: int, fingerprint: str, limit: int) -> list[Task]:
-    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first."""
-    first = sa.func.min(tasks.c.task_id).label("task_id")
-    chosen = (
-        sa.select(first).where(_unanswered(project_id, fingerprint)).group_by(tasks.c.text_key)
-        .order_by(first).limit(limit).subquery()
-    )  # fmt: skip
-    query = sa.select(tasks).join(chosen, tasks.c.task_id == chosen.c.task_id).where(tasks.c.project_id == project_id)
+def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, after: int = 0) -> list[Task]:
+    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first.
+
+    `after`: the tasks up to this id were looked at before. A long reading goes on from there, so that its chunks do
+    not walk over all that is answered again and again.
+    """
+    query = sa.select(tasks).where(_unanswered(project_id, fingerprint), tasks.c.task_id > after)
     with store.read() as connection:
-        rows = connection.execute(query.order_by(tasks.c.task_id)).all()
-    return [Task(row.task_id, row.data_hash, row.text, row.problem) for row in rows]
+        rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
+    distinct: dict[str, Task] = {}
+    for row in rows:
+        distinct.setdefault(row.text_key, Task(row.task_id, row.data_hash, row.text, row.problem))
+    return list(distinct.values())
 
 
 def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
@@ -60,15 +63,16 @@ def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
     return sa.and_(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), tasks.c.problem == "", ~answered)
 
 
+def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
+    """How many tasks still wait for one annotator."""
+    query = sa.select(sa.func.count()).select_from(tasks).where(_unanswered(project_id, fingerprint))
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def count_missing(store: Store, project: Project) -> dict[str, int]:
     """How many tasks still wait for each annotator of the project's panel."""
-    with store.read() as connection:
-        return {
-            member.name: connection.execute(
-                sa.select(sa.func.count()).select_from(tasks).where(_unanswered(project.id, member.fingerprint))
-            ).scalar_one()
-            for member in project.panel
-        }
+    return {member.name: unanswered(store, project.id, member.fingerprint) for member in project.panel}
 
 
 def count_answered(store: Store, project: Project) -> int:
@@ -79,24 +83,28 @@ def count_answered(store: Store, project: Project) -> int:
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
     """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
+    fresh = {row.text_key: row for row in reversed(rows)}
+    here = signals.c.fingerprint == member.fingerprint
     with store.write() as connection:
-        for row in rows:
-            found = connection.execute(
-                sa.select(signals.c.text_key).where(
-                    signals.c.fingerprint == member.fingerprint, signals.c.text_key == row.text_key
-                )
-            ).first()
-            if found is None:
-                connection.execute(
-                    signals.insert().values(
-                        fingerprint=member.fingerprint, text_key=row.text_key,
-                        label_probs=np.asarray(row.label_probs, dtype="<f4").tobytes(),
-                        votes=np.asarray(row.votes, dtype="<f4").tobytes(),
-                        abstained=row.abstained, truncated=row.truncated,
-                    )
-                )  # fmt: skip
+        for start in range(0, len(rows), _CHUNK):
+            chunk = [row.text_key for row in rows[start : start + _CHUNK]]
+            query = sa.select(signals.c.text_key).where(here, signals.c.text_key.in_(chunk))
+            for key in connection.execute(query).scalars():
+                fresh.pop(key, None)
+        if fresh:
+            values = [_values(member.fingerprint, row) for row in fresh.values()]
+            connection.execute(signals.insert(), values)
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
+
+
+def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint, "text_key": row.text_key,
+        "label_probs": np.asarray(row.label_probs, dtype="<f4").tobytes(),
+        "votes": np.asarray(row.votes, dtype="<f4").tobytes(),
+        "abstained": row.abstained, "truncated": row.truncated,
+    }  # fmt: skip
 
 
 def _charge(connection: sa.Connection, member: PanelMember, project_id: int, cost: Cost) -> None:

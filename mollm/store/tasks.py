@@ -91,6 +91,14 @@ def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
         return {row.task_id: (row.data_hash, row.updated_at) for row in rows}
 
 
+def last_stamp(store: Store, project_id: int) -> str:
+    """The newest of Label Studio's stamps; "" where there is none, or where some task was not taken in whole."""
+    query = sa.select(sa.func.min(tasks.c.updated_at), sa.func.max(tasks.c.updated_at))
+    with store.read() as connection:
+        row = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).one()
+    return str(row[1]) if row[0] else ""
+
+
 def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
     """Note, task by task, up to which of Label Studio's stamps all is taken in."""
     rows = [{"p": project_id, "t": task_id, "u": updated_at} for task_id, updated_at in stamps.items()]

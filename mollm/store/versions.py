@@ -136,6 +136,15 @@ def predicted(
     return found
 
 
+def least_certain(store: Store, project_id: int, version: str, without: set[int], limit: int) -> list[int]:
+    """Up to `limit` tasks by confidence, the lowest first, without those named; reads no more than it needs."""
+    here = (predictions.c.project_id == project_id, predictions.c.version == version)
+    query = sa.select(predictions.c.task_id).where(*here).order_by(predictions.c.confidence, predictions.c.task_id)
+    with store.read() as connection:
+        rows = connection.execute(query.limit(limit + len(without))).scalars()
+        return list(islice((task_id for task_id in rows if task_id not in without), limit))
+
+
 def _prediction(row: sa.Row[Any]) -> StoredPrediction:
     classifier = (
         None if row.classifier_probs is None else np.frombuffer(row.classifier_probs, dtype="<f4").astype(float)

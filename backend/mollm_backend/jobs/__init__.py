@@ -83,8 +83,9 @@ def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
     member = next((member for member in project.panel if member.name == annotator), None)
     if member is None:
         return
-    stop = time.monotonic() + ANNOTATE_SECONDS
-    while rows := signals.missing(runtime.store, project_id, member.fingerprint, runtime.settings.chunk_texts):
+    stop, size, after = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts, 0
+    while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
+        after = rows[-1].task_id
         if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
             break
     _tell_progress(runtime, project, member)
@@ -115,7 +116,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
 
 
 def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
-    left = signals.count_missing(runtime.store, project)[member.name]
+    left = signals.unanswered(runtime.store, project.id, member.fingerprint)
     line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} tasks to go"
     events.add(runtime.store, "info", line, project.id)
 
@@ -158,11 +159,11 @@ def _refill(runtime: Runtime, project: Project, batch_version: str, version: str
     entries = versions.batch(runtime.store, project.id, batch_version)
     if reason is None or any(entry.published_at is None for entry in entries):
         return
-    left = due.remaining(runtime.store, project, entries)
     config = runtime.loop_config(project)
+    left = due.remaining(runtime.store, project, entries, config.batch_size + config.reserve)
     first = 1 + max((entry.rank for entry in entries), default=-1)
     fresh = [
         versions.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")
-        for n, row in enumerate(left[: config.batch_size + config.reserve])
+        for n, row in enumerate(left)
     ]
     versions.save_batch(runtime.store, project.id, batch_version, fresh)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mollm.store import Store, labels, projects, signals, versions
+from mollm.store import Store, labels, projects, signals, tasks, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction
 from mollm_backend import queues
@@ -28,11 +28,7 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
-    away = signals.absent(runtime.store)
-    for member in project.panel:
-        waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
-        if not waits and signals.missing(runtime.store, project.id, member.fingerprint, 1):
-            _enqueue(runtime, "annotate", "annotate", project.id, member.name)
+    _annotate(runtime, project)
     if why_train(runtime, project) is not None:
         _enqueue(runtime, "train", "train", project.id)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
@@ -40,6 +36,20 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     current = {project.batch_version or "", project.published_version or ""}
     if prunable(runtime.store, project.id, current, datetime.now(UTC)):
         _enqueue(runtime, "annotate", "prune", project.id)
+
+
+def _annotate(runtime: Runtime, project: Project) -> None:
+    """A job for each annotator that has not read all; of those on one card, the first alone (each swap is a load)."""
+    away = signals.absent(runtime.store)
+    cards: set[str] = set()
+    for member in project.panel:
+        waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
+        if waits or not signals.missing(runtime.store, project.id, member.fingerprint, 1):
+            continue
+        card = runtime.card(member)
+        if card not in cards:
+            _enqueue(runtime, "annotate", "annotate", project.id, member.name)
+        cards |= {card} - {""}
 
 
 def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:
@@ -71,27 +81,29 @@ def publishing_reason(store: Store, project: Project) -> str | None:
     annotations = labels.every(store, project.id)
     open_now = sum(entry.task_id not in labels.closed_tasks(annotations) for entry in entries)
     active = len({row.user_id for row in annotations})
-    if open_now < max(len(entries) / 3, 5 * active) and remaining(store, project, entries):
+    if open_now < max(len(entries) / 3, 5 * active) and remaining(store, project, entries, 1):
         return f"only {open_now} tasks of the batch are still open"
     return None
 
 
-def remaining(store: Store, project: Project, entries: Sequence[StoredEntry]) -> list[StoredPrediction]:
-    """The tasks that the published version knows, that are open and not in the batch; the least certain first."""
+def remaining(store: Store, project: Project, entries: Sequence[StoredEntry], limit: int) -> list[StoredPrediction]:
+    """Up to `limit` tasks that the published version knows, open and not in the batch; the least certain first."""
     taken = labels.closed_tasks(labels.every(store, project.id)) | {entry.task_id for entry in entries}
-    predicted = versions.predicted(store, project.id, project.published_version or "").values()
-    return sorted((row for row in predicted if row.task_id not in taken), key=lambda row: (row.confidence, row.task_id))
+    chosen = versions.least_certain(store, project.id, project.published_version or "", taken, limit)
+    predicted = versions.predicted(store, project.id, project.published_version or "", chosen)
+    return [predicted[task_id] for task_id in chosen]
 
 
 def training_reason(store: Store, project: Project, refit_every: int, *, requested: bool = False) -> str | None:
     """Why the mixture should be refitted now, in words; None where it need not."""
     newest = versions.newest(store, project.id)
-    answered = signals.count_answered(store, project)
+    left = signals.count_missing(store, project)
+    total, unreadable = tasks.count(store, project.id)
+    answered = len(project.panel) * (total - unreadable) - sum(left.values())
     if answered == 0:
         return None
     away = signals.absent(store)
-    asked = [member.fingerprint for member in project.panel if member.fingerprint not in away]
-    idle = not any(signals.missing(store, project.id, fingerprint, 1) for fingerprint in asked)
+    idle = not any(left[member.name] for member in project.panel if member.fingerprint not in away)
     panel = [member.fingerprint for member in project.panel]
     if newest is None or newest.facts.get("panel") != panel:
         return "first version" if idle or answered >= FIRST_POOL * len(panel) else None

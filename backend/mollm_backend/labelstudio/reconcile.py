@@ -127,16 +127,16 @@ def _config_lines(before: LabelTask, after: LabelTask) -> list[str]:
 
 def _last_stamp(store: Store, project: Project) -> str:
     """Up to where, on Label Studio's clock, all is taken in; "" asks for a complete listing."""
-    stamps = [stamp for _, stamp in tasks.marks(store, project.id).values()]
-    if not project.reconciled_at or not stamps or not all(stamps):
+    newest = tasks.last_stamp(store, project.id)
+    if not project.reconciled_at or not newest:
         return ""
     # A transaction may become visible after a later one: look back over what could still have been open.
-    since = datetime.fromisoformat(max(stamps)).astimezone(UTC) - _OVERLAP
+    since = datetime.fromisoformat(newest).astimezone(UTC) - _OVERLAP
     return since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # Label Studio's filters read no other form
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
-    here = len(tasks.marks(store, remote.id)), len(labels.every(store, remote.id))
+    here = tasks.count(store, remote.id)[0], len(labels.every(store, remote.id))
     return here == (remote.tasks, remote.annotations + remote.skips)
 
 
