@@ -108,21 +108,28 @@ def every(store: Store, project_id: int) -> list[Annotation]:
     ]  # fmt: skip
 
 
-def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
-    """The newest label of each person for each task; skips and unusable results are left out."""
-    newest: dict[tuple[int, int], Annotation] = {}
+def counted(rows: Iterable[Annotation]) -> list[Annotation]:
+    """The annotation that counts of each person on each task: the newest, but none that was only bulk accepted while
+    there is another; skips and unusable results are left out."""
+    best: dict[tuple[int, int], Annotation] = {}
     for row in rows:
         if row.label is None or row.was_cancelled:
             continue
         key = (row.task_id, row.user_id)
-        if key not in newest or (row.updated_at, row.annotation_id) > (
-            newest[key].updated_at,
-            newest[key].annotation_id,
-        ):
-            newest[key] = row
+        if key not in best or _rank(row) > _rank(best[key]):
+            best[key] = row
+    return list(best.values())
+
+
+def _rank(row: Annotation) -> tuple[bool, str, int]:
+    return row.provenance is not Provenance.BULK_ACCEPTED, row.updated_at, row.annotation_id
+
+
+def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
+    """One label of each person for each task (see `counted`)."""
     return [
         HumanLabel(str(row.task_id), row.label, str(row.user_id), row.provenance)
-        for row in newest.values() if row.label is not None
+        for row in counted(rows) if row.label is not None
     ]  # fmt: skip
 
 

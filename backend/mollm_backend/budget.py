@@ -1,0 +1,74 @@
+"""A project's budget: tokens, or seconds of the annotators' time, a day (UTC). What is spent stands in the ledger.
+
+The panel asks before each chunk, so a day ends at most one chunk a worker above its limit. A paused project keeps its
+labels, its trainings and its batches; only the LLMs rest, until midnight UTC or until the budget is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from mollm.errors import ConfigError
+from mollm.store import Store, events, now
+from mollm.store.projects import Project
+from mollm.store.schema import ledger
+
+KEYS = ("tokens_a_day", "seconds_a_day")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a project may spend a day (0: no limit), and what it has spent today."""
+
+    tokens_a_day: int = 0
+    seconds_a_day: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def paused(self) -> str:
+        """Why the panel rests until midnight UTC, in words; "" where it does not."""
+        spent = []
+        if self.tokens_a_day and self.tokens >= self.tokens_a_day:
+            spent.append(f"{self.tokens:,} of {self.tokens_a_day:,} tokens")
+        if self.seconds_a_day and self.seconds >= self.seconds_a_day:
+            spent.append(f"{self.seconds:,.0f} of {self.seconds_a_day:,.0f} seconds")
+        if not spent:
+            return ""
+        return (
+            f"the panel rests: today's budget is spent ({' and '.join(spent)}); it goes on at 00:00 UTC, "
+            "or when `mollm options PROJECT --tokens-a-day N --seconds-a-day S` raises it"
+        )
+
+
+def of(store: Store, project: Project) -> Budget:
+    """The project's budget as of now. Reads the ledger only where there is a limit."""
+    limits = limits_of(project.options)
+    if not any(limits.values()):
+        return Budget()
+    spent = sa.func.sum(ledger.c.prompt_tokens + ledger.c.completion_tokens), sa.func.sum(ledger.c.seconds)
+    query = sa.select(*spent).where(ledger.c.project_id == project.id, ledger.c.day == now()[:10])
+    with store.read() as connection:
+        tokens, seconds = connection.execute(query).one()
+    return Budget(int(limits["tokens_a_day"]), limits["seconds_a_day"], int(tokens or 0), float(seconds or 0.0))
+
+
+def limits_of(options: dict[str, Any]) -> dict[str, float]:
+    """The two limits of a project's options. Raises ConfigError for one that is not a number of at least 0."""
+    limits = {}
+    for key in KEYS:
+        value = options.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise ConfigError(f"{key} is {value!r}: give a number of at least 0 (0: no limit) with `mollm options`.")
+        limits[key] = float(value)
+    return limits
+
+
+def tell_once_a_day(store: Store, project: Project, line: str) -> None:
+    """Write the pause into the events, once for each budget and day."""
+    known = events.newest(store, 200, project_id=project.id)
+    if not any(event.line == line and event.at[:10] == now()[:10] for event in known):
+        events.add(store, "problem", line, project.id)
