@@ -46,7 +46,7 @@ class Combined:
 
 
 def combine(item: IntArray, person: IntArray, label: IntArray, evidence: FloatArray, C: int) -> Combined:
-    """Weigh H labels: `item` (H,) any whole numbers, `person` (H,) in 0..P-1, `label` (H,) in 0..C-1.
+    """Weigh H labels, one a person and item: `item` (H,) any whole numbers, `person` (H,) in 0..P-1, `label` (H,).
 
     `evidence` (H,) in 0..1 is what each label is worth by itself; `weight` does not include it. Where no task has two
     people, every weight is 1. Else a label weighs by how far the people of its task make it more likely than chance,
@@ -69,7 +69,7 @@ def combine(item: IntArray, person: IntArray, label: IntArray, evidence: FloatAr
     ordinary = max((C * mean - 1) / (C - 1), 0.1)
     weight = np.maximum((C * posterior - 1) / (C - 1) / ordinary, LEAST) / same
     weight[~shared & ~overlaps[person]] = 1.0
-    return Combined(weight, tuple(_people(task, person, label, shared, right, counted, mean, P)))
+    return Combined(weight, tuple(_people(task, person, same, shared, right, counted, mean)))
 
 
 def _shared(task: IntArray, person: IntArray) -> BoolArray:
@@ -113,19 +113,20 @@ def _posterior(
 
 
 def _people(
-    task: IntArray, person: IntArray, label: IntArray, shared: BoolArray, right: FloatArray, counted: FloatArray,
-    mean: float, P: int,
+    task: IntArray, person: IntArray, same: IntArray, shared: BoolArray, right: FloatArray, counted: FloatArray,
+    mean: float,
 ) -> list[Person]:  # fmt: skip
+    """`same` (H,): how many labels of the task agree with each one, itself included."""
+    agreed = (same - 1) / np.maximum(np.bincount(task)[task] - 1, 1)
     found = []
-    for j in range(P):
+    for j in range(len(right)):
         mine = person == j
-        rows = np.flatnonzero(mine & shared)
-        if not len(rows):
+        rows = mine & shared
+        if not rows.any():
             found.append(Person(int(mine.sum()), 0))
             continue
-        others = [label[(task == task[h]) & ~mine] == label[h] for h in rows]
-        agreement = wilson(float(np.mean([one.mean() for one in others])), len(rows))
         success = right[j] + STRENGTH * mean
         failure = counted[j] - right[j] + STRENGTH * (1 - mean)
-        found.append(Person(int(mine.sum()), len(rows), agreement, beta(success, max(failure, 1e-6))))
+        agreement = wilson(float(agreed[rows].mean()), int(rows.sum()))
+        found.append(Person(int(mine.sum()), int(rows.sum()), agreement, beta(success, max(failure, 1e-6))))
     return found

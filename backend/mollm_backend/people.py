@@ -6,7 +6,7 @@ Three things multiply: how a label came about (`mollm.provenance`), how far peop
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from mollm.records import FloatArray, HumanLabel, Provenance
 from mollm.reliability import Person
 from mollm.store import Store, labels, versions
 from mollm.store.labels import Annotation
-from mollm.store.projects import Project
-from mollm.store.versions import StoredEntry
+from mollm.store.versions import StoredPrediction
 
+Place = tuple[str, int]  # batch and task
 WEIGHTS = "provenance_weights"  # the option that holds a project's own weights, by provenance
 
 
@@ -50,75 +50,79 @@ class People:
         return tuple(found)
 
 
-def of(store: Store, project: Project, annotations: Sequence[Annotation]) -> People:
-    """Weigh the labels that count of a project's annotations. Labels that the config does not know are left out.
+def of(
+    store: Store, project_id: int, options: Mapping[str, Any], names: Sequence[str], annotations: Sequence[Annotation]
+) -> People:
+    """Weigh the labels that count of one decision's annotations, with the project's `options` and label `names`.
 
-    Raises ConfigError for weights in the project's options that cannot be used.
+    Labels that the config does not know are left out. Raises ConfigError for weights in `options` that cannot be used.
     """
-    own = project.options.get(WEIGHTS, {})
+    own = options.get(WEIGHTS, {})
     fixed = provenance.weights(own)
-    names = set(project.label_task.labels.names)
-    rows = [row for row in labels.counted(annotations) if row.label in names]
-    entries = _entries(store, project.id, rows)
-    seen = _sightings(rows, entries)
+    column = {name: c for c, name in enumerate(names)}
+    rows = [row for row in labels.counted(annotations) if row.label in column]
+    said = _said(store, project_id, rows)
+    seen = _sightings(rows, said)
     learned = None if Provenance.ACCEPTED.value in own else anchoring.worth(seen)
     evidence = np.array([fixed[row.provenance] for row in rows])
-    if learned is not None and len(rows):
-        evidence = _with_learned(rows, evidence, entries, learned)
-    users = sorted({row.user_id for row in rows})
-    column = {name: c for c, name in enumerate(project.label_task.labels.names)}
+    if learned is not None:
+        evidence = _with_learned(rows, evidence, said, learned)
+    users = {user: place for place, user in enumerate(sorted({row.user_id for row in rows}))}
     combined = reliability.combine(
         np.array([row.task_id for row in rows], dtype=np.int64),
-        np.array([users.index(row.user_id) for row in rows], dtype=np.int64),
+        np.array([users[row.user_id] for row in rows], dtype=np.int64),
         np.array([column[row.label or ""] for row in rows], dtype=np.int64),
         evidence, len(column),
     )  # fmt: skip
-    human = [
-        replace(label, weight=float(weight))
-        for label, weight in zip(labels.human_labels(rows), evidence * combined.weight, strict=True)
-    ]
-    known = {str(user): person for user, person in zip(users, combined.people, strict=True)}
+    weights = evidence * combined.weight
+    human = (replace(row, weight=float(w)) for row, w in zip(labels.human_labels(rows), weights, strict=True))
+    known = {str(user): combined.people[place] for user, place in users.items()}
     return People(tuple(human), anchoring.effect(seen), learned, known)
 
 
-def _entries(store: Store, project_id: int, rows: Sequence[Annotation]) -> dict[tuple[str, int], StoredEntry]:
-    """The batch entries that the labels were made from, by batch and task."""
-    found = {}
+def _said(store: Store, project_id: int, rows: Sequence[Annotation]) -> dict[Place, StoredPrediction]:
+    """What the mixture said of the labels' tasks when their batch was made, by batch and task."""
+    found: dict[Place, StoredPrediction] = {}
     for name in sorted({row.shown_version for row in rows if row.shown_version}):
-        found.update({(name, entry.task_id): entry for entry in versions.batch(store, project_id, name)})
+        asked = {row.task_id for row in rows if row.shown_version == name}
+        entries = [entry for entry in versions.batch(store, project_id, name) if entry.task_id in asked]
+        for version in sorted({entry.version for entry in entries}):
+            tasks = [entry.task_id for entry in entries if entry.version == version]
+            known = versions.predicted(store, project_id, version, tasks)
+            found.update({(name, task): prediction for task, prediction in known.items()})
     return found
 
 
-def _sightings(rows: Sequence[Annotation], entries: dict[tuple[str, int], StoredEntry]) -> Sightings:
-    """The labels of batch tasks whose page is known to have shown the batch's label, or nothing (blind)."""
-    batches = sorted({name for name, _ in entries})
+def _sightings(rows: Sequence[Annotation], said: Mapping[Place, StoredPrediction]) -> Sightings:
+    """The labels of batch tasks whose page is known to have shown the mixture's label, or nothing (blind)."""
+    batches = sorted({name for name, _ in said})
     seen = [
-        (row, entry)
+        (row, there)
         for row in rows
-        if (entry := entries.get((row.shown_version or "", row.task_id))) is not None
+        if (there := said.get(_place(row))) is not None
         and row.provenance is not Provenance.BULK_ACCEPTED
-        and (row.shown_label == entry.label or (row.shown_label is None and row.provenance is Provenance.FROM_SCRATCH))
+        and (row.shown_label == there.label or (row.shown_label is None and row.provenance is Provenance.FROM_SCRATCH))
     ]
     return Sightings(
-        np.array([row.label == entry.label for row, entry in seen], dtype=np.bool_),
+        np.array([row.label == there.label for row, there in seen], dtype=np.bool_),
         np.array([row.shown_label is not None for row, _ in seen], dtype=np.bool_),
-        np.clip(np.array([entry.confidence for _, entry in seen], dtype=np.float64), 0, 1),
-        np.array([batches.index(row.shown_version or "") for row, _ in seen], dtype=np.int64),
+        np.clip(np.array([there.confidence for _, there in seen], dtype=np.float64), 0, 1),
+        np.array([batches.index(_place(row)[0]) for row, _ in seen], dtype=np.int64),
     )
 
 
+def _place(row: Annotation) -> Place:
+    return row.shown_version or "", row.task_id
+
+
 def _with_learned(
-    rows: Sequence[Annotation], evidence: FloatArray, entries: dict[tuple[str, int], StoredEntry], learned: Worth
+    rows: Sequence[Annotation], evidence: FloatArray, said: Mapping[Place, StoredPrediction], learned: Worth
 ) -> FloatArray:
-    """Accepted labels by what the mixture's confidence was; where it is not known, by the others' mean."""
+    """Accepted labels by how sure the mixture was; where that is not known, by what it was on average."""
+    mean = float(np.mean([there.confidence for there in said.values()]))
+    confidence = np.array([said[_place(row)].confidence if _place(row) in said else mean for row in rows])
     accepted = np.array([row.provenance is Provenance.ACCEPTED for row in rows], dtype=np.bool_)
-    if not accepted.any():
-        return evidence
-    places = [entries.get((row.shown_version or "", row.task_id)) for row in rows]
-    confidence = np.array([np.nan if place is None else place.confidence for place in places])
-    known = [place.confidence for place in entries.values()]
-    confidence = np.clip(np.where(np.isnan(confidence), np.mean(known), confidence), 0, 1)
-    return np.where(accepted, learned.accepted(confidence), evidence)
+    return np.where(accepted, learned.accepted(np.clip(confidence, 0, 1)), evidence)
 
 
 def as_json(people: People) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import structlog
@@ -17,6 +18,7 @@ from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
+from mollm_backend import people
 from mollm_backend.jobs.runtime import Runtime
 
 log = structlog.get_logger()
@@ -31,6 +33,7 @@ class Pool:
     signals: Signals
     human: tuple[HumanLabel, ...]
     annotations: tuple[Annotation, ...]
+    people: dict[str, Any] = field(default_factory=dict)  # what is known of those who labelled
 
     @property
     def targets(self) -> Targets:
@@ -53,10 +56,11 @@ def read_pool(runtime: Runtime, project: Project) -> Pool:
     panel = signals.load(runtime.store, project, rows)
     known = np.asarray(~panel.missing.all(axis=1), dtype=np.bool_)
     annotations = labels.every(runtime.store, project.id)
-    names = set(project.label_task.labels.names)
-    human = tuple(row for row in labels.human_labels(annotations) if row.label in names)
+    known_people = people.of(
+        runtime.store, project.id, project.options, project.label_task.labels.names, annotations
+    )  # fmt: skip
     kept = tuple(task for task, has_answer in zip(rows, known, strict=True) if has_answer)
-    return Pool(kept, answered, panel.take(known), human, tuple(annotations))
+    return Pool(kept, answered, panel.take(known), known_people.human, tuple(annotations), people.as_json(known_people))
 
 
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
@@ -97,7 +101,7 @@ def _version(project: Project, pool: Pool, outcome: RoundOutcome, round_index: i
     losses = {key: float(loss) for key, loss in zip(keys, outcome.per_label_log_loss, strict=True)}
     facts = {
         "panel": panel, "pool": len(pool.tasks), "answered": pool.answered, "label_rows": rows, "losses": losses,
-        "scores": dict(outcome.scores), "notes": list(outcome.notes),
+        "scores": dict(outcome.scores), "notes": list(outcome.notes), "people": pool.people,
         "negatives": int(outcome.negatives.sum()),
         "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
     }  # fmt: skip
