@@ -126,13 +126,13 @@ class Chain:
         self.panel()
         return self._panels[NONE][0]
 
-    def panel_held_out(self) -> FloatArray:
-        """(N, C): `panel`, but each labelled item by the fit that saw nothing of its fold."""
-        probs = self.panel().copy()
+    def panel_held_out(self, out: Out = NONE) -> FloatArray:
+        """(N, C): `panel(out)`, but each labelled item by the fit that saw nothing of its own fold either."""
+        probs = self.panel(out).copy()
         asked = self.labelled
         for k in np.unique(self.fold[asked]).tolist():
             mine = asked & (self.fold == k)
-            probs[mine] = self.panel(frozenset({k}))[mine]
+            probs[mine] = self.panel(out | {k})[mine]
         return probs
 
     def rng(self, stage: int, out: Out) -> np.random.Generator:

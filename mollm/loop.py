@@ -64,12 +64,14 @@ def run_round(
     round_index: int,
     rng: np.random.Generator,
     open_items: BoolArray | None = None,
+    earlier: Sequence[stopping.Earlier] = (),
     progress: Callable[[str], None] = no_op,
 ) -> RoundOutcome:
     """Run one round on N items with H human labels (H may be 0). Equal arguments give equal outcomes.
 
-    `open_items` (N,) marks what may be picked (None: all that is not labelled). Raises InputError when items, signals
-    and targets do not fit each other, ConfigError for an unknown aggregator or strategy.
+    `open_items` (N,) marks what may be picked (None: all that is not labelled); `earlier` rounds' cross-fitted losses
+    are the learning curve of the stopping advice. Raises InputError when items, signals and targets do not fit each
+    other, ConfigError for an unknown aggregator or strategy.
     """
     progress(f"reading {len(items)} items")
     chain = Chain.start(items, signals, targets, config=config, encoder=encoder, round_index=round_index, rng=rng)
@@ -83,14 +85,15 @@ def run_round(
     held_out = chain.held_out()
     probabilities = at_temperature(raw, chain.temperature)
     state = {"mixture": mixture.state(), "temperature": FittedState("temperature", {}, {"value": chain.temperature})}
-    if tuning.asked_for(chain):
-        progress("tuning the encoder")
-        probabilities, top = tuning.tune(chain, encoder, items, probabilities)
-        state |= tuning.state_of(top, chain)
+    open_items = ~chain.labelled if open_items is None else open_items
+    tuned = tuning.tuned(chain, encoder, items, probabilities, held_out, open_items, progress)
+    probabilities, held_out = tuned.probabilities, tuned.held_out
+    state |= tuning.state_of(tuned, chain)
     never = negative_labels(probabilities, mean_probs(signals), targets, held_out, config.negative_precision)
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
-    advice = advise(chain, probabilities, entries, open_items)
+    losses = log_loss(held_out, targets)
+    advice = advise(chain, probabilities, entries, open_items, losses, earlier)
     if classifier is not None:
         state["classifier"] = chain.head().state()
     return RoundOutcome(
@@ -101,18 +104,23 @@ def run_round(
         rows=chain.rows() if classifier is not None else (),
         state=state,
         scores=scores(held_out, targets),
-        per_label_log_loss=log_loss(held_out, targets),
-        notes=(mixture.explain(), never.explain(), *notes(chain), *(gain.line() for gain in gains), advice.line()),
-    )
+        per_label_log_loss=losses,
+        notes=(
+            mixture.explain(), never.explain(), *notes(chain), *tuned.notes, *(gain.line() for gain in gains),
+            advice.line(),
+        ),
+    )  # fmt: skip
 
 
 def advise(
-    chain: Chain, probabilities: FloatArray, entries: Sequence[BatchEntry], open_items: BoolArray | None
-) -> stopping.Advice:
+    chain: Chain, probabilities: FloatArray, entries: Sequence[BatchEntry], open_items: BoolArray, losses: FloatArray,
+    earlier: Sequence[stopping.Earlier],
+) -> stopping.Advice:  # fmt: skip
     """Is the next batch expected to pay?"""
     place = {item: n for n, item in enumerate(chain.signals.items)}
     batch = [place[entry.item] for entry in entries[: chain.config.batch_size]]
-    return stopping.advise(probabilities, ~chain.labelled if open_items is None else open_items, batch)
+    lesson = stopping.lesson(losses, earlier)
+    return stopping.advise(probabilities, open_items, batch, lesson)
 
 
 def predict(
@@ -142,11 +150,9 @@ def predict(
 
 
 def next_batch(
-    chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray | None
+    chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray
 ) -> tuple[BatchEntry, ...]:
     """What humans should see next: `batch_size` items and the reserve, fewer where the pool ends."""
-    if open_items is None:
-        open_items = ~chain.labelled
     if open_items.shape != (chain.signals.N,):
         raise InputError(f"`open_items` has shape {open_items.shape}, not ({chain.signals.N},).")
     pool = pool_of(chain, probabilities, classifier, open_items)
@@ -195,7 +201,4 @@ def notes(chain: Chain) -> tuple[str, ...]:
     rows = chain.rows()
     human = sum(row.human for row in rows)
     mixed = f"{human} human and {len(rows) - human} mixture rows"
-    line = f"Classifier: a head on frozen embeddings, trained on {mixed}."
-    if tuning.asked_for(chain):
-        return (line, "The encoder's layers are tuned on the human rows; the scores are those before tuning.")
-    return (line,)
+    return (f"Classifier: a head on frozen embeddings, trained on {mixed}.",)

@@ -9,12 +9,9 @@ direction for every class, but nearly the whole loss left for the layers. This m
 
 from __future__ import annotations
 
-import copy
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,82 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mollm.classifier.encoder import Encoder, mean_pool
+from mollm.classifier.encoder import mean_pool
 from mollm.classifier.head import Head
-from mollm.errors import InputError, ModelFileError, NotFittedError
+from mollm.classifier.layers import Activations, upper_part
+from mollm.errors import ModelFileError, NotFittedError
 from mollm.losses import Rows, robust_loss_torch
 from mollm.records import FloatArray, IntArray
 
-MAX_TOKENS = 128  # the paper's
 TUNED = 3  # layers
-
-
-def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """(owner, attribute, list) of an encoder's stack of layers. Raises ModelFileError for an unknown architecture."""
-    for owner in model.modules():
-        for name, child in owner.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) > 1 and len({type(layer) for layer in child}) == 1:
-                return owner, name, child
-    raise ModelFileError(f'{type(model).__name__} has no stack of layers to tune: use `classifier = "head"`.')
-
-
-class Passthrough(nn.Module):  # type: ignore[misc]
-    """Stands for the frozen part: hands on the activations that come in as `inputs_embeds`."""
-
-    def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> torch.Tensor:
-        return inputs_embeds
-
-
-def upper_part(model: nn.Module, tuned: int) -> nn.Module:
-    """A copy of the encoder that starts at the activations below its last `tuned` layers."""
-    upper = copy.deepcopy(model)
-    owner, name, layers = layers_of(upper)
-    setattr(owner, name, nn.ModuleList(list(layers)[len(layers) - tuned :]))
-    upper.embeddings = Passthrough()
-    return upper
-
-
-@dataclass
-class Activations:
-    """What the frozen layers say of N texts: (tokens, D) packed, text n at `start[n]:start[n + 1]`."""
-
-    values: torch.Tensor
-    start: IntArray
-
-    @property
-    def N(self) -> int:
-        return len(self.start) - 1
-
-    @property
-    def length(self) -> IntArray:
-        return np.diff(self.start)
-
-    def batch(self, index: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T, D) padded and its mask (B, T)."""
-        parts = [self.values[self.start[n] : self.start[n + 1]].float() for n in index]
-        mask = nn.utils.rnn.pad_sequence([torch.ones(len(part), dtype=torch.long) for part in parts], batch_first=True)
-        return nn.utils.rnn.pad_sequence(parts, batch_first=True), mask
-
-
-def activations(encoder: Encoder, texts: Sequence[str], tuned: int, batch: int = 64) -> Activations:
-    """Run the frozen layers once over all texts."""
-    tokenizer, model = encoder.load()
-    layers = layers_of(model)[2]
-    if tuned > len(layers):
-        raise InputError(f"The encoder has {len(layers)} layers, not {tuned} to tune.")
-    encoded = tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS)["input_ids"]
-    length = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    start = np.concatenate([[0], np.cumsum(length)])
-    values = torch.empty((int(start[-1]), model.config.hidden_size), dtype=torch.float16)
-    order = np.argsort(length, kind="stable")
-    with torch.inference_mode():
-        for a in range(0, len(order), batch):
-            index = order[a : a + batch]
-            padded = tokenizer.pad({"input_ids": [encoded[n] for n in index]}, return_tensors="pt").to(model.device)
-            states = model(**padded, output_hidden_states=True).hidden_states[len(layers) - tuned]
-            for row, n in enumerate(index):
-                values[start[n] : start[n + 1]] = states[row, : length[n]].half().cpu()
-    return Activations(values, start)
 
 
 @dataclass
@@ -119,28 +48,19 @@ class Top:
         """Learn from the rows' items; `offset` (N, C) in nats. Deterministic for a seed."""
         torch.manual_seed(seed)
         self.upper_ = upper_part(self.model, self.tuned)
-        frozen = self.pooled(acts, np.unique(rows.item))
-        self._start_from_head(frozen, rows, offset)
+        self._start_from_head(acts, rows, offset)
         shift = torch.zeros((acts.N, self.C)) if offset is None else torch.from_numpy(offset).float()
-        groups = [
-            {"params": list(self.upper_.parameters()), "lr": self.rate},
-            {"params": list(self.head_.parameters()), "lr": self.rate * 10, "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-        steps = max(1, self.epochs * math.ceil(rows.J / self.batch))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda s: min((s + 1) / (0.1 * steps + 1), (steps - s) / (0.9 * steps))
-        )
+        optimiser, schedule = self._optimiser(max(1, self.epochs * math.ceil(rows.J / self.batch)))
         rng = np.random.default_rng([seed, 1])
         self.upper_.train()
         for _ in range(self.epochs):
             for chosen in length_batches(acts.length[rows.item], self.batch, rng):
                 part = rows.take(chosen)
                 loss = robust_loss_torch(
-                    self.forward(acts, part.item) + shift[part.item],
-                    torch.from_numpy(part.label),
-                    torch.from_numpy(part.weight).float(),
-                    torch.from_numpy(part.negatives),
+                    self.forward(acts, part.item) + shift[part.item].to(self.device),
+                    torch.from_numpy(part.label).to(self.device),
+                    torch.from_numpy(part.weight).float().to(self.device),
+                    torch.from_numpy(part.negatives).to(self.device),
                     self.strength,
                 )
                 optimiser.zero_grad()
@@ -151,26 +71,48 @@ class Top:
         self.upper_.eval()
         return self
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _optimiser(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        """AdamW, the rate up over a tenth of the steps and then down to zero; the head learns ten times as fast."""
+        used = [value for value in self.upper_.parameters() if value.requires_grad]
+        groups = [
+            {"params": used, "lr": self.rate, "weight_decay": 0.01},
+            {"params": list(self.head_.parameters()), "lr": self.rate * 10, "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, fused=True)
+
+        def slope(s: int) -> float:
+            return min((s + 1) / (0.1 * steps + 1), (steps - s) / (0.9 * steps))
+
+        return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, slope)
+
     def forward(self, acts: Activations, index: IntArray) -> torch.Tensor:
-        states, mask = acts.batch(index)
-        hidden = self.upper_(inputs_embeds=states, attention_mask=mask).last_hidden_state
-        return self.head_(mean_pool(hidden, mask))
+        """(B, C) logits without the offset."""
+        return self.head_(self._pooled(acts, index))
+
+    def _pooled(self, acts: Activations, index: IntArray) -> torch.Tensor:
+        """(B, D) means of the last states; bfloat16 inside on a GPU, where it is faster and needs no scaling."""
+        states, mask = (part.to(self.device) for part in acts.batch(index))
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            hidden = self.upper_(inputs_embeds=states, attention_mask=mask).last_hidden_state
+        return mean_pool(hidden.float(), mask)
 
     def pooled(self, acts: Activations, index: IntArray) -> FloatArray:
-        """(N, D): the pooled last states of the items `index`, zeros elsewhere."""
-        out = np.zeros((acts.N, self.model.config.hidden_size))
+        """(n, D): the pooled last states of the items `index`."""
+        out = np.empty((len(index), self.model.config.hidden_size))
         self.upper_.eval()
         with torch.inference_mode():
             for part in length_batches(acts.length[index], 128, None):
-                states, mask = acts.batch(index[part])
-                hidden = self.upper_(inputs_embeds=states, attention_mask=mask).last_hidden_state
-                out[index[part]] = mean_pool(hidden, mask).numpy()
+                out[part] = self._pooled(acts, index[part]).cpu().numpy()
         return out
 
-    def _start_from_head(self, frozen: FloatArray, rows: Rows, offset: FloatArray | None) -> None:
+    def _start_from_head(self, acts: Activations, rows: Rows, offset: FloatArray | None) -> None:
         known, place = np.unique(rows.item, return_inverse=True)
         head = Head(self.C, ridge=self.start_ridge).fit(
-            frozen[known],
+            self.pooled(acts, known),
             Rows(place, rows.label, rows.weight, rows.negatives),
             None if offset is None else offset[known],
         )
@@ -181,15 +123,15 @@ class Top:
         with torch.no_grad():
             self.head_.weight.copy_(torch.from_numpy(weight.T))
             self.head_.bias.copy_(torch.from_numpy(head.b_ - head.mean_ @ weight))
+        self.head_.to(self.device)
 
     def logits(self, acts: Activations, index: IntArray | None = None) -> FloatArray:
         """(n, C) in nats of the items `index` (None: all), without the offset."""
         if self.upper_ is None:
             raise NotFittedError("The classifier has not been fitted: call fit first.")
-        index = np.arange(acts.N) if index is None else index
-        x = self.pooled(acts, index)[index]
-        with torch.inference_mode():
-            return np.asarray(self.head_(torch.from_numpy(x).float()).double().numpy(), dtype=np.float64)
+        x = self.pooled(acts, np.arange(acts.N) if index is None else index)
+        weight, bias = (value.detach().double().cpu().numpy() for value in (self.head_.weight, self.head_.bias))
+        return np.asarray(x @ weight.T + bias, dtype=np.float64)
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
         """The learned parameters by name, for `restored`."""
@@ -197,7 +139,7 @@ class Top:
             raise NotFittedError("The classifier has not been fitted: call fit first.")
         found: dict[str, NDArray[np.generic]] = {}
         for part, module in (("upper", self.upper_), ("head", self.head_)):
-            found |= {f"{part}.{name}": value.numpy() for name, value in module.state_dict().items()}
+            found |= {f"{part}.{name}": value.cpu().numpy() for name, value in module.state_dict().items()}
         return found
 
     def restored(self, weights: Mapping[str, NDArray[np.generic]]) -> Self:
@@ -210,6 +152,8 @@ class Top:
                 module.load_state_dict({name: torch.from_numpy(value) for name, value in mine.items()})
         except RuntimeError as error:
             raise ModelFileError(f"The tuned weights do not fit this encoder ({error}): train again.") from None
+        self.upper_.to(self.device)
+        self.head_.to(self.device)
         return self
 
 
@@ -223,50 +167,3 @@ def length_batches(length: IntArray, batch: int, rng: np.random.Generator | None
     order = np.concatenate([block[np.argsort(length[block], kind="stable")] for block in blocks])
     batches = [order[a : a + batch] for a in range(0, len(order), batch)]
     return [batches[b] for b in rng.permutation(len(batches))]
-
-
-def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], facts: Mapping[str, object]) -> None:
-    """Write the tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card.
-
-    `AutoModel` and `AutoTokenizer` load it; `head.safetensors` holds `weight` (C, D) and `bias` (C,) for the mean of
-    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. Written by rename.
-    """
-    from safetensors.torch import save_file
-
-    if top.upper_ is None:
-        raise NotFittedError("The classifier has not been fitted: call fit first.")
-    tokenizer, model = encoder.load()
-    whole = copy.deepcopy(model)
-    layers, tuned = layers_of(whole)[2], layers_of(top.upper_)[2]
-    for layer, learned in zip(list(layers)[len(layers) - len(tuned) :], tuned, strict=True):
-        layer.load_state_dict(learned.state_dict())
-    whole.config.id2label = dict(enumerate(labels))
-    whole.config.label2id = {label: c for c, label in enumerate(labels)}
-    part = directory.with_name(directory.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    whole.save_pretrained(part)
-    tokenizer.save_pretrained(part)
-    head = {"weight": top.head_.weight.detach().contiguous(), "bias": top.head_.bias.detach()}
-    save_file(head, part / "head.safetensors")
-    (part / "README.md").write_text(CARD.format(labels=", ".join(labels), facts=listed(facts)), encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    part.replace(directory)
-
-
-def listed(facts: Mapping[str, object]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
-
-
-CARD = """---
-library_name: transformers
-pipeline_tag: text-classification
----
-# A text classifier trained by mollm
-
-Labels, in order: {labels}.
-
-{facts}
-
-The logits are `head.weight @ mean + head.bias`, where `mean` is the mean of the encoder's last hidden states over the
-text's own tokens. In mollm the panel's log-posterior is added to them; without it, expect the scores of the text alone.
-"""

@@ -58,12 +58,12 @@ class Tuned(Classifier):
     """`top` and `full`: the last layers, or all, of the encoder."""
 
     def __init__(self, C: int, config: LoopConfig, encoder: TextEncoder, texts: Sequence[str], tuned: int) -> None:
-        from mollm.classifier import top
+        from mollm.classifier.layers import activations
 
         super().__init__(C, config)
         self.tuned = tuned
         self.model = encoder.load()[1]
-        self.activations = top.activations(encoder, texts, tuned)
+        self.activations = activations(encoder, texts, tuned)
 
     def fit(self, rows: Sequence[TrainingRow], r: int, offset: FloatArray | None, seed: int) -> None:
         from mollm.classifier.top import Top
@@ -87,7 +87,8 @@ def make(
     if mode == "head":
         return FrozenHead(C, config, encoder.embed(known), pool)
     from mollm.classifier.encoder import Encoder as TextEncoder
-    from mollm.classifier.top import TUNED, layers_of
+    from mollm.classifier.layers import layers_of
+    from mollm.classifier.top import TUNED
 
     if not isinstance(encoder, TextEncoder):
         raise ConfigError(f"--classifier {mode} needs a Hugging Face encoder to tune.")

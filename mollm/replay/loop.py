@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import softmax
 
 from mollm.chain import Chain, Encoder
 from mollm.config import LoopConfig
@@ -25,8 +24,7 @@ from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
 from mollm.replay import classifiers
 from mollm.strategies import strategy
-
-SMALLEST = 1e-6  # of a probability whose logarithm is an offset
+from mollm.tuning import SMALLEST, mean_with
 
 
 @dataclass(frozen=True)
@@ -146,9 +144,7 @@ class Run:
         offset[self.test] = np.log(np.maximum(self.panel_of_test(chain), SMALLEST))
         self.classifier.fit(rows, r, offset, self.seed)
         logits = offset + self.classifier.logits(np.arange(len(offset)))
-        tuned = np.asarray(softmax(logits[self.pool], axis=1))
-        mean = 0.5 * (np.log(np.maximum(tuned, SMALLEST)) + np.log(np.maximum(probs, SMALLEST)))
-        return np.asarray(softmax(mean, axis=1)), np.asarray(logits[self.test].argmax(axis=1))
+        return mean_with(probs, logits[self.pool], chain.has_text), np.asarray(logits[self.test].argmax(axis=1))
 
     def panel_of_test(self, chain: Chain) -> FloatArray:
         """(T, C): the panel's mixture on the test items, which it has never seen."""

@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("torch")
 
 from mollm.classifier.encoder import Encoder
-from mollm.classifier.top import Top, activations, layers_of, save
+from mollm.classifier.layers import activations, layers_of
+from mollm.classifier.saving import save
+from mollm.classifier.top import Top
 from mollm.errors import InputError, NotFittedError
 from mollm.losses import Rows
 from mollm.records import IntArray

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from mollm import acceptance
+from mollm import acceptance, stopping
 from mollm.errors import InputError
 from mollm.loop import RoundOutcome, run_round
 from mollm.records import BoolArray, HumanLabel, Signals, Targets, digest
@@ -19,6 +19,7 @@ from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
 from mollm_backend import people
+from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.runtime import Runtime
 
 log = structlog.get_logger()
@@ -75,11 +76,13 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     outcome = run_round(
         [task.item for task in pool.tasks], pool.signals, pool.targets, config=config, encoder=runtime.encoder(),
         round_index=round_index, rng=np.random.default_rng([config.seed, round_index]),
-        open_items=pool.open_items, progress=lambda line: log.info("training", line=line),
+        open_items=pool.open_items, earlier=_earlier(runtime, project, pool),
+        progress=lambda line: log.info("training", line=line),
     )  # fmt: skip
     version = _version(project, pool, outcome, round_index, config.model_dump_json())
     verdict = _judge(runtime, project, version)
     states.save(runtime.settings.versions_dir / str(project.id) / version.id, outcome.state)
+    pretrained.save(runtime, project, version, outcome.state)
     version.facts["gate"] = verdict.line
     accepted = verdict.accepted
     stored = Version(
@@ -112,6 +115,12 @@ def _label_keys(pool: Pool) -> list[str]:
     """A name for each row of the targets, in their order: the gate pairs two versions' losses by it."""
     place = set(pool.signals.items)
     return [f"{row.item}/{row.annotator}/{row.label}" for row in pool.human if row.item in place]
+
+
+def _earlier(runtime: Runtime, project: Project, pool: Pool) -> list[stopping.Earlier]:
+    """The learning curve so far, oldest first: what the last versions lost on the labels of this pool."""
+    keys, rows = _label_keys(pool), versions.every(runtime.store, project.id)[: stopping.LAST]
+    return [stopping.Earlier.of(row.human_labels, row.facts.get("losses", {}), keys) for row in reversed(rows)]
 
 
 def _judge(runtime: Runtime, project: Project, candidate: Version) -> acceptance.Verdict:

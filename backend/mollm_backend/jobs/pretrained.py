@@ -1,0 +1,52 @@
+"""A version's tuned classifier as files that transformers loads, and how many versions keep them.
+
+Under `versions/<project>/<version>/pretrained` lies an ordinary `save_pretrained` directory with a model card. It and
+the tuned weights are large (some 110 MB for a small encoder), so only the newest few versions and the published one
+keep them; the predictions, and everything else of a version, stay.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from mollm import tuning
+from mollm.records import FittedState
+from mollm.store.projects import Project
+from mollm.store.versions import Version
+from mollm_backend.jobs.runtime import Runtime
+
+KEPT = 3
+NAME = "pretrained"
+
+
+def save(runtime: Runtime, project: Project, version: Version, state: Mapping[str, FittedState]) -> None:
+    """Write the tuned classifier of a version, if it has one, beside its state; then thin out the older ones."""
+    if "tuned" not in state:
+        return
+    home = runtime.settings.versions_dir / str(project.id)
+    names = project.label_task.labels.names
+    tuning.save_pretrained(state, runtime.encoder(), home / version.id / NAME, names, card(project, version))
+    thin_out(home, {version.id, project.published_version or ""})
+
+
+def card(project: Project, version: Version) -> dict[str, object]:
+    """What the model card says of the data and the scores."""
+    scores = version.facts["scores"]
+    return {
+        "version": version.id,
+        "project": project.title,
+        "human labels": version.human_labels,
+        "texts in the pool": version.facts["pool"],
+        **{f"{name}, cross-fitted on the human labels, with the mixture": f"{scores[name]:.3f}" for name in scores},
+    }
+
+
+def thin_out(home: Path, keep: set[str]) -> None:
+    """Delete the large files of all but the newest `KEPT` versions under `home` and those named in `keep`."""
+    tuned = sorted(home.glob(f"*/{NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for directory in tuned[KEPT:]:
+        if directory.parent.name not in keep:
+            shutil.rmtree(directory, ignore_errors=True)
+            (directory.parent / "tuned.safetensors").unlink(missing_ok=True)  # its facts stay: reading it says so
