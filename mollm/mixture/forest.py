@@ -15,7 +15,6 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from mollm.records import FloatArray, IntArray
 
 TREES = 50
-LEAVES = {"min_samples_leaf": 1}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Forest:
 
     def __post_init__(self) -> None:
         for kind in (ExtraTreesClassifier, RandomForestClassifier):
-            trees = kind(TREES, random_state=self.seed, n_jobs=1, **LEAVES)
+            trees = kind(TREES, random_state=self.seed, n_jobs=1)
             self.grown.append(trees.fit(self.X.astype(np.float32), self.label, sample_weight=self.weight))
 
     def proba(self, X: FloatArray, unseen: FloatArray) -> FloatArray:

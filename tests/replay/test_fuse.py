@@ -17,7 +17,7 @@ from mollm.mixture.auto import Auto
 from mollm.recording import Recording
 from mollm.records import Item, LabelSet, Targets
 from mollm.replay import fuse
-from mollm.replay.fuse import NAMES, Plan, human_items, replay
+from mollm.replay.fuse import CHOSEN, NAMES, Part, Plan, human_items, replay, split
 from mollm.replay.scores import Score, best_annotator, paired_gain
 from mollm_backend.cli import app
 from tests.synthetic import synthetic
@@ -62,6 +62,36 @@ def test_cold_start_begins_with_the_same_stream_and_never_asks_twice() -> None:
 def test_two_runs_give_the_same_answer() -> None:
     one, two = (replay(make(), Plan(human=25, seeds=2, names=("auto", "molam"))) for _ in range(2))
     assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+def test_two_processes_give_the_answer_of_one() -> None:
+    one, two = (replay(make(), Plan(human=20, seeds=3, names=("auto", "molam"), jobs=jobs)) for jobs in (1, 2))
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+def test_held_back_items_are_the_same_for_every_seed_and_their_texts_are_nowhere_in_the_pool() -> None:
+    made = make(text=True)
+    items = tuple(replace(item, text=f"text {n // 2}") for n, item in enumerate(made.items))
+    pool, test = split(Part(replace(made, items=items), np.arange(150.0)[:, None]), 30)
+    assert test is not None
+    assert len(test.recording.items) == 30
+    assert not set(pool.recording.groups) & set(test.recording.groups)
+    assert len(set(pool.recording.groups) | set(test.recording.groups)) == 75
+    for part in (pool, test):
+        assert part.embeddings is not None
+        place = part.embeddings[:, 0].astype(int)
+        np.testing.assert_array_equal(part.recording.gold, made.gold[place])
+        assert part.recording.signals.items == tuple(made.signals.items[n] for n in place)
+
+
+def test_both_choices_are_compared_on_the_same_held_back_items() -> None:
+    plan = Plan(human=40, seeds=2, names=("auto",), test=40)
+    both = replay(make(), replace(plan, choose="both"))
+    alone = [replay(make(), replace(plan, choose=choose))["results"] for choose in ("random", "cold-start")]
+    assert both["results"] == {"auto": alone[0]["auto"], CHOSEN: alone[1]["auto"]}  # type: ignore[index]
+    rows = both["results"]
+    expected = paired_gain(rows[CHOSEN]["accuracy"], rows["auto"]["accuracy"])  # type: ignore[index]
+    assert both["paired_gain"] == {"cold-start-random": expected}
 
 
 @pytest.mark.parametrize("choose", ["random", "cold-start"])
@@ -113,6 +143,10 @@ def test_plans_that_cannot_be_served_say_so() -> None:
         replay(made, Plan(names=("moLam",)))
     with pytest.raises(InputError, match="150 items have gold"):
         replay(made, Plan(human=150))
+    with pytest.raises(InputError, match="--test 120"):
+        replay(made, Plan(human=30, test=120))
+    with pytest.raises(InputError, match="auto"):
+        replay(made, Plan(choose="both", names=("molam",)))
 
 
 def test_the_command_prints_one_json_object_and_goes_on_without_an_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,18 +28,24 @@ def fuse(
     human: Annotated[int, typer.Option(min=0, help="human labels a seed")] = 50,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 10,
     first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-49")] = 0,
-    choose: Annotated[str, typer.Option(help="how the human labels are chosen: random or cold-start")] = "random",
+    choose: Annotated[
+        str, typer.Option(help="how the human labels are chosen: random, cold-start, or both for `auto`, compared")
+    ] = "random",
+    test: Annotated[int, typer.Option(min=0, help="items to hold back to score on; 0: score on all the rest")] = 0,
     aggregator: Annotated[list[str] | None, typer.Option(help="repeatable; default: all")] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="leave the texts out")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="processes over the seeds; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """How often is each aggregator right, from the same few human labels?"""
     from mollm.recording import load
     from mollm.replay import fuse as replays
 
-    if choose not in ("random", "cold-start"):
-        raise typer.BadParameter(f"{choose!r} is neither random nor cold-start", param_hint="--choose")
-    plan = replays.Plan(human, seeds, first_seed, choose, tuple(aggregator or replays.NAMES))  # type: ignore[arg-type]
+    if choose not in ("random", "cold-start", "both"):
+        raise typer.BadParameter(f"{choose!r} is none of random, cold-start and both", param_hint="--choose")
+    names = tuple(aggregator or replays.NAMES)
+    processes = jobs or len(os.sched_getaffinity(0))
+    plan = replays.Plan(human, seeds, first_seed, choose, names, test, processes)  # type: ignore[arg-type]
     loaded = load(recording)
     plan.check(loaded)
     embeddings = None if no_text else text_embeddings(loaded, note)
