@@ -6,7 +6,7 @@ labels, its trainings and its batches; only the LLMs rest, until midnight UTC or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ KEYS = ("tokens_a_day", "seconds_a_day")
 class Budget:
     """What a project may spend a day (0: no limit), and what it has spent today."""
 
+    project_id: int
     tokens_a_day: int = 0
     seconds_a_day: float = 0.0
     tokens: int = 0
@@ -40,20 +41,37 @@ class Budget:
             return ""
         return (
             f"the panel rests: today's budget is spent ({' and '.join(spent)}); it goes on at 00:00 UTC, "
-            "or when `mollm options PROJECT --tokens-a-day N --seconds-a-day S` raises it"
+            f"or when `mollm options {self.project_id} --tokens-a-day N --seconds-a-day S` raises it"
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """For the status page and `--json`; `line` is for people, "" where there is no limit."""
+        limits = ((self.tokens, self.tokens_a_day, "tokens"), (self.seconds, self.seconds_a_day, "seconds"))
+        said = [f"{spent:,.0f} of {limit:,.0f} {what}" for spent, limit, what in limits if limit]
+        line = self.paused or (f"{' and '.join(said)} spent today (UTC)" if said else "")
+        return asdict(self) | {"paused": bool(self.paused), "line": line}
 
 
 def of(store: Store, project: Project) -> Budget:
     """The project's budget as of now. Reads the ledger only where there is a limit."""
     limits = limits_of(project.options)
     if not any(limits.values()):
-        return Budget()
+        return Budget(project.id)
     spent = sa.func.sum(ledger.c.prompt_tokens + ledger.c.completion_tokens), sa.func.sum(ledger.c.seconds)
     query = sa.select(*spent).where(ledger.c.project_id == project.id, ledger.c.day == now()[:10])
     with store.read() as connection:
         tokens, seconds = connection.execute(query).one()
-    return Budget(int(limits["tokens_a_day"]), limits["seconds_a_day"], int(tokens or 0), float(seconds or 0.0))
+    return Budget(
+        project.id, int(limits["tokens_a_day"]), limits["seconds_a_day"], int(tokens or 0), float(seconds or 0.0)
+    )
+
+
+def state(store: Store, project: Project) -> dict[str, Any]:
+    """`Budget.as_json` for a page of several projects: limits that cannot be used are a line, not an error."""
+    try:
+        return of(store, project).as_json()
+    except ConfigError as error:
+        return {"paused": False, "line": str(error)}
 
 
 def limits_of(options: dict[str, Any]) -> dict[str, float]:
@@ -67,8 +85,9 @@ def limits_of(options: dict[str, Any]) -> dict[str, float]:
     return limits
 
 
-def tell_once_a_day(store: Store, project: Project, line: str) -> None:
-    """Write the pause into the events, once for each budget and day."""
-    known = events.newest(store, 200, project_id=project.id)
-    if not any(event.line == line and event.at[:10] == now()[:10] for event in known):
-        events.add(store, "problem", line, project.id)
+def rests(store: Store, project: Project) -> bool:
+    """Whether the panel must not ask now. The events say so once for each amount that is spent."""
+    line = of(store, project).paused
+    if line:
+        events.add_once(store, "problem", line, project.id)
+    return bool(line)

@@ -12,7 +12,7 @@ import redis
 
 from mollm.store import Store, events, labels, projects, signals, tasks, versions
 from mollm.store.projects import Project
-from mollm_backend import queues
+from mollm_backend import budget, queues
 
 
 def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
@@ -54,8 +54,10 @@ def _project(store: Store, project: Project) -> dict[str, Any]:
         "labels": list(project.label_task.labels.names), "tasks": total, "unreadable": unreadable,
         "read": {name: total - unreadable - left for name, left in missing.items()},
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
+        "budget": budget.state(store, project),
         "human_labels": len(labels.human_labels(annotations)),
         "provenance": dict(Counter(row.provenance.value for row in annotations if row.label is not None)),
+        "people": {} if version is None else version.facts.get("people", {}),
         "version": None if version is None else _version(version),
         "history": [_version(row) for row in versions.every(store, project.id)[:20]],
         "batch": {

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from mollm.store import Store, now
 from mollm.store.schema import events
 
+KEEP = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -23,6 +25,26 @@ def add(store: Store, kind: str, line: str, project_id: int | None = None) -> No
     """Write one line; `kind` is info, done or problem."""
     with store.write() as connection:
         connection.execute(events.insert().values(at=now(), project_id=project_id, kind=kind, line=line[:2000]))
+
+
+def add_once(store: Store, kind: str, line: str, project_id: int) -> None:
+    """Write one line, unless it stands among the project's newest of today."""
+    known = newest(store, 200, project_id=project_id)
+    if not any(event.line == line[:2000] and event.at[:10] == now()[:10] for event in known):
+        add(store, kind, line, project_id)
+
+
+def prune(store: Store, project_id: int, keep: int = KEEP) -> int:
+    """Forget all but the newest `keep` lines of a project, and of those of no project. Returns how many went."""
+    gone = 0
+    for here in (events.c.project_id == project_id, events.c.project_id.is_(None)):
+        query = sa.select(events.c.id).where(here).order_by(events.c.id.desc()).offset(keep).limit(1)
+        with store.read() as connection:
+            last = connection.execute(query).scalar()
+        if last is not None:
+            with store.write() as connection:
+                gone += connection.execute(events.delete().where(here, events.c.id <= last)).rowcount
+    return gone
 
 
 def newest(store: Store, limit: int = 50, *, after: int = 0, project_id: int | None = None) -> list[Event]:

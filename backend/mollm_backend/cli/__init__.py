@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, demo, loop, prepare, project, record, replay, results, up
+from mollm_backend.cli import bench, demo, loop, options, prepare, project, record, replay, results, up
 
 app = typer.Typer(
     name="mollm",
@@ -21,6 +21,7 @@ app.command("prepare")(prepare.prepare)
 app.command("connect")(project.connect)
 app.command("disconnect")(project.disconnect)
 app.command("doctor")(project.doctor)
+app.command("options")(options.options)
 app.command("prelabel")(loop.prelabel)
 app.command("demo-score")(demo.demo_score)
 app.command("train")(loop.train)

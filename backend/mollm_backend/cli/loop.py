@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
+import redis
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,6 +24,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program."
 def open_store() -> tuple[settings.Settings, Store]:
     loaded = settings.load()
     return loaded, Store(loaded.store_url)
+
+
+def nudge(loaded: settings.Settings, project: int) -> None:
+    """Let the worker look at once; without a queue it does with the next `mollm up`."""
+    try:
+        queues.nudge(queues.connect(loaded.queue_url), project)
+    except redis.RedisError:
+        console.print("No worker is running: `mollm up` starts it.")
 
 
 def train(

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
-import redis
 import typer
 from rich.console import Console
 
 from mollm.store import Store, projects
-from mollm_backend import queues
-from mollm_backend.cli.loop import AsJson, open_store
+from mollm_backend.cli.loop import AsJson, nudge, open_store
 from mollm_backend.labelstudio import connect as connecting
 from mollm_backend.labelstudio import doctor as doctoring
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -54,18 +52,10 @@ def connect(
         console.print(
             f"Connected project {project} ({found.title!r}): labels {', '.join(found.label_task.labels.names)}."
         )
-        _nudge(settings, project)
+        nudge(settings, project)
         for finding in doctoring.examine(store, client, settings, project):
             if finding.kind == "problem":
                 console.print(f"[red]problem[/red] {finding.line}. Fix: {finding.fix}.")
-
-
-def _nudge(settings: Settings, project: int) -> None:
-    """Let the worker start at once; without a queue it starts with `mollm up`."""
-    try:
-        queues.nudge(queues.connect(settings.queue_url), project)
-    except redis.RedisError:
-        console.print("No worker is running: `mollm up` starts it.")
 
 
 def disconnect(project: Project, url: Url = "") -> None:

@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mollm.errors import InputError
+from mollm.errors import ConfigError, InputError
 from mollm.store import labels, projects, signals, tasks, versions
-from mollm_backend import dashboard, queues
+from mollm_backend import dashboard, people, queues
 from mollm_backend.cli.loop import AsJson, ProjectId, open_store
 
 console = Console()
@@ -101,6 +101,12 @@ def report(json_output: AsJson = False) -> None:
     """Report every project: labels, scores, versions, and what each annotator has cost."""
     loaded, store = open_store()
     state = dashboard.status(store, queues.connect(loaded.queue_url))
+    for project, found in zip(state["projects"], projects.every(store), strict=True):
+        try:
+            rows, names = labels.every(store, found.id), found.label_task.labels.names
+            project["people"] = people.as_json(people.of(store, found.id, found.options, names, rows))
+        except ConfigError as error:
+            project["people"] = {"lines": [str(error)]}
     if json_output:
         print(json.dumps(state))
         return
@@ -110,8 +116,9 @@ def report(json_output: AsJson = False) -> None:
                       f"{project['human_labels']} human labels, version {version['id']}")  # fmt: skip
         for name, value in sorted(version["scores"].items()):
             console.print(f"  {name} {value:.3f} (cross-fitted on human labels)")
-        for note in version["notes"]:
-            console.print(f"  {note}")
+        for note in (*version["notes"], project["budget"]["line"], *project["people"]["lines"]):
+            if note:
+                console.print(f"  {note}", highlight=False, soft_wrap=True)
     table = Table("annotator", "texts", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost")
     for name, cost in state["costs"].items():
         figures = (cost["texts"], cost["calls"], cost["prompt_tokens"], cost["completion_tokens"])

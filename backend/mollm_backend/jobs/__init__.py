@@ -14,7 +14,7 @@ from mollm.store import events, projects, signals, versions
 from mollm.store.projects import PanelMember, Project
 from mollm.store.signals import Cost, SignalRow
 from mollm.store.tasks import Task
-from mollm_backend import queues
+from mollm_backend import budget, queues
 from mollm_backend.jobs import due, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
@@ -74,6 +74,7 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
     queues.finish_nudges(runtime.connection, project_id, seen)
     for line in report.lines:
         events.add(runtime.store, "info", line, project_id)
+    events.prune(runtime.store, project_id)
 
 
 @job
@@ -85,6 +86,8 @@ def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
         return
     stop, size, after = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts, 0
     while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
+        if budget.rests(runtime.store, project):
+            break
         after = rows[-1].task_id
         if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
             break

@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mollm.store import Store, labels, projects, signals, tasks, versions
+from mollm.errors import MollmError
+from mollm.store import Store, events, labels, projects, signals, tasks, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction
-from mollm_backend import queues
+from mollm_backend import budget, queues
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.prune import prunable
 
@@ -19,10 +20,16 @@ RECONCILE_EVERY = timedelta(minutes=10)
 
 
 def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
-    """Queue all that is missing in every connected project. `reconcile`: whatever the clock says."""
+    """Queue all that is missing in every connected project. `reconcile`: whatever the clock says.
+
+    What is wrong with one project (options that cannot be used) never stops the others.
+    """
     for project in projects.every(runtime.store):
         if project.connected:
-            sweep_project(runtime, project, reconcile=reconcile)
+            try:
+                sweep_project(runtime, project, reconcile=reconcile)
+            except MollmError as error:
+                events.add_once(runtime.store, "problem", f"nothing is queued: {error}", project.id)
 
 
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
@@ -46,6 +53,8 @@ def _annotate(runtime: Runtime, project: Project) -> None:
         waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
         if waits or not signals.missing(runtime.store, project.id, member.fingerprint, 1):
             continue
+        if budget.rests(runtime.store, project):
+            return
         card = runtime.card(member)
         if card not in cards:
             _enqueue(runtime, "annotate", "annotate", project.id, member.name)
@@ -104,6 +113,7 @@ def training_reason(store: Store, project: Project, refit_every: int, *, request
         return None
     away = signals.absent(store)
     idle = not any(left[member.name] for member in project.panel if member.fingerprint not in away)
+    idle = idle or bool(budget.of(store, project).paused)  # all that will be read today is read
     panel = [member.fingerprint for member in project.panel]
     if newest is None or newest.facts.get("panel") != panel:
         return "first version" if idle or answered >= FIRST_POOL * len(panel) else None

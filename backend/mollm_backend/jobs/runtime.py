@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import redis
+from pydantic import ValidationError
 
 from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
 from mollm.annotators._warm import Warm
@@ -51,11 +52,16 @@ class Runtime:
         return tuple(Shot(text, label) for text, label in project.options.get("shots", []))
 
     def loop_config(self, project: Project) -> LoopConfig:
-        """The settings of a round, with the project's own values over the general ones."""
+        """The settings of a round, with the project's own values over the general ones. Raises ConfigError."""
         own = {key: project.options[key] for key in ("batch_size", "refit_every") if key in project.options}
-        return LoopConfig.model_validate(
-            self.settings.loop_config().model_dump() | own | project.options.get("loop", {})
-        )
+        try:
+            return LoopConfig.model_validate(
+                self.settings.loop_config().model_dump() | own | project.options.get("loop", {})
+            )
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            place = ".".join(map(str, wrong["loc"]))
+            raise ConfigError(f"The option {place} of project {project.id} cannot be used: {wrong['msg']}.") from None
 
     def members(self, project: Project) -> tuple[PanelMember, ...]:
         """The panel's names and fingerprints for this project; no model is loaded for them."""
