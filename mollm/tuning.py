@@ -36,7 +36,7 @@ MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some si
 LETTERS = 4  # a token, to estimate that
 BLOCK = 4096  # texts whose activations are held at once
 SMALLEST = 1e-6
-EPOCHS = 8
+EPOCHS = 5  # of `Top`, to estimate that
 TUNED_SHARE = 0.5  # of the geometric mean; the rest is the mixture with the head in it
 
 
@@ -160,7 +160,7 @@ def fitted(chain: Chain, encoder: TextEncoder, acts: Activations, labelled: IntA
         if chain.has_text[labelled[n]]
     ]
     offset = np.log(np.maximum(chain.panel_held_out(out)[labelled], SMALLEST))
-    return Top(C, encoder.load()[1], tuned, EPOCHS).fit(acts, Rows.of(rows, C), offset, chain.seed)
+    return Top(C, encoder.load()[1], tuned).fit(acts, Rows.of(rows, C), offset, chain.seed)
 
 
 def cross_fitted(

@@ -27,6 +27,7 @@ from mollm.losses import Rows, robust_loss_torch
 from mollm.records import FloatArray, IntArray
 
 TUNED = 3  # layers
+EPOCHS = 5
 
 
 @dataclass
@@ -35,10 +36,10 @@ class Top:
 
     C: int
     model: nn.Module  # the pretrained encoder; never changed
-    tuned: int = 3
-    epochs: int = 8
+    tuned: int = TUNED
+    epochs: int = EPOCHS
     batch: int = 32
-    rate: float = 2e-4
+    rate: float = 3e-4
     strength: float = 0.0
     start_ridge: float = 100.0  # of the head that tuning starts from: a good head leaves the layers nothing to learn
     upper_: Any = None

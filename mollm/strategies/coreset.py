@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mollm.records import FloatArray
+from mollm.records import FloatArray, IntArray
 from mollm.strategies import Picks, Pool
 
-CHUNK = 65_536
+CHUNK = 4_096  # rows times centres of a block stay in the processor's cache
+START = 32  # centres that every item is measured against
+FEW = 512  # items that are looked at again first
 
 
 def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
@@ -17,51 +19,70 @@ def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
     if not len(pool.open):
         return Picks(pool.open, np.empty(0))
     if len(pool.labelled):
-        nearest = squared_to_centres(x, pool.open, x[pool.labelled])
-    else:
-        nearest = np.full(len(pool.open), np.inf)
-        nearest[rng.integers(len(nearest))] = np.finfo(np.float64).max
-        nearest[np.isinf(nearest)] = np.finfo(np.float64).max / 2
-    return k_centre(x, pool, nearest, batch)
+        return k_centre(x, pool, x[pool.labelled], batch)
+    return k_centre(x, pool, x[:0], batch, first=int(rng.integers(len(pool.open))))
 
 
-def k_centre(x: NDArray[np.floating], pool: Pool, nearest: FloatArray, batch: int) -> Picks:
-    """Greedy over the open items, given each one's squared distance `nearest` (K,) to the centres so far.
+def k_centre(x: NDArray[np.floating], pool: Pool, known: NDArray[np.floating], batch: int, first: int = 0) -> Picks:
+    """Greedy over the open items of `x` (N, D) from the centres `known` (L, D); without any, from open item `first`.
 
-    O(batch N D): one matrix-vector product a pick, in place, without a copy of the embeddings `x` (N, D).
+    A distance only falls as centres come: what was measured against some of them is an upper bound, and the item
+    with the largest bound is the next pick as soon as its bound is up to date. So only the few items in front are
+    measured against all centres, not all N; no pair of an item and a centre is measured twice.
     """
-    whole = 2 * len(pool.open) > len(x)  # then all rows are walked, which is cheaper than a copy of most of them
-    rows = x if whole else x[pool.open]
-    place = pool.open if whole else np.arange(len(pool.open))
-    norms = np.einsum("nd,nd->n", rows, rows)
-    distance = np.full(len(rows), -1, dtype=rows.dtype)
-    distance[place] = nearest
-    nearest = distance
-    taken = np.ones(len(rows), dtype=np.bool_)
-    taken[place] = False
-    chosen: list[int] = []
-    gain: list[float] = []
-    for _ in range(min(max(batch, 0), len(pool.open))):
-        at = int(nearest.argmax())
-        chosen.append(at)
-        gain.append(float(nearest[at]))
-        np.minimum(nearest, norms + norms[at] - 2 * (rows @ rows[at]), out=nearest)
-        np.maximum(nearest, 0, out=nearest)
-        taken[at] = True
-        nearest[taken] = -1
-    limit = np.sqrt(np.finfo(np.float64).max / 4)
-    return Picks(
-        np.array(chosen, dtype=np.int64) if whole else pool.open[chosen],
-        np.minimum(np.sqrt(np.maximum(gain, 0)), limit),
-    )
+    picks = min(max(batch, 0), len(pool.open))
+    centres = np.concatenate([known, np.empty((picks, x.shape[1]), dtype=x.dtype)])
+    L = len(known)
+    bound = squared_to_centres(x, pool.open, known[:START]) if L else endless(len(pool.open), first)
+    seen = np.full(len(bound), min(L, START))  # centres that an item's bound knows of
+    chosen, gain, front = np.empty(picks, dtype=np.int64), np.empty(picks), FEW
+    for b in range(picks):
+        at = int(bound.argmax())
+        while seen[at] < L + b:
+            ahead = np.append(largest(bound, front), at)  # of equal bounds, the first item's may not be among them
+            refresh(bound, seen, np.unique(ahead[seen[ahead] < L + b]), x, pool.open, centres[: L + b])
+            at, front = int(bound.argmax()), front * 2
+        front = max(front // 4, FEW)
+        chosen[b], gain[b], centres[L + b] = at, bound[at], x[pool.open[at]]
+        bound[at], seen[at] = -1, L + picks
+    return Picks(pool.open[chosen], np.sqrt(np.maximum(gain, 0)))
 
 
-def squared_to_centres(x: NDArray[np.floating], rows: NDArray[np.int64], centres: NDArray[np.floating]) -> FloatArray:
+def endless(K: int, first: int) -> FloatArray:
+    """(K,) bounds where there is no centre yet: beyond any distance, and `first` is the first."""
+    bound: FloatArray = np.full(K, np.finfo(np.float64).max / 4)
+    bound[first] *= 2
+    return bound
+
+
+def largest(values: FloatArray, count: int) -> IntArray:
+    """Indices of the `count` largest, in no order."""
+    if count >= len(values):
+        return np.arange(len(values))
+    return np.asarray(np.argpartition(values, len(values) - count)[len(values) - count :], dtype=np.int64)
+
+
+def refresh(
+    bound: FloatArray, seen: IntArray, stale: IntArray, x: NDArray[np.floating], rows: IntArray,
+    centres: NDArray[np.floating],
+) -> None:  # fmt: skip
+    """Lower `bound` at the items `stale` by the centres that they have not been measured against, in place."""
+    new = centres[seen[stale].min() :]
+    for start in range(0, len(stale), CHUNK):
+        part = stale[start : start + CHUNK]
+        bound[part] = np.minimum(bound[part], squared_to_centres(x, rows[part], new))
+    seen[stale] = len(centres)
+
+
+def squared_to_centres(x: NDArray[np.floating], rows: IntArray, centres: NDArray[np.floating]) -> FloatArray:
     """(K,): each row's squared distance to its nearest centre, in chunks so that K x L is never held."""
     half = np.einsum("ld,ld->l", centres, centres) / 2
     nearest = np.empty(len(rows))
     for start in range(0, len(rows), CHUNK):
-        part = x[rows[start : start + CHUNK]]
-        closest = (part @ centres.T - half).max(axis=1)
-        nearest[start : start + CHUNK] = np.einsum("nd,nd->n", part, part) - 2 * closest
+        index = rows[start : start + CHUNK]
+        in_a_row = bool((np.diff(index) == 1).all())
+        part = x[index[0] : index[0] + len(index)] if in_a_row else x[index]
+        product = part @ centres.T
+        product -= half
+        nearest[start : start + CHUNK] = np.einsum("nd,nd->n", part, part) - 2 * product.max(axis=1)
     return np.maximum(nearest, 0)

@@ -16,4 +16,4 @@ def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
     members = pool.sampled(rng)
     shaken = members - members.mean(axis=0)
     deviation = shaken.transpose(1, 0, 2).reshape(pool.N, members.shape[0] * members.shape[2])
-    return k_centre(deviation, pool, (deviation[pool.open] ** 2).sum(axis=1), batch)
+    return k_centre(deviation, pool, np.zeros((1, deviation.shape[1]), dtype=deviation.dtype), batch)
