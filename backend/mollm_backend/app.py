@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from mollm.errors import InputError, MollmError
 from mollm.store import Store, projects, versions
-from mollm_backend import dashboard, lookup, metrics, queues
+from mollm_backend import dashboard, lookup, metrics, openapi, queues
 from mollm_backend.labelstudio import events
 from mollm_backend.settings import Settings
 
@@ -46,7 +46,7 @@ class Web:
 
 def create_app(settings: Settings, store: Store | None = None, connection: redis.Redis | None = None) -> Flask:
     """The Flask app: Label Studio's ML backend protocol, the status page and the metrics."""
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     web = Web(settings, store or Store(settings.store_url), connection or queues.connect(settings.queue_url))
     _guard(app, web)
@@ -136,6 +136,10 @@ def _pages(app: Flask, web: Web) -> None:
     @app.get("/status.json")
     def status_json() -> Response:
         return jsonify(dashboard.status(web.store, web.connection))
+
+    @app.get("/openapi.json")
+    def described() -> Response:
+        return jsonify(openapi.description())
 
     @app.get("/metrics")
     def prometheus() -> Response:

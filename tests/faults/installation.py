@@ -86,6 +86,7 @@ class Installation:
 
     def end(self, child: Child) -> None:
         self.family.forget(child)
+        child.process.wait(10)
 
     def make_project(self, texts: Sequence[str], part: int = 5000) -> tuple[int, list[int]]:
         """A project with these texts; returns its id and the ids of its tasks in the texts' order."""

@@ -16,14 +16,17 @@ import redis
 from flask import Flask
 
 from mollm.store import Store
-from mollm_backend import queues
+from mollm_backend import openapi, queues
 
 from ..backend.conftest import add_texts, app, connection, settings, store, valkey_url
 
 __all__ = ["app", "connection", "settings", "store", "valkey_url"]
 BODIES = 20_000
 BASIC = {"Authorization": "Basic " + b64encode(b"mollm:pass").decode(), "Content-Type": "application/json"}
-ROUTES = ("/health", "/setup", "/predict", "/webhook", "/versions", "/metrics", "/", "/status.json", "/nowhere")
+DESCRIBED = openapi.description()["paths"]
+READ = [path for path, methods in DESCRIBED.items() if "requestBody" in methods.get("post", {})]
+ROUTES = [*DESCRIBED, "/nowhere"]
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 STRANGE: tuple[Any, ...] = (
     None, True, False, 0, -1, 7, "7", "7.1", 2**63, 1e308, "", "x" * 5000, "\x00", "\ud800", "🐈", [], {}, [[]], [None],
     {"id": 7}, {"id": "7"}, {"id": None}, {"id": [1]}, "ANNOTATION_CREATED", "START_TRAINING", "<View/>", "../../etc",
@@ -87,11 +90,15 @@ def test_no_body_breaks_the_backend(app: Flask, store: Store, connection: redis.
         k = int(rng.integers(len(bodies)))
         raw = mutated(bodies[k], where[k], rng)
         # The light routes take any body alike; most of the work goes where a body is read.
-        route = ROUTES[1 + int(rng.integers(3))] if n % 20 else ROUTES[int(rng.integers(len(ROUTES)))]
+        route = READ[int(rng.integers(len(READ)))] if n % 20 else ROUTES[int(rng.integers(len(ROUTES)))]
+        method = "POST" if n % 20 else METHODS[int(rng.integers(len(METHODS)))]
         started = time.perf_counter()
-        answer = client.open(route, method="GET" if n % 50 == 0 else "POST", data=raw, headers=BASIC)
+        answer = client.open(route, method=method, data=raw, headers=BASIC)
         slowest = max(slowest, time.perf_counter() - started)
         statuses[answer.status_code] += 1
+        described = DESCRIBED.get(route, {}).get(method.lower())
+        expected = described["responses"] if described else ("404", "405")
+        assert str(answer.status_code) in expected, (method, route, raw[:2000], answer.text)
         assert answer.status_code < 500, (route, raw[:2000], answer.text)
         assert "Traceback" not in answer.text
         if n % 500 == 0:
@@ -105,11 +112,13 @@ def test_no_body_breaks_the_backend(app: Flask, store: Store, connection: redis.
 def test_no_credentials_open_a_door(app: Flask) -> None:
     rng = np.random.default_rng(7)
     client = app.test_client()
+    closed = [route for route in ROUTES if route != "/health"]
     for _ in range(200):
         secret = "".join(chr(int(c)) for c in rng.integers(33, 127, size=int(rng.integers(0, 40))))
         headers = [
             {}, {"Authorization": secret}, {"X-Mollm-Secret": secret},
             {"Authorization": "Basic " + b64encode(f"mollm:{secret}".encode()).decode()},
         ][int(rng.integers(4))]  # fmt: skip
-        route = ROUTES[1 + int(rng.integers(7))]
-        assert client.post(route, headers=headers, json={}).status_code == 401
+        route = closed[int(rng.integers(len(closed)))]
+        method = METHODS[int(rng.integers(len(METHODS)))]
+        assert client.open(route, method=method, headers=headers, json={}).status_code == 401, (method, route)
