@@ -9,11 +9,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from mollm_backend.cli import asking, selecting
+from mollm_backend.cli import asking, fusing, selecting
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.command("annotate")(asking.annotate)
 app.command("select")(selecting.select)
+app.command("fuse")(fusing.fuse)
 
 
 @app.command("serve")
