@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from functools import cache
+from math import ceil
 from typing import Any
 
 import jinja2
@@ -13,6 +14,7 @@ import redis
 from mollm.store import Store, events, labels, projects, signals, tasks, versions
 from mollm.store.projects import Project
 from mollm_backend import budget, queues
+from mollm_backend.labelstudio.label_config import lines_of
 
 
 def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
@@ -51,12 +53,12 @@ def _project(store: Store, project: Project) -> dict[str, Any]:
     return {
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
         "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
-        "labels": list(project.label_task.labels.names), "tasks": total, "unreadable": unreadable,
-        "read": {name: total - unreadable - left for name, left in missing.items()},
+        "labels": _labels(project), "tasks": total, "unreadable": unreadable,
+        "read": {name: total - unreadable - ceil(left / len(project.decisions)) for name, left in missing.items()},
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
-        "human_labels": len(labels.human_labels(annotations)),
-        "provenance": dict(Counter(row.provenance.value for row in annotations if row.label is not None)),
+        "human_labels": labels.count(annotations),
+        "provenance": dict(Counter(labels.how(annotations).values())),
         "people": {} if version is None else version.facts.get("people", {}),
         "version": None if version is None else _version(version),
         "history": [_version(row) for row in versions.every(store, project.id)[:20]],
@@ -67,6 +69,13 @@ def _project(store: Store, project: Project) -> dict[str, Any]:
             "next": [asdict(entry) for entry in entries if entry.task_id not in closed][:10],
         },
     }  # fmt: skip
+
+
+def _labels(project: Project) -> list[str]:
+    """The labels of the only decision, or what each control asks."""
+    if len(project.decisions) == 1:
+        return list(project.decision.labels.names)
+    return lines_of(project.decisions)
 
 
 def _version(version: versions.Version) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mollm.store import Store, versions
 from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.events import AskedTask
+from mollm_backend.labelstudio.task_text import text_of
 
 # A pre-annotation outside the batch sorts behind every task of the batch.
 LAST_SCORE = 0.999999
@@ -25,15 +26,21 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     """One answer a task, in order; `{}` for what is not known yet or cannot be labelled (never null, never [])."""
     if project.published_version is None:
         return [{} for _ in asked]
-    known = versions.predicted(store, project.id, project.published_version, [task.task_id for task in asked])
+    known = versions.said(store, project.id, project.published_version, [task.task_id for task in asked])
     ranks = versions.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
     found_answers: list[dict[str, Any]] = []
     for task in asked:
-        found = known.get(task.task_id)
-        if found is None or found.text_key != _text_key(task, project):
+        text_key = _text_key(task, project)
+        rows = known.get(task.task_id, {})
+        said = {
+            decision.key: (rows[decision.key].label, rows[decision.key].confidence)
+            for decision in project.decisions
+            if decision.key in rows and rows[decision.key].text_key == text_key
+        }
+        if not said:
             found_answers.append({})
             continue
-        result = label_config.result_of(project.label_task, found.label, found.confidence)
+        result = label_config.results_of(project.decisions, said)
         rank = ranks.get(task.task_id)
         score = LAST_SCORE if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})
@@ -42,6 +49,6 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
 
 def _text_key(task: AskedTask, project: Project) -> str:
     try:
-        return digest(label_config.text_of(task.data, project.label_task))
+        return digest(text_of(task.data, project.decisions))
     except InputError:
         return ""

@@ -24,7 +24,7 @@ def text(store: Store, connection: redis.Redis) -> bytes:
     human = Gauge("mollm_human_labels", "Human labels", ["project"], registry=registry)
     for project in projects.every(store):
         task_count.labels(project.id).set(tasks.count(store, project.id)[0])
-        human.labels(project.id).set(len(labels.human_labels(labels.every(store, project.id))))
+        human.labels(project.id).set(labels.count(labels.every(store, project.id)))
         for name, count in signals.count_missing(store, project).items():
             unread.labels(project.id, name).set(count)
     tokens = Gauge("mollm_annotator_tokens", "Tokens spent", ["annotator", "kind"], registry=registry)

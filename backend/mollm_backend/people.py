@@ -18,6 +18,7 @@ from mollm.records import FloatArray, HumanLabel, Provenance
 from mollm.reliability import Person
 from mollm.store import Store, labels, versions
 from mollm.store.labels import Annotation
+from mollm.store.projects import Project
 from mollm.store.versions import StoredPrediction
 
 Place = tuple[str, int]  # batch and task
@@ -51,17 +52,18 @@ class People:
 
 
 def of(
-    store: Store, project_id: int, options: Mapping[str, Any], names: Sequence[str], annotations: Sequence[Annotation]
-) -> People:
-    """Weigh the labels that count of one decision's annotations, with the project's `options` and label `names`.
+    store: Store, project_id: int, options: Mapping[str, Any], names: Sequence[str],
+    annotations: Sequence[Annotation], decision: str = "",
+) -> People:  # fmt: skip
+    """Weigh the labels that count in one decision (by its key), with the project's `options` and label `names`.
 
     Labels that the config does not know are left out. Raises ConfigError for weights in `options` that cannot be used.
     """
     own = options.get(WEIGHTS, {})
     fixed = provenance.weights(own)
     column = {name: c for c, name in enumerate(names)}
-    rows = [row for row in labels.counted(annotations) if row.label in column]
-    said = _said(store, project_id, rows)
+    rows = [row for row in labels.counted(annotations, decision) if row.label in column]
+    said = _said(store, project_id, rows, decision)
     seen = _sightings(rows, said)
     learned = None if Provenance.ACCEPTED.value in own else anchoring.worth(seen)
     evidence = np.array([fixed[row.provenance] for row in rows])
@@ -75,12 +77,12 @@ def of(
         evidence, len(column),
     )  # fmt: skip
     weights = evidence * combined.weight
-    human = (replace(row, weight=float(w)) for row, w in zip(labels.human_labels(rows), weights, strict=True))
+    human = (replace(row, weight=float(w)) for row, w in zip(labels.human_labels(rows, decision), weights, strict=True))
     known = {str(user): combined.people[place] for user, place in users.items()}
     return People(tuple(human), anchoring.effect(seen), learned, known)
 
 
-def _said(store: Store, project_id: int, rows: Sequence[Annotation]) -> dict[Place, StoredPrediction]:
+def _said(store: Store, project_id: int, rows: Sequence[Annotation], decision: str) -> dict[Place, StoredPrediction]:
     """What the mixture said of the labels' tasks when their batch was made, by batch and task."""
     found: dict[Place, StoredPrediction] = {}
     for name in sorted({row.shown_version for row in rows if row.shown_version}):
@@ -88,7 +90,7 @@ def _said(store: Store, project_id: int, rows: Sequence[Annotation]) -> dict[Pla
         entries = [entry for entry in versions.batch(store, project_id, name) if entry.task_id in asked]
         for version in sorted({entry.version for entry in entries}):
             tasks = [entry.task_id for entry in entries if entry.version == version]
-            known = versions.predicted(store, project_id, version, tasks)
+            known = versions.predicted(store, project_id, version, tasks, decision)
             found.update({(name, task): prediction for task, prediction in known.items()})
     return found
 
@@ -133,3 +135,20 @@ def as_json(people: People) -> dict[str, Any]:
         "users": {user: asdict(person) for user, person in people.users.items()},
         "lines": list(people.lines),
     }
+
+
+def of_project(store: Store, project: Project, annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """`as_json` of the project's people, over all that it asks. Raises ConfigError as `of`."""
+    each = {
+        row.name: as_json(of(store, project.id, project.options, row.labels.names, annotations, row.key))
+        for row in project.decisions
+    }
+    return together(each)
+
+
+def together(each: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """What is known of the only decision, or the lines of all, each with its decision's name."""
+    if len(each) == 1:
+        return next(iter(each.values()))
+    lines = [f"{name}: {line}" for name, known in each.items() for line in known["lines"]]
+    return {"lines": lines, "decisions": dict(each)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,11 @@ _STRENGTH = [kind.value for kind in (
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An annotation as Label Studio holds it. `label` is None for a skip or an unusable result (`problem`: why)."""
+    """An annotation as Label Studio holds it, as far as one decision goes.
+
+    `label` is None for a skip or an unusable result (`problem`: why). All rows of an annotation agree in what is not
+    about the decision; `provenance` is the whole annotation's.
+    """
 
     annotation_id: int
     task_id: int
@@ -35,35 +39,57 @@ class Annotation:
     created_at: str = ""
     updated_at: str = ""
     problem: str = ""
+    decision: str = ""
+
+
+def by_annotation(rows: Iterable[Annotation]) -> dict[int, list[Annotation]]:
+    """The rows of each annotation, one a decision."""
+    found: dict[int, list[Annotation]] = {}
+    for row in rows:
+        found.setdefault(row.annotation_id, []).append(row)
+    return found
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
-    """Insert or replace annotations. What was shown, once known, is never lowered to unknown by a later pass."""
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        ids = [row.annotation_id for row in chunk]
-        here = (human_annotations.c.project_id == project_id, human_annotations.c.annotation_id.in_(ids))
+    """Insert or replace annotations, each with all its rows.
+
+    What was shown, once known, is never lowered to unknown by a later pass.
+    """
+    annotations = list(by_annotation(rows).items())
+    for start in range(0, len(annotations), _CHUNK):
+        chunk = annotations[start : start + _CHUNK]
+        here = (human_annotations.c.project_id == project_id,
+                human_annotations.c.annotation_id.in_([number for number, _ in chunk]))  # fmt: skip
         with store.write() as connection:
-            known = {row.annotation_id: row for row in connection.execute(sa.select(human_annotations).where(*here))}
+            known: dict[int, dict[str, sa.Row[Any]]] = {}
+            for row in connection.execute(sa.select(human_annotations).where(*here)):
+                known.setdefault(row.annotation_id, {})[row.decision] = row
             connection.execute(human_annotations.delete().where(*here))
-            connection.execute(
-                human_annotations.insert(),
-                [_values(project_id, row, known.get(row.annotation_id)) for row in chunk],
-            )
+            values = [_values(project_id, group, known.get(number, {})) for number, group in chunk]
+            connection.execute(human_annotations.insert(), [row for group in values for row in group])
 
 
-def _values(project_id: int, row: Annotation, known: sa.Row[Any] | None) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in Annotation.__dataclass_fields__}
-    values |= {"project_id": project_id, "provenance": row.provenance.value, "deleted_at": None}
-    if known is not None and row.parent_prediction is None and known.provenance != Provenance.FROM_SCRATCH:
-        # Label Studio nulls parent_prediction when a version is deleted: keep what was seen first.
-        kept = {name: getattr(known, name) for name in ("parent_prediction", "shown_version", "shown_label")}
-        edited = row.label != (known.label if known.shown_label is None else known.shown_label)
-        kept["provenance"] = Provenance.EDITED.value if edited else known.provenance
-        values |= kept
-    if known is not None and known.label is not None:  # a skip says nothing of how a label came about
-        values["provenance"] = max(values["provenance"], known.provenance, key=_STRENGTH.index)
-    return values
+def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa.Row[Any]]) -> list[dict[str, Any]]:
+    """An annotation's rows as they are written; `known` is what the store says of it, by decision."""
+    before = next(iter(known.values()), None)
+    provenance = group[0].provenance.value
+    # Label Studio nulls parent_prediction when a version is deleted: keep what was seen first.
+    lost = before is not None and group[0].parent_prediction is None and before.provenance != Provenance.FROM_SCRATCH
+    if before is not None and lost:
+        pairs = [(row.label, known[row.decision]) for row in group if row.decision in known]
+        edited = any(label != (was.label if was.shown_label is None else was.shown_label) for label, was in pairs)
+        provenance = Provenance.EDITED.value if edited else before.provenance
+    if before is not None and any(was.label is not None for was in known.values()):
+        # A skip says nothing of how a label came about.
+        provenance = max(provenance, before.provenance, key=_STRENGTH.index)
+    common = {"project_id": project_id, "provenance": provenance, "deleted_at": None}
+    if before is not None and lost:
+        common |= {"parent_prediction": before.parent_prediction, "shown_version": before.shown_version}
+    rows = [{name: getattr(row, name) for name in Annotation.__dataclass_fields__} | common for row in group]
+    for row in rows if lost else []:
+        if row["decision"] in known:
+            row["shown_label"] = known[row["decision"]].shown_label
+    return rows
 
 
 def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> None:
@@ -92,7 +118,7 @@ def _alive(project_id: int) -> sa.Select[Any]:
             human_annotations.c.deleted_at.is_(None),
             tasks.c.deleted_at.is_(None),
         )
-        .order_by(human_annotations.c.annotation_id)
+        .order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
     )
 
 
@@ -108,12 +134,14 @@ def every(store: Store, project_id: int) -> list[Annotation]:
     ]  # fmt: skip
 
 
-def counted(rows: Iterable[Annotation]) -> list[Annotation]:
-    """The annotation that counts of each person on each task: the newest, but none that was only bulk accepted while
-    there is another; skips and unusable results are left out."""
+def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:
+    """The annotation that counts of each person on each task in one decision.
+
+    The newest, but none that was only bulk accepted while there is another; skips and unusable results are left out.
+    """
     best: dict[tuple[int, int], Annotation] = {}
     for row in rows:
-        if row.label is None or row.was_cancelled:
+        if row.decision != decision or row.label is None or row.was_cancelled:
             continue
         key = (row.task_id, row.user_id)
         if key not in best or _rank(row) > _rank(best[key]):
@@ -125,12 +153,22 @@ def _rank(row: Annotation) -> tuple[bool, str, int]:
     return row.provenance is not Provenance.BULK_ACCEPTED, row.updated_at, row.annotation_id
 
 
-def human_labels(rows: Iterable[Annotation]) -> list[HumanLabel]:
-    """One label of each person for each task (see `counted`)."""
+def human_labels(rows: Iterable[Annotation], decision: str = "") -> list[HumanLabel]:
+    """One label of each person for each task in one decision (see `counted`)."""
     return [
         HumanLabel(str(row.task_id), row.label, str(row.user_id), row.provenance)
-        for row in counted(rows) if row.label is not None
+        for row in counted(rows, decision) if row.label is not None
     ]  # fmt: skip
+
+
+def count(rows: Iterable[Annotation]) -> int:
+    """How many tasks people have labelled, each person's counted, whatever the number of decisions."""
+    return len({(row.task_id, row.user_id) for row in rows if row.label is not None and not row.was_cancelled})
+
+
+def how(rows: Iterable[Annotation]) -> dict[int, str]:
+    """The provenance of each annotation that holds any label, by its number."""
+    return {row.annotation_id: row.provenance.value for row in rows if row.label is not None}
 
 
 def closed_tasks(rows: Iterable[Annotation]) -> set[int]:
@@ -138,6 +176,15 @@ def closed_tasks(rows: Iterable[Annotation]) -> set[int]:
     return {row.task_id for row in rows}
 
 
-def row_keys(human: Sequence[HumanLabel]) -> set[str]:
-    """A short content address of each label: what has changed since a training is a set difference."""
-    return {digest(row.item, row.annotator, row.label, row.provenance)[:12] for row in human}
+def row_keys(*human: Sequence[HumanLabel]) -> set[str]:
+    """A short content address of what each person says of each task: what has changed is a set difference.
+
+    One sequence a decision, always in the same order: a person's labels for a task count once.
+    """
+    if len(human) == 1:
+        return {digest(row.item, row.annotator, row.label, row.provenance)[:12] for row in human[0]}
+    said: dict[tuple[str, str], list[str]] = {}
+    for d, rows in enumerate(human):
+        for row in rows:
+            said.setdefault((row.item, row.annotator), []).append(f"{d} {row.label} {row.provenance}")
+    return {digest(*who, *labels)[:12] for who, labels in said.items()}

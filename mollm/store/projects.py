@@ -1,68 +1,41 @@
-"""Projects in the store: what is connected, with which labels, which panel and which published version."""
+"""Projects in the store: what is connected, with which decisions, which panel and which published version."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from mollm.errors import InputError
-from mollm.records import LabelSet
+from mollm.errors import ConfigError, InputError
 from mollm.store import Store
-from mollm.store.schema import projects
-
-
-@dataclass(frozen=True, slots=True)
-class LabelTask:
-    """One decision of a label config: the control, the object it is on, the task field it reads, the labels.
-
-    `kind` is the object's tag; in a dialogue (Paragraphs) `text_key` and `name_key` name what is said and by whom.
-    """
-
-    control: str
-    object: str
-    field: str
-    labels: LabelSet
-    kind: str = "Text"
-    text_key: str = "text"
-    name_key: str = "author"
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "control": self.control, "object": self.object, "field": self.field,
-            "kind": self.kind, "text_key": self.text_key, "name_key": self.name_key,
-            "labels": {
-                "names": list(self.labels.names), "shown": list(self.labels.shown),
-                "descriptions": list(self.labels.descriptions),
-            },
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> LabelTask:
-        labels = LabelSet(*(tuple(data["labels"][key]) for key in ("names", "shown", "descriptions")))
-        reading = {key: data[key] for key in ("kind", "text_key", "name_key") if key in data}
-        return cls(data["control"], data["object"], data["field"], labels, **reading)
+from mollm.store.decisions import Decision
+from mollm.store.schema import human_annotations, predictions, projects
 
 
 @dataclass(frozen=True, slots=True)
 class PanelMember:
-    """An annotator of a project's panel; the fingerprint addresses its answers in the signal cache."""
+    """An annotator of a decision's panel; the fingerprint addresses its answers in the signal cache."""
 
     name: str
     fingerprint: str
+    decision: str = ""
 
 
 @dataclass(frozen=True)
 class Project:
-    """One connected Label Studio project. `options`: refit_every, batch_size, shots (task ids used as shots), ..."""
+    """One connected Label Studio project. `panel` holds the annotators of all decisions, one after the other.
+
+    `options`: refit_every, batch_size, blind_share, shots (rows of text, label and the decision's key), ...
+    """
 
     id: int
     url: str
     title: str
     ls_created_at: str
     label_config: str
-    label_task: LabelTask
+    decisions: tuple[Decision, ...]
     panel: tuple[PanelMember, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(default_factory=dict)
@@ -72,10 +45,29 @@ class Project:
     reconciled_at: str = ""
     attention: str = ""
 
+    @property
+    def decision(self) -> Decision:
+        """The only decision. Raises InputError in a project that asks for several."""
+        if len(self.decisions) == 1:
+            return self.decisions[0]
+        names = ", ".join(decision.name for decision in self.decisions)
+        raise InputError(f"Project {self.id} asks for several decisions ({names}); this works on one alone.")
+
+    def decision_of(self, member: PanelMember) -> Decision:
+        """What a member of the panel is asked. Raises ConfigError where that is not asked any more."""
+        for decision in self.decisions:
+            if decision.key == member.decision:
+                return decision
+        raise ConfigError(f"{member.name} was to decide {member.decision!r}, which the label config asks no more.")
+
+    def panel_of(self, decision: Decision) -> tuple[PanelMember, ...]:
+        """A decision's annotators, in the order of its M axis."""
+        return tuple(member for member in self.panel if member.decision == decision.key)
+
 
 def _project(row: sa.Row[Any]) -> Project:
     values = dict(row._mapping)
-    values["label_task"] = LabelTask.from_json(values["label_task"])
+    values["decisions"] = tuple(Decision.from_json(decision) for decision in values["decisions"])
     values["panel"] = tuple(PanelMember(**member) for member in values["panel"])
     return Project(**values)
 
@@ -83,8 +75,8 @@ def _project(row: sa.Row[Any]) -> Project:
 def save(store: Store, project: Project) -> None:
     """Insert the project, or replace what the store says of it."""
     values = {name: getattr(project, name) for name in Project.__dataclass_fields__}
-    values["label_task"] = project.label_task.as_json()
-    values["panel"] = [{"name": member.name, "fingerprint": member.fingerprint} for member in project.panel]
+    values["decisions"] = [decision.as_json() for decision in project.decisions]
+    values["panel"] = [asdict(member) for member in project.panel]
     with store.write() as connection:
         connection.execute(projects.delete().where(projects.c.id == project.id))
         connection.execute(projects.insert().values(**values))
@@ -98,7 +90,19 @@ def change(store: Store, project_id: int, **values: Any) -> None:
 
 def set_panel(store: Store, project_id: int, members: tuple[PanelMember, ...]) -> None:
     """Store the panel: from now on only answers under these fingerprints count."""
-    change(store, project_id, panel=[{"name": member.name, "fingerprint": member.fingerprint} for member in members])
+    change(store, project_id, panel=[asdict(member) for member in members])
+
+
+def rename_decisions(store: Store, project_id: int, moved: Mapping[str, str]) -> None:
+    """Give what is stored under a decision's old key (of labels and predictions) its new key."""
+    with store.write() as connection:
+        for table, rest in ((human_annotations, ("annotation_id",)), (predictions, ("version", "task_id"))):
+            other = table.alias()
+            same = [table.c[name] == other.c[name] for name in ("project_id", *rest)]
+            for old, new in moved.items():
+                taken = sa.exists().where(*same, other.c.decision == new)
+                here = (table.c.project_id == project_id, table.c.decision == old, ~taken)
+                connection.execute(table.update().where(*here).values(decision=new))
 
 
 def find(store: Store, project_id: int) -> Project | None:

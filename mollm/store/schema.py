@@ -8,8 +8,8 @@ metadata = sa.MetaData()
 
 _NOW = sa.text("CURRENT_TIMESTAMP")
 
-# A project as its Label Studio numbers it. `label_task` is the parsed label config, `panel` the annotators'
-# names and fingerprints in the order of the M axis, `connection` what connect changed (for disconnect).
+# A project as its Label Studio numbers it. `decisions` is the parsed label config, `panel` the annotators' names
+# and fingerprints in the order of the M axis, by decision; `connection` what connect changed (for disconnect).
 projects = sa.Table(
     "projects", metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
@@ -17,7 +17,7 @@ projects = sa.Table(
     sa.Column("title", sa.String, nullable=False, default=""),
     sa.Column("ls_created_at", sa.String, nullable=False, default=""),
     sa.Column("label_config", sa.Text, nullable=False),
-    sa.Column("label_task", sa.JSON, nullable=False),
+    sa.Column("decisions", sa.JSON, nullable=False),
     sa.Column("panel", sa.JSON, nullable=False, default=list),
     sa.Column("options", sa.JSON, nullable=False, default=dict),
     sa.Column("connection", sa.JSON, nullable=False, default=dict),
@@ -41,10 +41,13 @@ tasks = sa.Table(
     sa.Index("ix_tasks_text_key", "text_key"),
 )  # fmt: skip
 
+# A person's annotation, one row for each decision (`decision` is empty in a project that asks for only one); what is
+# of the annotation as a whole, its provenance too, stands in each of its rows.
 human_annotations = sa.Table(
     "annotations", metadata,
     sa.Column("project_id", sa.Integer, primary_key=True),
     sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("decision", sa.String, primary_key=True, default=""),
     sa.Column("task_id", sa.Integer, nullable=False),
     sa.Column("user_id", sa.Integer, nullable=False, default=0),
     sa.Column("label", sa.String),
@@ -114,6 +117,7 @@ predictions = sa.Table(
     sa.Column("project_id", sa.Integer, primary_key=True),
     sa.Column("version", sa.String, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("decision", sa.String, primary_key=True, default=""),
     sa.Column("text_key", sa.String, nullable=False),
     sa.Column("label", sa.String, nullable=False),
     sa.Column("confidence", sa.Float, nullable=False),
@@ -122,7 +126,8 @@ predictions = sa.Table(
     sa.Column("negatives", sa.JSON, nullable=False, default=list),
 )  # fmt: skip
 
-# The order in which people see tasks. `published_at` is set once Label Studio holds the entry.
+# The order in which people see tasks; `label` is what is shown, in words where there are several decisions.
+# `published_at` is set once Label Studio holds the entry.
 batch_entries = sa.Table(
     "batch_entries", metadata,
     sa.Column("project_id", sa.Integer, primary_key=True),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
 from mollm.store import Store, now
+from mollm.store.decisions import Decision
 from mollm.store.projects import PanelMember, Project
 from mollm.store.schema import absences, ledger, signals, tasks
 from mollm.store.tasks import Task, count
@@ -71,8 +72,11 @@ def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
 
 
 def count_missing(store: Store, project: Project) -> dict[str, int]:
-    """How many tasks still wait for each annotator of the project's panel."""
-    return {member.name: unanswered(store, project.id, member.fingerprint) for member in project.panel}
+    """How many answers each annotator of the project's panel still owes, over all decisions."""
+    found = dict.fromkeys((member.name for member in project.panel), 0)
+    for member in project.panel:
+        found[member.name] += unanswered(store, project.id, member.fingerprint)
+    return found
 
 
 def count_answered(store: Store, project: Project) -> int:
@@ -149,17 +153,18 @@ def absent(store: Store) -> dict[str, Absence]:
     return {row.fingerprint: Absence(row.reason, row.since, row.attempts, row.retry_at) for row in rows}
 
 
-def load(store: Store, project: Project, rows: Sequence[Task]) -> Signals:
-    """The panel's signals for the given tasks, NaN where an annotator has not answered."""
-    labels = project.label_task.labels.names
+def load(store: Store, project: Project, rows: Sequence[Task], decision: Decision | None = None) -> Signals:
+    """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered."""
+    decision = decision or project.decision
+    labels, panel = decision.labels.names, project.panel_of(decision)
     place: dict[str, list[int]] = {}
     for n, task in enumerate(rows):
         place.setdefault(task.item.text_key, []).append(n)
-    label_probs = np.full((len(rows), len(project.panel), len(labels)), np.nan)
+    label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
     votes = np.full_like(label_probs, np.nan)
     keys = list(place)
     with store.read() as connection:
-        for m, member in enumerate(project.panel):
+        for m, member in enumerate(panel):
             for start in range(0, len(keys), _CHUNK):
                 chunk = keys[start : start + _CHUNK]
                 query = sa.select(signals.c.text_key, signals.c.label_probs, signals.c.votes).where(
@@ -169,7 +174,7 @@ def load(store: Store, project: Project, rows: Sequence[Task]) -> Signals:
                     label_probs[place[key], m] = np.frombuffer(raw_probs, dtype="<f4")
                     votes[place[key], m] = np.frombuffer(raw_votes, dtype="<f4")
     ids = tuple(str(task.task_id) for task in rows)
-    return Signals(ids, tuple(member.name for member in project.panel), labels, label_probs, votes)
+    return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
 
 
 def costs(store: Store, project_id: int | None = None) -> dict[str, Cost]:

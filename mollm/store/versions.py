@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -29,9 +29,20 @@ class Version:
     created_at: str = ""
 
 
+def facts_of(facts: Mapping[str, Any], decision: str) -> Mapping[str, Any]:
+    """What a version's `facts` say of one decision; nothing where it did not know that one."""
+    if "decisions" in facts:
+        found: Mapping[str, Any] = facts["decisions"].get(decision, {})
+        return found
+    return {} if decision else facts
+
+
 @dataclass(frozen=True)
 class StoredPrediction:
-    """What a version says of a task. `probs` (C,) calibrated; `text_key` tells whether the text is still the same."""
+    """What a version says of a task in one decision; `text_key` tells whether the text is still the same.
+
+    `probs` (C,) are calibrated.
+    """
 
     task_id: int
     text_key: str
@@ -40,11 +51,15 @@ class StoredPrediction:
     probs: FloatArray
     classifier_probs: FloatArray | None = None
     negatives: tuple[str, ...] = ()
+    decision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One place of an acquisition batch with the pre-annotation that is shown there."""
+    """One place of an acquisition batch with the pre-annotation that is shown there.
+
+    `label` is what is stored where there is one decision; where there are several, it says in words what is shown.
+    """
 
     task_id: int
     rank: int
@@ -80,7 +95,7 @@ def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> 
     return {
         "project_id": project_id, "version": version, "task_id": row.task_id, "text_key": row.text_key,
         "label": row.label, "confidence": row.confidence, "probs": np.asarray(row.probs, dtype="<f4").tobytes(),
-        "classifier_probs": classifier, "negatives": list(row.negatives),
+        "classifier_probs": classifier, "negatives": list(row.negatives), "decision": row.decision,
     }  # fmt: skip
 
 
@@ -120,28 +135,43 @@ def _version(row: sa.Row[Any]) -> Version:
     return Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at)
 
 
-def predicted(
+def said(
     store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None
-) -> dict[int, StoredPrediction]:
-    """What a version says of the named tasks (None: of all), by task id."""
+) -> dict[int, dict[str, StoredPrediction]]:
+    """What a version says of the named tasks (None: of all), by task id and then by the decision's key."""
     here = sa.and_(predictions.c.project_id == project_id, predictions.c.version == version)
-    found: dict[int, StoredPrediction] = {}
+    found: dict[int, dict[str, StoredPrediction]] = {}
     with store.read() as connection:
-        if task_ids is None:
-            return {row.task_id: _prediction(row) for row in connection.execute(sa.select(predictions).where(here))}
-        for start in range(0, len(task_ids), _CHUNK):
-            chunk = list(task_ids[start : start + _CHUNK])
-            query = sa.select(predictions).where(here, predictions.c.task_id.in_(chunk))
-            found.update({row.task_id: _prediction(row) for row in connection.execute(query)})
+        for wanted in _chunks(task_ids):
+            for row in connection.execute(sa.select(predictions).where(here, wanted)):
+                found.setdefault(row.task_id, {})[row.decision] = _prediction(row)
     return found
 
 
+def _chunks(task_ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
+    if task_ids is None:
+        return [sa.true()]
+    starts = range(0, len(task_ids), _CHUNK)
+    return [predictions.c.task_id.in_(list(task_ids[start : start + _CHUNK])) for start in starts]
+
+
+def predicted(
+    store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None, decision: str = ""
+) -> dict[int, StoredPrediction]:
+    """What a version says of the named tasks (None: of all) in one decision, by task id."""
+    rows = said(store, project_id, version, task_ids)
+    return {task_id: answers[decision] for task_id, answers in rows.items() if decision in answers}
+
+
 def least_certain(store: Store, project_id: int, version: str, without: set[int], limit: int) -> list[int]:
-    """Up to `limit` tasks by confidence, the lowest first, without those named; reads no more than it needs."""
+    """Up to `limit` tasks by their least sure decision, the lowest first, without those named; reads no more than
+    it needs."""
     here = (predictions.c.project_id == project_id, predictions.c.version == version)
-    query = sa.select(predictions.c.task_id).where(*here).order_by(predictions.c.confidence, predictions.c.task_id)
+    least = sa.func.min(predictions.c.confidence)
+    query = sa.select(predictions.c.task_id).where(*here).group_by(predictions.c.task_id)
     with store.read() as connection:
-        rows = connection.execute(query.limit(limit + len(without))).scalars()
+        ordered = query.order_by(least, predictions.c.task_id).limit(limit + len(without))
+        rows = connection.execute(ordered).scalars()
         return list(islice((task_id for task_id in rows if task_id not in without), limit))
 
 
@@ -151,7 +181,7 @@ def _prediction(row: sa.Row[Any]) -> StoredPrediction:
     )
     probs = np.frombuffer(row.probs, dtype="<f4").astype(float)
     return StoredPrediction(
-        row.task_id, row.text_key, row.label, row.confidence, probs, classifier, tuple(row.negatives)
+        row.task_id, row.text_key, row.label, row.confidence, probs, classifier, tuple(row.negatives), row.decision
     )
 
 

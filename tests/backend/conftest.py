@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from mollm.records import LabelSet
 from mollm.store import Store, projects, signals, tasks
-from mollm.store.projects import LabelTask, PanelMember, Project
+from mollm.store.decisions import Decision, Source
+from mollm.store.projects import PanelMember, Project
 from mollm.store.signals import Cost, SignalRow
 from mollm.store.tasks import Task
 from mollm_backend import queues
@@ -28,7 +29,7 @@ CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text" choice="single-radio">'
     '<Choice value="cat"/><Choice value="dog"/></Choices></View>'
 )
-CAT_DOG = LabelTask("label", "text", "text", LabelSet(("cat", "dog")))
+CAT_DOG = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
 PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
 
 

@@ -13,7 +13,7 @@ from mollm.store import Store, labels, projects, schema, signals, states, tasks,
 from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm_backend import jobs, queues
-from mollm_backend.jobs import due, training
+from mollm_backend.jobs import due, pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 
@@ -170,7 +170,7 @@ def test_a_job_that_died_with_its_worker_is_forgotten_and_can_be_queued_again(co
 def test_a_pool_leaves_out_the_texts_that_serve_as_examples(runtime: Runtime) -> None:
     add_texts(runtime.store, 4)
     projects.change(runtime.store, 7, options={"shots": [["woof number 0", "dog"]]})
-    pool = training.read_pool(runtime, project(runtime.store))
+    (pool,) = pools.read_pools(runtime, project(runtime.store))
     assert [task.task_id for task in pool.tasks] == [2, 3, 4]
 
 

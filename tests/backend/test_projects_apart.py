@@ -41,8 +41,8 @@ class Speaker:
 def other(store: Store) -> Project:
     """Project 8: other labels, the same task numbers as project 7."""
     first = projects.get(store, 7)
-    labels_of_8 = replace(first.label_task, labels=LabelSet(("red", "green", "blue")))
-    project = replace(first, id=8, title="Colours", label_task=labels_of_8, panel=OTHER)
+    asked_of_8 = (replace(first.decision, labels=LabelSet(("red", "green", "blue"))),)
+    project = replace(first, id=8, title="Colours", decisions=asked_of_8, panel=OTHER)
     projects.save(store, project)
     for number, word in ((7, "pet"), (8, "colour")):
         tasks.upsert(store, number, [Task(n, f"{word}-{n}", f"{word} {n}") for n in range(1, 41)])

@@ -100,8 +100,8 @@ def test_missing_and_binary_files_and_strange_labels(tmp_path: Path) -> None:
 
 
 def test_the_label_config_is_one_that_the_product_reads() -> None:
-    task = parse(label_config(("R&B", 'the "best"', "a<b")))
-    assert task.field == "text"
+    (task,) = parse(label_config(("R&B", 'the "best"', "a<b")))
+    assert task.sources[0].field == "text"
     assert task.labels.names == ("R&B", 'the "best"', "a<b")
 
 

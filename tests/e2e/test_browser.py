@@ -43,7 +43,7 @@ def test_a_person_labels_in_the_stream_and_the_mixture_learns(demo: Demo, browse
 
     first = wait_for(lambda: is_published(store, number), 900, why)
     assert len(tasks.every(store, number)) == 60
-    names = first.label_task.labels.names
+    names = first.decision.labels.names
     predicted = versions.predicted(store, number, first.published_version or "")
     expected = order(store, first)
 

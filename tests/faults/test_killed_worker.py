@@ -16,7 +16,8 @@ import pytest
 from mollm import recording
 from mollm.records import Item, LabelSet, Signals, digest
 from mollm.store import Store, projects, signals, tasks
-from mollm.store.projects import LabelTask, Project
+from mollm.store.decisions import Decision, Source
+from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm_backend import queues
 
@@ -60,8 +61,8 @@ def test_nothing_is_missing_doubled_or_asked_again(tmp_path: Path, valkey_url: s
         "MOLLM_CHUNK_TEXTS": str(CHUNK), "MOLLM_SWEEP_SECONDS": "1", "LABEL_STUDIO_URL": "http://127.0.0.1:9",
     }  # fmt: skip
     store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
-    task_of = LabelTask("label", "text", "text", LABELS)
-    projects.save(store, Project(7, "http://127.0.0.1:9", "animals", "", CONFIG, task_of))
+    asked = (Decision("label", (Source("text", "text"),), LABELS),)
+    projects.save(store, Project(7, "http://127.0.0.1:9", "animals", "", CONFIG, asked))
     tasks.upsert(store, 7, [Task(n + 1, str(n), text) for n, text in enumerate(texts)])
     _set_panel(tmp_path, store)
     queues.connect(valkey_url).flushall()

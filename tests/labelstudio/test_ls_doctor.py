@@ -107,7 +107,7 @@ def test_a_changed_or_unusable_config(
     config = client.project(project).label_config
     client.patch_project(project, label_config=config.replace('value="Red"', 'value="Crimson"'))
     assert "label-config-changed" in names(examine(store, client, settings, project), "notice")
-    client.patch_project(project, label_config=config.replace("single-radio", "multiple"))
+    client.patch_project(project, label_config=config.replace('choice="single-radio"', 'perRegion="true"'))
     assert names(examine(store, client, settings, project)) == {"label-config"}
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import LabelSet
-from mollm.store.projects import LabelTask
-from mollm_backend.labelstudio import label_config
-from mollm_backend.labelstudio.label_config import label_of, parse, rank_score, result_of, text_of
+from mollm.store.decisions import Decision, Source
+from mollm_backend.labelstudio import task_text
+from mollm_backend.labelstudio.label_config import labels_of, parse, rank_score, results_of
+from mollm_backend.labelstudio.task_text import text_of
 
 CHOICES = (
     '<Choices name="label" toName="text"><Choice value="Red"/><Choice value="Green" alias="g" hint="like grass"/>'
@@ -23,10 +24,11 @@ PLAIN = f'<View><Text name="text" value="$text"/>{CHOICES}</View>'
 
 
 def test_an_alias_is_what_is_stored_and_the_value_is_what_is_shown() -> None:
-    task = parse(PLAIN)
-    assert (task.control, task.object, task.field, task.kind) == ("label", "text", "text", "Text")
-    assert task.labels == LabelSet(("Red", "g"), ("Red", "Green"), ("", "like grass"))
-    assert LabelTask.from_json(task.as_json()) == task
+    (task,) = parse(PLAIN)
+    assert task == Decision(
+        "label", (Source("text", "text"),), LabelSet(("Red", "g"), ("Red", "Green"), ("", "like grass"))
+    )
+    assert Decision.from_json(task.as_json()) == task
 
 
 @pytest.mark.parametrize(
@@ -35,16 +37,16 @@ def test_an_alias_is_what_is_stored_and_the_value_is_what_is_shown() -> None:
         ("", "no label config"),
         ("<View>", "cannot be read"),
         ('<View><Text name="text" value="$text"/></View>', "no control"),
-        (PLAIN.replace("</View>", '<TextArea name="t2" toName="text"/></View>'), "2 controls"),
+        (PLAIN.replace("</View>", '<TextArea name="t2" toName="text"/></View>'), "'t2' is a TextArea"),
         (f'<View><Image name="text" value="$text"/>{CHOICES}</View>', "Image"),
         (f'<View><Text name="text" value="$text" valueType="url"/>{CHOICES}</View>', "valueType"),
         (f'<View><Text name="text" value="Q: $a"/>{CHOICES}</View>', "one field"),
-        (PLAIN.replace('toName="text"', 'toName="text" choice="multiple"'), "multiple"),
+        (PLAIN.replace('toName="text"', 'toName="text" choice="some"'), 'choice="some"'),
         (PLAIN.replace('toName="text"', 'toName="text" perRegion="true"'), "perregion"),
         ('<View><Text name="text" value="$text"/><Choices name="l" toName="text" value="$opts"/></View>', "dynamic"),
         ('<View><Text name="text" value="$text"/><Choices name="l" toName="text"><Choice value="A"/></Choices></View>',
          "at least two"),
-        ('<View><Text name="text" value="$text"/><Rating name="l" toName="text"/></View>', "Rating"),
+        ('<View><Text name="text" value="$text"/><Number name="l" toName="text"/></View>', "Number"),
         ('<View><Text name="text" value="$text"/><Labels name="l" toName="text"><Label value="A"/></Labels></View>',
          "Labels"),
         ("x" * 1_000_001, "characters"),
@@ -58,8 +60,8 @@ def test_everything_else_is_refused_by_name(config: str, names: str) -> None:
 def test_text_of_plain_text() -> None:
     task = parse(PLAIN)
     assert text_of({"text": "hello"}, task) == "hello"
-    nested = LabelTask("label", "text", "a.b", task.labels)
-    assert text_of({"a": {"b": "deep"}}, nested) == "deep"
+    nested = Decision("label", (Source("text", "a.b"),), task[0].labels)
+    assert text_of({"a": {"b": "deep"}}, [nested]) == "deep"
 
 
 @pytest.mark.parametrize(
@@ -87,11 +89,11 @@ def test_html_and_dialogues() -> None:
 
 def test_a_result_comes_back_as_the_label_it_was_made_of() -> None:
     task = parse(PLAIN)
-    result = result_of(task, "g", 0.75)
-    assert label_of(result, task) == ("g", "")
+    result = results_of(task, {"": ("g", 0.75)})
+    assert labels_of(result, task) == {"": ("g", "")}
     assert result[0]["score"] == 0.75
     with pytest.raises(InputError):
-        result_of(task, "Green", 0.75)  # the value behind an alias is not what Label Studio stores
+        results_of(task, {"": ("Green", 0.75)})  # the value behind an alias is not what Label Studio stores
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_a_result_comes_back_as_the_label_it_was_made_of() -> None:
     [(["Green"], "not .* a label"), (["Red", "g"], "exactly one"), ([], "exactly one"), ([3], "exactly one")],
 )
 def test_odd_results_say_what_is_wrong(choices: list[object], problem: str) -> None:
-    label, said = label_of([{"from_name": "label", "value": {"choices": choices}}], parse(PLAIN))
+    label, said = labels_of([{"from_name": "label", "value": {"choices": choices}}], parse(PLAIN))[""]
     assert label is None
     import re
 
@@ -114,13 +116,13 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-TASK = LabelTask("label", "text", "text", LabelSet(("Red", "g")))
+TASK = (Decision("label", (Source("text", "text"),), LabelSet(("Red", "g"))),)
 
 
 @settings(deadline=None)
 @given(JSON)
 def test_any_json_is_a_label_or_has_a_problem(result: object) -> None:
-    label, problem = label_of(result, TASK)
+    label, problem = labels_of(result, TASK)[""]
     assert (label is None) == bool(problem)
 
 
@@ -137,4 +139,4 @@ def test_the_web_processs_modules_do_not_load_the_sdk() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
-    assert label_config.MAX_TEXT
+    assert task_text.MAX_TEXT

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import InputError
+from mollm.records import LabelSet
 from mollm.store import Store, labels, projects, tasks, versions
+from mollm.store.decisions import Decision, Source
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
@@ -157,7 +159,7 @@ def test_open_entries_are_those_that_nobody_closed(store: Store, pages: FakePage
 @settings(deadline=None)
 @given(st.floats(0, 1))
 def test_the_blind_share_is_about_what_was_asked_for_and_fixed(share: float) -> None:
-    project = Project(P, "", "", "", CONFIG, label_config.LabelTask("l", "t", "t", label_config.LabelSet(("A", "B"))),
+    project = Project(P, "", "", "", CONFIG, (Decision("l", (Source("t", "t"),), LabelSet(("A", "B"))),),
                       options={"blind_share": share})  # fmt: skip
     drawn = [publish.is_blind(project, "b1", task) for task in range(2000)]
     assert abs(np.mean(drawn) - share) < 0.05

@@ -82,7 +82,7 @@ def test_connect_makes_events_arrive_and_disconnect_puts_all_back(
     assert len(labels.human_labels(labels.every(store, project))) == 1
     assert found.connection["order"] == {"served": True, "reason": "", "release": client.version()}
     assert client._raw("count", "GET", "api/projects/")["count"] == count  # the rehearsal's project is gone
-    assert found.label_task.labels.names == ("Red", "g", "Blue")
+    assert found.decision.labels.names == ("Red", "g", "Blue")
     assert [hook["url"] for hook in client.webhooks(project)] == [f"{recorder.url}/webhook"]
     assert any("Authorization" in headers for path, headers, _ in recorder.requests if path == "/setup")
 
@@ -261,7 +261,7 @@ def test_a_changed_config_is_named_and_labels_are_read_again(
     said = "\n".join(report.lines)
     assert "Black" in said
     assert "Blue" in said
-    assert projects.get(store, project).label_task.labels.names == ("Red", "g", "Black")
+    assert projects.get(store, project).decision.labels.names == ("Red", "g", "Black")
     assert report.human_labels_total == 1
 
 

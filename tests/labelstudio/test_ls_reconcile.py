@@ -232,7 +232,7 @@ def test_a_label_that_went_takes_its_labels_only_after_a_word(store: Store) -> N
         run(store, studio)
     report = run(store, studio, accept_loss=True)
     assert report.human_labels_total == 0
-    assert any("gone: A" in line for line in report.lines)
+    assert any("A to D" in line for line in report.lines)
     assert all("not (any more) a label" in row.problem for row in labels.every(store, P))
 
 
@@ -242,10 +242,10 @@ def test_an_unusable_config_is_told_and_nothing_is_lost(store: Store) -> None:
     for task in studio.data:
         studio.annotate(task, "A")
     run(store, studio)
-    studio.label_config = CONFIG.replace("toName", 'choice="multiple" toName')
-    with pytest.raises(ConfigError, match="multiple"):
+    studio.label_config = CONFIG.replace("toName", 'perRegion="true" toName')
+    with pytest.raises(ConfigError, match="perregion"):
         run(store, studio)
-    assert "multiple" in projects.get(store, P).attention
+    assert "perregion" in projects.get(store, P).attention
     assert len(said(store)) == 5
 
 

@@ -53,21 +53,28 @@ def train(
         console.print(_cost_line(store, found, len(shots)))
         if not yes and not typer.confirm("Ask the panel again?"):
             raise typer.Exit(1)
-        options = found.options | {"shots": [[shot.text, shot.label] for shot in shots]}
+        options = found.options | {"shots": shots}
         projects.change(store, project, options=options)
     queues.request_training(queues.connect(loaded.queue_url), project)
     console.print("Asked for a training: it starts after the labels are reconciled (see the status page).")
 
 
-def _shots(store: Store, project: projects.Project, per_label: int) -> tuple[Shot, ...]:
-    """The oldest human labels, `per_label` of each; these tasks then leave fitting, calibration and scoring."""
-    rows = labels.human_labels(labels.every(store, project.id))
-    texts = tasks.some(store, project.id, [int(row.item) for row in rows])
-    known = [Shot(texts[int(row.item)].text or "", row.label) for row in rows if int(row.item) in texts]
-    shots = pick_shots((shot for shot in known if shot.text), project.label_task.labels, per_label)
-    if not shots:
+def _shots(store: Store, project: projects.Project, per_label: int) -> list[list[str]]:
+    """The oldest human labels of each decision, `per_label` of each, as rows of text, label and the decision's key.
+
+    These tasks then leave fitting, calibration and scoring.
+    """
+    annotations = labels.every(store, project.id)
+    texts = {task.task_id: task.text or "" for task in tasks.every(store, project.id)}
+    rows = []
+    for decision in project.decisions:
+        human = labels.human_labels(annotations, decision.key)
+        known = [Shot(texts.get(int(row.item), ""), row.label) for row in human]
+        shots = pick_shots((shot for shot in known if shot.text), decision.labels, per_label)
+        rows += [[shot.text, shot.label, *([decision.key] if decision.key else [])] for shot in shots]
+    if not rows:
         raise InputError(f"Project {project.id} has no human labels yet, so there are no examples for the prompts.")
-    return shots
+    return rows
 
 
 def _cost_line(store: Store, project: projects.Project, shots: int) -> str:

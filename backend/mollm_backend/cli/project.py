@@ -16,6 +16,7 @@ from mollm_backend.cli.loop import AsJson, nudge, open_store
 from mollm_backend.labelstudio import connect as connecting
 from mollm_backend.labelstudio import doctor as doctoring
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.label_config import lines_of
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
 
@@ -49,13 +50,20 @@ def connect(
         here = backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
         with console.status(f"connecting project {project} of {client.url} ..."):
             found = connecting.connect(store, client, settings, project, here)
-        console.print(
-            f"Connected project {project} ({found.title!r}): labels {', '.join(found.label_task.labels.names)}."
-        )
+        for line in _connected(found):
+            console.print(line, highlight=False, soft_wrap=True)
         nudge(settings, project)
         for finding in doctoring.examine(store, client, settings, project):
             if finding.kind == "problem":
                 console.print(f"[red]problem[/red] {finding.line}. Fix: {finding.fix}.")
+
+
+def _connected(found: projects.Project) -> list[str]:
+    """What was found: the labels of the only decision, or a line a control."""
+    start = f"Connected project {found.id} ({found.title!r})"
+    if len(found.decisions) == 1 and found.decision.kind == "choices":
+        return [f"{start}: labels {', '.join(found.decision.labels.names)}."]
+    return [f"{start}, which asks:", *(f"  {line}" for line in lines_of(found.decisions))]
 
 
 def disconnect(project: Project, url: Url = "") -> None:

@@ -165,7 +165,7 @@ def _from_project(store: Store, project_id: int, limit: int) -> Pool:
         if not np.isnan(held.label_probs[n, m]).any()
     }
     said = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
-    shots = tuple(Shot(text, label) for text, label in project.options.get("shots", []))
+    shots = tuple(Shot(text, label) for text, label, *_ in project.options.get("shots", []))
     items = tuple(row.item for row in rows)
     gold = tuple(said.get(str(row.task_id)) for row in rows)
-    return Pool(project.title or str(project_id), items, project.label_task.labels, gold, shots, known)
+    return Pool(project.title or str(project_id), items, project.decision.labels, gold, shots, known)

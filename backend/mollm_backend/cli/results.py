@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mollm.errors import ConfigError, InputError
-from mollm.store import labels, projects, signals, tasks, versions
+from mollm.records import HumanLabel
+from mollm.store import Store, labels, projects, signals, tasks, versions
+from mollm.store.decisions import Decision
 from mollm_backend import dashboard, people, queues
 from mollm_backend.cli.loop import AsJson, ProjectId, open_store
 
@@ -35,28 +37,43 @@ def explain(
     row = tasks.some(store, project, [task]).get(task)
     if row is None:
         raise InputError(f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor`).")
-    names = found.label_task.labels.names
-    panel = signals.load(store, found, [row])
-    shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem, "panel": {}, "labels": list(names)}
-    for m, member in enumerate(panel.annotators):
-        answered = not panel.missing[0, m]
-        shown["panel"][member] = dict(zip(names, panel.label_probs[0, m].tolist(), strict=True)) if answered else None
-    prediction = versions.predicted(store, project, found.published_version or "", [task]).get(task)
-    if prediction is not None:
-        shown["mixture"] = dict(zip(names, prediction.probs.tolist(), strict=True))
-        shown["negatives"] = list(prediction.negatives)
-        if prediction.classifier_probs is not None:
-            shown["classifier"] = dict(zip(names, prediction.classifier_probs.tolist(), strict=True))
+    shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem}
+    said = versions.said(store, project, found.published_version or "", [task]).get(task, {})
+    each = {
+        decision.name: _decision(store, found, decision, row, said.get(decision.key)) for decision in found.decisions
+    }
+    shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
+    prediction = next((said[decision.key] for decision in found.decisions if decision.key in said), None)
     entry = {row.task_id: row for row in versions.batch(store, project, found.batch_version or "")}.get(task)
     shown["batch"] = (
         None if entry is None else {"rank": entry.rank, "reason": entry.reason, "published_at": entry.published_at}
     )
-    shown["human"] = [asdict(row) for row in labels.every(store, project) if row.task_id == task]
+    human = [asdict(row) for row in labels.every(store, project) if row.task_id == task]
+    shown["human"] = [{key: value for key, value in row.items() if key != "decision" or value} for row in human]
     shown["visible"] = _visible(found, row, prediction, entry)
     if json_output:
         print(json.dumps(shown, default=str))
         return
     _print_explanation(shown)
+
+
+def _decision(
+    store: Store, project: projects.Project, decision: Decision, task: tasks.Task,
+    prediction: versions.StoredPrediction | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What each LLM, the mixture and the classifier say of one decision."""
+    names = decision.labels.names
+    panel = signals.load(store, project, [task], decision)
+    shown: dict[str, Any] = {"panel": {}, "labels": list(names)}
+    for m, member in enumerate(panel.annotators):
+        answered = not panel.missing[0, m]
+        shown["panel"][member] = dict(zip(names, panel.label_probs[0, m].tolist(), strict=True)) if answered else None
+    if prediction is not None:
+        shown["mixture"] = dict(zip(names, prediction.probs.tolist(), strict=True))
+        shown["negatives"] = list(prediction.negatives)
+        if prediction.classifier_probs is not None:
+            shown["classifier"] = dict(zip(names, prediction.classifier_probs.tolist(), strict=True))
+    return shown
 
 
 def _visible(
@@ -81,20 +98,28 @@ def _visible(
 
 def _print_explanation(shown: dict[str, Any]) -> None:
     console.print(shown["text"] or shown["problem"], style="bold")
-    table = Table("who", *shown["labels"])
-    for name, probs in [
+    for name, decision in shown.get("decisions", {"": shown}).items():
+        console.print(_opinions(name, decision))
+    batch = shown["batch"]
+    console.print(f"Next batch: {'not in it' if batch is None else 'place {rank}, because {reason}'.format(**batch)}")
+    for row in shown["human"]:
+        of = f"{row['decision']}: " if "decision" in row else ""
+        said = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
+        console.print(f"Human {row['user_id']}: {of}{said} ({row['provenance']})")
+    console.print(f"Pre-annotation visible: {shown['visible']}")
+
+
+def _opinions(name: str, shown: dict[str, Any]) -> Table:
+    """A row for each LLM, the mixture and the classifier; a column a label."""
+    table = Table("who", *shown["labels"], title=name or None)
+    for who, probs in [
         *shown["panel"].items(),
         ("mixture", shown.get("mixture")),
         ("classifier", shown.get("classifier")),
     ]:
         cells = ["-"] * len(shown["labels"]) if probs is None else [f"{value:.3f}" for value in probs.values()]
-        table.add_row(name, *cells)
-    console.print(table)
-    batch = shown["batch"]
-    console.print(f"Next batch: {'not in it' if batch is None else 'place {rank}, because {reason}'.format(**batch)}")
-    for row in shown["human"]:
-        console.print(f"Human {row['user_id']}: {row['label'] or 'skipped'} ({row['provenance']})")
-    console.print(f"Pre-annotation visible: {shown['visible']}")
+        table.add_row(who, *cells)
+    return table
 
 
 def report(json_output: AsJson = False) -> None:
@@ -103,8 +128,8 @@ def report(json_output: AsJson = False) -> None:
     state = dashboard.status(store, queues.connect(loaded.queue_url))
     for project, found in zip(state["projects"], projects.every(store), strict=True):
         try:
-            rows, names = labels.every(store, found.id), found.label_task.labels.names
-            project["people"] = people.as_json(people.of(store, found.id, found.options, names, rows))
+            rows = labels.every(store, found.id)
+            project["people"] = people.of_project(store, found, rows)
         except ConfigError as error:
             project["people"] = {"lines": [str(error)]}
     if json_output:
@@ -130,29 +155,44 @@ def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv 
     """Write every task's best label to stdout: the human's where there is one, else the mixture's."""
     _loaded, store = open_store()
     found = projects.get(store, project)
-    human = {row.item: row for row in labels.human_labels(labels.every(store, project))}
-    predicted = versions.predicted(store, project, found.published_version or "")
-    fields = ("task", found.label_task.field, "label", "probability", "provenance", "version")
+    annotations = labels.every(store, project)
+    human = {key: {row.item: row for row in labels.human_labels(annotations, key)} for key in _keys(found)}
+    said = versions.said(store, project, found.published_version or "")
+    columns = _columns(found)
+    text = "+".join(source.field for source in found.decisions[0].sources)
+    fields = ("task", text, *(name for names in columns.values() for name in names), "version")
     writer = csv.DictWriter(sys.stdout, fields) if format is Format.CSV else None
     if writer is not None:
         writer.writeheader()
     for task in tasks.every(store, project):
-        mixture, person = predicted.get(task.task_id), human.get(str(task.task_id))
-        if person is not None:
-            row = (task.task_id, task.text, person.label, 1.0, person.provenance.value, "")
-        elif mixture is not None:
-            row = (
-                task.task_id,
-                task.text,
-                mixture.label,
-                round(mixture.confidence, 6),
-                "mixture",
-                found.published_version or "",
-            )
-        else:
-            row = (task.task_id, task.text, "", 0.0, "none", "")
-        values = dict(zip(fields, row, strict=True))
+        row: dict[str, Any] = {"task": task.task_id, text: task.text, "version": ""}
+        for key, names in columns.items():
+            mixture, person = said.get(task.task_id, {}).get(key), human[key].get(str(task.task_id))
+            if person is None and mixture is not None:
+                row["version"] = found.published_version or ""
+            row |= dict(zip(names, _best(person, mixture), strict=True))
+        ordered = {name: row[name] for name in fields}
         if writer is not None:
-            writer.writerow(values)
+            writer.writerow(ordered)
         else:
-            print(json.dumps(values, ensure_ascii=False))
+            print(json.dumps(ordered, ensure_ascii=False))
+
+
+def _keys(project: projects.Project) -> list[str]:
+    return [decision.key for decision in project.decisions]
+
+
+def _columns(project: projects.Project) -> dict[str, tuple[str, str, str]]:
+    """The names of each decision's columns, by its key."""
+    if len(project.decisions) == 1:
+        return {project.decision.key: ("label", "probability", "provenance")}
+    return {row.key: (row.name, f"{row.name} probability", f"{row.name} provenance") for row in project.decisions}
+
+
+def _best(person: HumanLabel | None, mixture: versions.StoredPrediction | None) -> tuple[str, float, str]:
+    """Label, probability and provenance: the person's, else the mixture's."""
+    if person is not None:
+        return person.label, 1.0, person.provenance.value
+    if mixture is not None:
+        return mixture.label, round(mixture.confidence, 6), "mixture"
+    return "", 0.0, "none"

@@ -13,8 +13,9 @@ import numpy as np
 
 from mollm.records import FloatArray, LabelSet, Provenance
 from mollm.store import Store, labels, projects, signals, tasks, versions
+from mollm.store.decisions import Decision, Source
 from mollm.store.labels import Annotation
-from mollm.store.projects import LabelTask, PanelMember, Project
+from mollm.store.projects import PanelMember, Project
 from mollm.store.signals import Cost, SignalRow
 from mollm.store.tasks import Task
 from mollm_backend import queues
@@ -64,9 +65,9 @@ def measure(
 
 def _fill(store: Store, count: int, rng: np.random.Generator) -> None:
     panel = tuple(PanelMember(f"llm-{m}", f"print-{m}") for m in range(M))
-    task_of = LabelTask("label", "text", "text", LABELS)
+    asked = (Decision("label", (Source("text", "text"),), LABELS),)
     project = Project(
-        PROJECT, "http://127.0.0.1:9", "bench", "", CONFIG, task_of, panel, reconciled_at="2999-01-01T00:00:00+00:00"
+        PROJECT, "http://127.0.0.1:9", "bench", "", CONFIG, asked, panel, reconciled_at="2999-01-01T00:00:00+00:00"
     )
     projects.save(store, project)
     rows = [Task(n + 1, str(n), f"made-up text number {n}") for n in range(count)]

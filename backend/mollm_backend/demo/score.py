@@ -57,7 +57,7 @@ def read_pool(store: Store, project_id: int, gold: dict[str, str]) -> Pool:
     kept = [task for task, is_known in zip(rows, known, strict=True) if is_known]
     if not kept:
         raise InputError("No task with gold has been read by the whole panel yet: wait for `mollm up --demo`.")
-    column = {name: c for c, name in enumerate(project.label_task.labels.names)}
+    column = {name: c for c, name in enumerate(project.decision.labels.names)}
     return Pool(
         tuple(task.item for task in kept),
         panel.take(known),

@@ -81,17 +81,20 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
 def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
     """Ask one annotator for the texts that it has not answered, chunk by chunk, for some seconds."""
     project = projects.get(runtime.store, project_id)
-    member = next((member for member in project.panel if member.name == annotator), None)
-    if member is None:
-        return
-    stop, size, after = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts, 0
-    while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
-        if budget.rests(runtime.store, project):
+    stop, size = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts
+    mine = [member for member in project.panel if member.name == annotator]
+    for member in mine:
+        after = 0
+        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
+            if budget.rests(runtime.store, project):
+                break
+            after = rows[-1].task_id
+            if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
+                break
+        if time.monotonic() > stop:
             break
-        after = rows[-1].task_id
-        if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
-            break
-    _tell_progress(runtime, project, member)
+    if mine:
+        _tell_progress(runtime, project, mine[0])
 
 
 def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Task]) -> bool:
@@ -119,8 +122,9 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
 
 
 def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
-    left = signals.unanswered(runtime.store, project.id, member.fingerprint)
-    line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} tasks to go"
+    left = signals.count_missing(runtime.store, project)[member.name]
+    what = "tasks" if len(project.decisions) == 1 else "answers"
+    line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} {what} to go"
     events.add(runtime.store, "info", line, project.id)
 
 

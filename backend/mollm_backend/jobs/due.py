@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mollm.errors import MollmError
@@ -12,6 +13,7 @@ from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction
 from mollm_backend import budget, queues
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
 
 # A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
@@ -95,24 +97,40 @@ def publishing_reason(store: Store, project: Project) -> str | None:
     return None
 
 
-def remaining(store: Store, project: Project, entries: Sequence[StoredEntry], limit: int) -> list[StoredPrediction]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A task that a version knows: its label (in words where there are several decisions), and how sure that is."""
+
+    task_id: int
+    label: str
+    confidence: float
+
+
+def remaining(store: Store, project: Project, entries: Sequence[StoredEntry], limit: int) -> list[Known]:
     """Up to `limit` tasks that the published version knows, open and not in the batch; the least certain first."""
     taken = labels.closed_tasks(labels.every(store, project.id)) | {entry.task_id for entry in entries}
     chosen = versions.least_certain(store, project.id, project.published_version or "", taken, limit)
-    predicted = versions.predicted(store, project.id, project.published_version or "", chosen)
-    return [predicted[task_id] for task_id in chosen]
+    said = versions.said(store, project.id, project.published_version or "", chosen)
+    return [_known(project, task_id, said[task_id]) for task_id in chosen]
+
+
+def _known(project: Project, task_id: int, said: Mapping[str, StoredPrediction]) -> Known:
+    rows = {decision.key: said[decision.key] for decision in project.decisions if decision.key in said}
+    words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
+    return Known(task_id, words, certainty(row.confidence for row in rows.values()))
 
 
 def training_reason(store: Store, project: Project, refit_every: int, *, requested: bool = False) -> str | None:
     """Why the mixture should be refitted now, in words; None where it need not."""
     newest = versions.newest(store, project.id)
-    left = signals.count_missing(store, project)
+    left = [signals.unanswered(store, project.id, member.fingerprint) for member in project.panel]
     total, unreadable = tasks.count(store, project.id)
-    answered = len(project.panel) * (total - unreadable) - sum(left.values())
+    answered = len(project.panel) * (total - unreadable) - sum(left)
     if answered == 0:
         return None
     away = signals.absent(store)
-    idle = not any(left[member.name] for member in project.panel if member.fingerprint not in away)
+    waits = zip(project.panel, left, strict=True)
+    idle = not any(count for member, count in waits if member.fingerprint not in away)
     idle = idle or bool(budget.of(store, project).paused)  # all that will be read today is read
     panel = [member.fingerprint for member in project.panel]
     if newest is None or newest.facts.get("panel") != panel:
@@ -120,8 +138,9 @@ def training_reason(store: Store, project: Project, refit_every: int, *, request
     pool = int(newest.facts.get("answered", 0))
     if answered != pool and (idle or answered >= 2 * pool):
         return f"the panel gave {answered} answers, {pool} before"
-    human = labels.human_labels(labels.every(store, project.id))
-    changed = len(labels.row_keys(human) ^ set(newest.facts.get("label_rows", [])))
+    rows = labels.every(store, project.id)
+    human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
+    changed = len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
     if changed >= refit_every:
         return f"{changed} human labels are new or changed"
     if requested and changed:

@@ -26,7 +26,7 @@ def save(runtime: Runtime, project: Project, version: Version, state: Mapping[st
     if "tuned" not in state:
         return
     home = runtime.settings.versions_dir / str(project.id)
-    names = project.label_task.labels.names
+    names = project.decision.labels.names
     tuning.save_pretrained(state, runtime.encoder(), home / version.id / NAME, names, card(project, version))
     thin_out(home, {version.id, project.published_version or ""})
 

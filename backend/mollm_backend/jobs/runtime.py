@@ -18,6 +18,7 @@ from mollm.config import AnnotatorConfig, LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 from mollm.prompts import Shot
 from mollm.store import Store, projects
+from mollm.store.decisions import Decision
 from mollm.store.projects import PanelMember, Project
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -47,9 +48,10 @@ class Runtime:
             )
         return self._client
 
-    def shots(self, project: Project) -> tuple[Shot, ...]:
-        """The few-shot examples of a project's prompts (fixed until `mollm train --refresh-prompts`)."""
-        return tuple(Shot(text, label) for text, label in project.options.get("shots", []))
+    def shots(self, project: Project, decision: Decision) -> tuple[Shot, ...]:
+        """The few-shot examples of a decision's prompts (fixed until `mollm train --refresh-prompts`)."""
+        rows = project.options.get("shots", [])
+        return tuple(Shot(text, label) for text, label, *key in rows if (key or [""])[0] == decision.key)
 
     def loop_config(self, project: Project) -> LoopConfig:
         """The settings of a round, with the project's own values over the general ones. Raises ConfigError."""
@@ -65,10 +67,15 @@ class Runtime:
 
     def members(self, project: Project) -> tuple[PanelMember, ...]:
         """The panel's names and fingerprints for this project; no model is loaded for them."""
-        return tuple(PanelMember(config.name, self._fingerprint(project, config)) for config in self.panel.annotators)
+        return tuple(
+            PanelMember(config.name, self._fingerprint(project, decision, config), decision.key)
+            for decision in project.decisions
+            for config in self.panel.annotators
+        )
 
-    def _fingerprint(self, project: Project, config: AnnotatorConfig) -> str:
-        return fingerprint(config, project.label_task.labels, self.panel.instruction, self.shots(project))
+    def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
+        instruction = decision.instruction(self.panel.instruction)
+        return fingerprint(config, decision.labels, instruction, self.shots(project, decision))
 
     def refresh_panel(self, project: Project) -> Project:
         """Bring the stored panel up to date: a changed prompt or model asks that annotator again, no other."""
@@ -91,8 +98,9 @@ class Runtime:
             return needs(config, models)
 
         def opened() -> Annotator:
-            labels, shots = project.label_task.labels, self.shots(project)
-            return open_annotator(config, labels, self.panel.instruction, shots, models)
+            decision = project.decision_of(member)
+            instruction = decision.instruction(self.panel.instruction)
+            return open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
 
         return self._annotators.get(member.fingerprint, room, opened)
 

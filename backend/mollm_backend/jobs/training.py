@@ -1,168 +1,223 @@
-"""One training of a project: store -> round -> gate -> version -> batch. The round itself is `mollm.loop`."""
+"""One training of a project: store -> a round a decision -> gate -> version -> batch. The round is `mollm.loop`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import structlog
 
 from mollm import acceptance, stopping
+from mollm.acceptance import Verdict
+from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.loop import RoundOutcome, run_round
-from mollm.records import BoolArray, HumanLabel, Signals, Targets, digest
-from mollm.store import events, labels, projects, signals, states, tasks, versions
-from mollm.store.labels import Annotation
+from mollm.records import FittedState, HumanLabel, digest
+from mollm.store import events, labels, projects, signals, states, versions
 from mollm.store.projects import Project
-from mollm.store.tasks import Task
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
 from mollm_backend import people
 from mollm_backend.jobs import pretrained
+from mollm_backend.jobs.pools import Pool, read_pools
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.label_config import certainty, words_of
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Pool:
-    """All that one training reads, taken from the store at one moment. `tasks` (N) is in the order of `signals`."""
+class Decided:
+    """A decision's pool and what a round made of it."""
 
-    tasks: tuple[Task, ...]
-    answered: int
-    signals: Signals
-    human: tuple[HumanLabel, ...]
-    annotations: tuple[Annotation, ...]
-    people: dict[str, Any] = field(default_factory=dict)  # what is known of those who labelled
+    pool: Pool
+    outcome: RoundOutcome
 
     @property
-    def targets(self) -> Targets:
-        return Targets.from_human(self.human, self.signals.items, self.signals.labels)
+    def key(self) -> str:
+        return self.pool.decision.key
 
-    @property
-    def open_items(self) -> BoolArray:
-        """(N,) True where a person may be asked: neither labelled nor skipped."""
-        closed = labels.closed_tasks(self.annotations)
-        return np.array([task.task_id not in closed for task in self.tasks], dtype=np.bool_)
+    def predictions(self) -> list[StoredPrediction]:
+        """What the new version says of each task of the pool."""
+        names = np.array(self.pool.signals.labels)
+        classifier = self.outcome.classifier_probabilities
+        return [
+            StoredPrediction(
+                task.task_id, task.item.text_key, str(names[probs.argmax()]), float(probs.max()), probs,
+                None if classifier is None else classifier[n],
+                tuple(str(name) for name in names[self.outcome.negatives[n]]), self.key,
+            )
+            for n, (task, probs) in enumerate(zip(self.pool.tasks, self.outcome.probabilities, strict=True))
+        ]  # fmt: skip
 
-
-def read_pool(runtime: Runtime, project: Project) -> Pool:
-    """The readable tasks that at least one annotator has answered, without those that serve as few-shot examples."""
-    answered = signals.count_answered(
-        runtime.store, project
-    )  # counted first: an answer that comes later starts a round
-    shots = {text for text, _label in project.options.get("shots", [])}
-    rows = [task for task in tasks.every(runtime.store, project.id) if not task.problem and task.text not in shots]
-    panel = signals.load(runtime.store, project, rows)
-    known = np.asarray(~panel.missing.all(axis=1), dtype=np.bool_)
-    annotations = labels.every(runtime.store, project.id)
-    known_people = people.of(
-        runtime.store, project.id, project.options, project.label_task.labels.names, annotations
-    )  # fmt: skip
-    kept = tuple(task for task, has_answer in zip(rows, known, strict=True) if has_answer)
-    return Pool(kept, answered, panel.take(known), known_people.human, tuple(annotations), people.as_json(known_people))
+    def facts(self, panel: list[str]) -> dict[str, Any]:
+        """What a version says of this decision."""
+        outcome = self.outcome
+        losses = zip(self.pool.label_keys, outcome.per_label_log_loss, strict=True)
+        return {
+            "panel": panel, "pool": len(self.pool.tasks),
+            "losses": {key: float(loss) for key, loss in losses},
+            "scores": dict(outcome.scores), "notes": list(outcome.notes), "people": self.pool.people,
+            "negatives": int(outcome.negatives.sum()),
+            "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
+        }  # fmt: skip
 
 
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
-    """Run a round and store what came of it. Raises InputError where there is nothing to learn from."""
-    pool = read_pool(runtime, project)
-    if not pool.tasks:
+    """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
+    # Counted first: an answer that comes later starts a round.
+    answered = signals.count_answered(runtime.store, project)
+    pools = read_pools(runtime, project)
+    if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
     before = versions.newest(runtime.store, project.id)
     round_index = 0 if before is None else before.round + 1
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
-    outcome = run_round(
+    earlier = versions.every(runtime.store, project.id)[: stopping.LAST]
+    decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
+    facts = _facts(project, decided) | {"answered": answered}
+    verdicts = {row.pool.decision.name: _judge(runtime, project, row.key, facts) for row in decided}
+    accepted = all(verdict.accepted for verdict in verdicts.values())
+    facts["gate"] = _gate_line(verdicts)
+    status = "candidate" if accepted else "refused"
+    name = f"mollm-{round_index}-{_name(project, decided, config, round_index)}"
+    version = Version(name, round_index, status, _people(decided), facts)
+    states.save(runtime.settings.versions_dir / str(project.id) / version.id, _states(project, decided))
+    if len(project.decisions) == 1:
+        pretrained.save(runtime, project, version, decided[0].outcome.state)
+    versions.save(runtime.store, project.id, version, (row for part in decided for row in part.predictions()))
+    if accepted:
+        _publish(runtime, project, decided, version, config)
+    events.add(runtime.store, "done" if accepted else "problem", _line(version), project.id)
+    return version
+
+
+def _round(
+    runtime: Runtime, pool: Pool, config: LoopConfig, round_index: int, earlier: Sequence[Version]
+) -> RoundOutcome:
+    """One decision's round. All decisions share the encoder, and with it the cached embeddings."""
+    return run_round(
         [task.item for task in pool.tasks], pool.signals, pool.targets, config=config, encoder=runtime.encoder(),
         round_index=round_index, rng=np.random.default_rng([config.seed, round_index]),
-        open_items=pool.open_items, earlier=_earlier(runtime, project, pool),
-        progress=lambda line: log.info("training", line=line),
+        open_items=pool.open_items, earlier=_curve(pool, earlier),
+        progress=lambda line: log.info("training", decision=pool.decision.key, line=line),
     )  # fmt: skip
-    version = _version(project, pool, outcome, round_index, config.model_dump_json())
-    verdict = _judge(runtime, project, version)
-    states.save(runtime.settings.versions_dir / str(project.id) / version.id, outcome.state)
-    pretrained.save(runtime, project, version, outcome.state)
-    version.facts["gate"] = verdict.line
-    accepted = verdict.accepted
-    stored = Version(
-        version.id, version.round, "candidate" if accepted else "refused", version.human_labels, version.facts
-    )
-    versions.save(runtime.store, project.id, stored, _predictions(pool, outcome))
-    if accepted:
-        _publish(runtime, project, pool, outcome, stored)
-    events.add(runtime.store, "done" if accepted else "problem", _line(stored, verdict), project.id)
-    return stored
 
 
-def _version(project: Project, pool: Pool, outcome: RoundOutcome, round_index: int, config: str) -> Version:
-    panel = [member.fingerprint for member in project.panel]
-    rows = sorted(labels.row_keys(pool.human))
-    texts = digest(*(task.item.text_key for task in pool.tasks))
-    name = digest(*panel, project.label_task.labels.key(), *rows, texts, config, str(round_index))[:8]
-    keys = _label_keys(pool)
-    losses = {key: float(loss) for key, loss in zip(keys, outcome.per_label_log_loss, strict=True)}
-    facts = {
-        "panel": panel, "pool": len(pool.tasks), "answered": pool.answered, "label_rows": rows, "losses": losses,
-        "scores": dict(outcome.scores), "notes": list(outcome.notes), "people": pool.people,
-        "negatives": int(outcome.negatives.sum()),
-        "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
-    }  # fmt: skip
-    return Version(f"mollm-{round_index}-{name}", round_index, "candidate", len(pool.human), facts)
-
-
-def _label_keys(pool: Pool) -> list[str]:
-    """A name for each row of the targets, in their order: the gate pairs two versions' losses by it."""
-    place = set(pool.signals.items)
-    return [f"{row.item}/{row.annotator}/{row.label}" for row in pool.human if row.item in place]
-
-
-def _earlier(runtime: Runtime, project: Project, pool: Pool) -> list[stopping.Earlier]:
+def _curve(pool: Pool, newest_first: Sequence[Version]) -> list[stopping.Earlier]:
     """The learning curve so far, oldest first: what the last versions lost on the labels of this pool."""
-    keys, rows = _label_keys(pool), versions.every(runtime.store, project.id)[: stopping.LAST]
-    return [stopping.Earlier.of(row.human_labels, row.facts.get("losses", {}), keys) for row in reversed(rows)]
+    rows = [(row, versions.facts_of(row.facts, pool.decision.key)) for row in reversed(newest_first)]
+    return [stopping.Earlier.of(row.human_labels, facts.get("losses", {}), pool.label_keys) for row, facts in rows]
 
 
-def _judge(runtime: Runtime, project: Project, candidate: Version) -> acceptance.Verdict:
+def _name(project: Project, decided: Sequence[Decided], config: LoopConfig, round_index: int) -> str:
+    """The content address of all that the version was made from."""
+    rows = sorted(labels.row_keys(*(part.pool.human for part in decided)))
+    asked = [part.pool.decision.labels.key() for part in decided]
+    texts = [digest(*(task.item.text_key for task in part.pool.tasks)) for part in decided]
+    panel = [member.fingerprint for member in project.panel]
+    return digest(*panel, *asked, *rows, *texts, config.model_dump_json(), str(round_index))[:8]
+
+
+def _facts(project: Project, decided: Sequence[Decided]) -> dict[str, Any]:
+    """Of the only decision, or sums over several and, under `decisions`, each one's own by its key."""
+    panels = {row.key: [member.fingerprint for member in project.panel_of(row)] for row in project.decisions}
+    each = {part.key: part.facts(panels[part.key]) for part in decided}
+    rows = sorted(labels.row_keys(*(_human(decided, row.key) for row in project.decisions)))
+    if len(project.decisions) == 1:
+        return each[project.decision.key] | {"label_rows": rows}
+    names = {part.key: part.pool.decision.name for part in decided}
+    total = {key: sum(facts[key] for facts in each.values()) for key in ("negatives", "rows", "human_rows")}
+    return total | {
+        "panel": [member.fingerprint for member in project.panel], "label_rows": rows, "losses": {},
+        "pool": max(facts["pool"] for facts in each.values()), "scores": _mean_scores(list(each.values())),
+        "notes": [f"{names[key]}: {_scores_line(facts['scores']) or 'no human label'}" for key, facts in each.items()],
+        "people": people.together({names[key]: facts["people"] for key, facts in each.items()}),
+        "decisions": each,
+    }  # fmt: skip
+
+
+def _human(decided: Sequence[Decided], key: str) -> Sequence[HumanLabel]:
+    return next((part.pool.human for part in decided if part.key == key), ())
+
+
+def _mean_scores(each: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean over all human labels of all decisions."""
+    scored = [facts for facts in each if facts["scores"]]
+    count = sum(len(facts["losses"]) for facts in scored)
+    names = scored[0]["scores"] if scored else ()
+    return {name: sum(len(row["losses"]) * row["scores"][name] for row in scored) / count for name in names}
+
+
+def _people(decided: Sequence[Decided]) -> int:
+    """How many labels people gave, each person's of a task counted once."""
+    return len({(row.item, row.annotator) for part in decided for row in part.pool.human})
+
+
+def _states(project: Project, decided: Sequence[Decided]) -> dict[str, FittedState]:
+    """Fitted state by name; where there are several decisions, each name begins with the decision's number."""
+    if len(project.decisions) == 1:
+        return dict(decided[0].outcome.state)
+    number = {decision.key: n for n, decision in enumerate(project.decisions)}
+    return {f"{number[part.key]}.{name}": state for part in decided for name, state in part.outcome.state.items()}
+
+
+def _judge(runtime: Runtime, project: Project, key: str, facts: dict[str, Any]) -> Verdict:
+    """The gate on one decision: against what the published version says of it, if it had the same panel."""
     published = versions.find(runtime.store, project.id, project.published_version)
-    comparable = published is not None and published.facts.get("panel") == candidate.facts["panel"]
-    before: Mapping[str, float] = published.facts.get("losses", {}) if published and comparable else {}
-    return acceptance.compare(candidate.facts["losses"], before)
+    before, after = versions.facts_of(published.facts if published else {}, key), versions.facts_of(facts, key)
+    comparable = before.get("panel") == after["panel"]
+    losses: Mapping[str, float] = before.get("losses", {}) if comparable else {}
+    return acceptance.compare(after["losses"], losses)
 
 
-def _predictions(pool: Pool, outcome: RoundOutcome) -> list[StoredPrediction]:
-    names = np.array(pool.signals.labels)
-    classifier = outcome.classifier_probabilities
-    return [
-        StoredPrediction(
-            task.task_id, task.item.text_key, str(names[probs.argmax()]), float(probs.max()), probs,
-            None if classifier is None else classifier[n], tuple(str(name) for name in names[outcome.negatives[n]]),
-        )
-        for n, (task, probs) in enumerate(zip(pool.tasks, outcome.probabilities, strict=True))
-    ]  # fmt: skip
+def _gate_line(verdicts: Mapping[str, Verdict]) -> str:
+    if len(verdicts) == 1:
+        return next(iter(verdicts.values())).line
+    refused = [f"{name} {verdict.line}" for name, verdict in verdicts.items() if not verdict.accepted]
+    if refused:
+        return f"refused: {'; '.join(refused)}"
+    return f"accepted (none of {len(verdicts)} decisions is significantly worse)"
 
 
-def _publish(runtime: Runtime, project: Project, pool: Pool, outcome: RoundOutcome, version: Version) -> None:
+def _publish(
+    runtime: Runtime, project: Project, decided: Sequence[Decided], version: Version, config: LoopConfig
+) -> None:
     batch_version = f"{version.id}+batch-1"
-    entries = _entries(pool, outcome, version)
+    entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
     versions.save_batch(runtime.store, project.id, batch_version, entries)
     versions.publish(runtime.store, project.id, version.id)
     projects.change(runtime.store, project.id, batch_version=batch_version)
 
 
-def _entries(pool: Pool, outcome: RoundOutcome, version: Version) -> Sequence[StoredEntry]:
-    place = {item: n for n, item in enumerate(pool.signals.items)}
-    names = pool.signals.labels
-    rows = []
-    for entry in outcome.entries:
-        probs = outcome.probabilities[place[entry.item]]
-        label, confidence = names[int(probs.argmax())], float(probs.max())
-        rows.append(StoredEntry(int(entry.item), entry.rank, version.id, label, confidence, entry.reason, entry.gain))
-    return rows
+def _entries(project: Project, decided: Sequence[Decided], version: Version) -> list[StoredEntry]:
+    """The batch: each decision's picks in turn, a task once, under the reason for which it came first."""
+    shown: dict[str, dict[str, tuple[str, float]]] = {}
+    for part in decided:
+        for item, probs in zip(part.pool.signals.items, part.outcome.probabilities, strict=True):
+            best = int(probs.argmax())
+            shown.setdefault(item, {})[part.key] = part.pool.signals.labels[best], float(probs[best])
+    rows: dict[str, StoredEntry] = {}
+    for turn in zip_longest(*(part.outcome.entries for part in decided)):
+        for part, entry in zip(decided, turn, strict=True):
+            if entry is None or entry.item in rows:
+                continue
+            said = shown[entry.item]
+            words = words_of(project.decisions, {key: label for key, (label, _) in said.items()})
+            sure = certainty(confidence for _, confidence in said.values())
+            reason = f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
+            rows[entry.item] = StoredEntry(int(entry.item), len(rows), version.id, words, sure, reason, entry.gain)
+    return list(rows.values())
 
 
-def _line(version: Version, verdict: acceptance.Verdict) -> str:
-    scores = version.facts["scores"]
-    shown = ", ".join(f"{name} {scores[name]:.3f}" for name in ("accuracy", "log_loss", "ece") if name in scores)
+def _scores_line(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {scores[name]:.3f}" for name in ("accuracy", "log_loss", "ece") if name in scores)
+
+
+def _line(version: Version) -> str:
+    shown = _scores_line(version.facts["scores"])
     what = f"{version.id} from {version.human_labels} human labels and {version.facts['pool']} tasks"
-    return f"{what} {verdict.line}" + (f"; cross-fitted {shown}" if shown else "")
+    return f"{what} {version.facts['gate']}" + (f"; cross-fitted {shown}" if shown else "")

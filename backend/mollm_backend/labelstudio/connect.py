@@ -42,7 +42,7 @@ def connect(
     """
     backend_url = _checked(backend_url)
     remote = client.project(project_id)
-    label_task = label_config.parse(remote.label_config)
+    decisions = label_config.parse(remote.label_config)
     known = projects.find(store, project_id)
     if known is not None and known.ls_created_at != remote.created_at:
         raise ConfigError(
@@ -51,7 +51,7 @@ def connect(
         )
     found = (known.connection.get("found") if known else None) or _found(remote)
     project = Project(
-        project_id, client.url, remote.title, remote.created_at, remote.label_config, label_task, panel
+        project_id, client.url, remote.title, remote.created_at, remote.label_config, decisions, panel
     )  # fmt: skip
     if known is not None:
         # The stored config stays: reconciliation must see a change to take all texts and labels in again.

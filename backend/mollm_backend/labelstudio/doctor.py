@@ -106,10 +106,12 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
 
 def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
     try:
-        label_config.parse(remote.label_config)
+        decisions = label_config.parse(remote.label_config)
     except ConfigError as error:
         yield _problem("label-config", str(error), "change the label config in Label Studio")
         return
+    for line in label_config.lines_of(decisions):
+        yield Finding("fine", "decision", f"project {project.id} asks {line}")
     if remote.label_config != project.label_config:
         line = f"the label config of project {project.id} has changed since the last look"
         yield Finding("notice", "label-config-changed", line, "nothing: the worker takes it in within a minute")

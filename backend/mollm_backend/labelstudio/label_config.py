@@ -1,43 +1,38 @@
-"""Label configs: which decision a project asks for, a task's text, and results in Label Studio's JSON.
+"""Label configs: which decisions a project asks for, and their labels in Label Studio's result JSON, both ways.
 
 `parse` uses the SDK (imported there); everything else here is light, for the web process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from mollm.errors import ConfigError, InputError
-from mollm.records import LabelSet
-from mollm.store.projects import LabelTask
+from mollm.errors import ConfigError
+from mollm.store.decisions import Decision, Source
+from mollm_backend.labelstudio.controls import Control, Said, attributes, by_control, control_of, controls
 
-MAX_TEXT = 100_000  # characters; an annotator's window is far smaller
 MAX_CONFIG = 1_000_000
 _OBJECTS = ("Text", "HyperText", "Paragraphs")
-_ONE = "mollm needs exactly one single-choice `Choices` on one `Text`, `HyperText` or `Paragraphs`"
+_WANTED = "mollm decides `Choices`, `Taxonomy`, `Rating` and `Pairwise` on `Text`, `HyperText` or `Paragraphs`"
 
 
-def parse(xml: str) -> LabelTask:
-    """The one decision that a label config asks for.
+def parse(xml: str) -> tuple[Decision, ...]:
+    """The decisions that a label config asks for, in its order.
 
     Names are what Label Studio stores (a Choice's alias where it has one), `shown` its value, `descriptions` its
     hint. Raises ConfigError that names what is not supported, and what to change.
     """
     interface = _interface(xml)
-    controls, objects = dict(interface._controls), dict(interface._objects)
-    if not controls:
-        raise ConfigError(f"The label config has no control: {_ONE}. Add a `Choices`.")
-    if len(controls) > 1:
-        names = ", ".join(f"{tag.tag} {name!r}" for name, tag in controls.items())
-        raise ConfigError(f"The label config has {len(controls)} controls ({names}): {_ONE}. Remove the others.")
-    control = next(iter(controls.values()))
-    _check_control(control)
-    target = objects.get(control.to_name[0]) if len(control.to_name) == 1 else None
-    if target is None:
-        raise ConfigError(f"Choices {control.name!r} must name one object in toName: {_ONE}.")
-    return _label_task(control, target)
+    objects = dict(interface._objects)
+    nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
+    if not nodes:
+        raise ConfigError(f"The label config has no control: {_WANTED}. Add one of them.")
+    found = [decision for node in nodes for decision in _decisions(node, objects)]
+    _check_same_text(found)
+    return _keyed(found)
 
 
 def _interface(xml: str) -> Any:
@@ -54,31 +49,48 @@ def _interface(xml: str) -> Any:
         raise ConfigError(f"The label config cannot be read: {str(error)[:300]}. Correct it in Label Studio.") from None
 
 
-def _check_control(control: Any) -> None:
-    name, attr = control.name, {key.lower(): value for key, value in control.attr.items()}
-    if control.tag != "Choices":
-        raise ConfigError(f"The control {name!r} is a {control.tag}: {_ONE}.")
-    if attr.get("choice", "single") not in ("single", "single-radio"):
-        raise ConfigError(
-            f'Choices {name!r} has choice="{attr["choice"]}": one label a task is supported; '
-            'set choice="single" (or "single-radio").'
-        )
+def _decisions(node: Any, objects: Mapping[str, Any]) -> tuple[Decision, ...]:
+    name = node.attrib["name"]
+    control = next((control for control in controls().values() if control.takes(node)), None)
+    if control is None:
+        raise ConfigError(f"The control {name!r} is a {node.tag}: {_WANTED}. Remove it.")
+    _check_control(node)
+    return control.decisions(node, _sources(node, control, objects))
+
+
+def _check_control(node: Any) -> None:
+    what, attr = f"{node.tag} {node.attrib['name']!r}", attributes(node)
+    if attr.get("choice", "single") not in ("single", "single-radio", "multiple"):
+        raise ConfigError(f'{what} has choice="{attr["choice"]}": set single, single-radio or multiple.')
     if "value" in attr:
         raise ConfigError(
-            f'Choices {name!r} takes its choices from each task (value="{attr["value"]}"): '
+            f'{what} takes its choices from each task (value="{attr["value"]}"): '
             "dynamic choices are not supported; write the `Choice` elements into the label config."
         )
     for key in ("perregion", "peritem"):
         if attr.get(key, "false").lower() == "true":
-            raise ConfigError(f"Choices {name!r} is {key}: labels of regions are not supported; label the whole task.")
-    if attr.get("visiblewhen") or attr.get("whentagname"):
-        raise ConfigError(f"Choices {name!r} is shown only sometimes (visibleWhen): remove the condition.")
+            raise ConfigError(f"{what} is {key}: labels of regions are not supported; label the whole task.")
+    nested = any(True for row in node.iter("Choice") for _ in row.iterancestors("Choice"))
+    if node.tag == "Choices" and nested:
+        raise ConfigError(f"{what} has a Choice inside a Choice: make it a Taxonomy.")
+    around = [node, *node.iterancestors()]
+    if any(attributes(tag).get("visiblewhen") or attributes(tag).get("whentagname") for tag in around):
+        raise ConfigError(f"{what} is shown only sometimes (visibleWhen): remove the condition.")
 
 
-def _label_task(control: Any, target: Any) -> LabelTask:
+def _sources(node: Any, control: Control, objects: Mapping[str, Any]) -> tuple[Source, ...]:
+    what, names = f"{node.tag} {node.attrib['name']!r}", node.attrib["toName"].split(",")
+    targets = [objects.get(name.strip()) for name in names]
+    if len(targets) != control.objects or None in targets:
+        count = "one object" if control.objects == 1 else f"{control.objects} objects"
+        raise ConfigError(f'{what} must name {count} in toName, not "{node.attrib["toName"]}": {_WANTED}.')
+    return tuple(_source(what, target) for target in targets)
+
+
+def _source(what: str, target: Any) -> Source:
     attr = {key.lower(): value for key, value in target.attr.items()}
     if target.tag not in _OBJECTS:
-        raise ConfigError(f"Choices {control.name!r} is on {target.tag} {target.name!r}, not on text: {_ONE}.")
+        raise ConfigError(f"{what} is on {target.tag} {target.name!r}, not on text: {_WANTED}.")
     if attr.get("valuetype", "text").lower() == "url":
         raise ConfigError(
             f'{target.tag} {target.name!r} has valueType="url": mollm fetches no address that a task names; '
@@ -89,104 +101,95 @@ def _label_task(control: Any, target: Any) -> LabelTask:
         raise ConfigError(
             f'{target.tag} {target.name!r} has value="{value}": it must name one field of the task, such as "$text".'
         )
-    return LabelTask(
-        control.name, target.name, value[1:], _labels(control), kind=target.tag,
-        text_key=attr.get("textkey", "text"), name_key=attr.get("namekey", "author"),
-    )  # fmt: skip
+    keys = attr.get("textkey", "text"), attr.get("namekey", "author")
+    return Source(target.name, value[1:], target.tag, *keys)
 
 
-def _labels(control: Any) -> LabelSet:
-    tags = list(control.labels_attrs.items())
-    if len(tags) < 2:
-        raise ConfigError(f"Choices {control.name!r} has {len(tags)} Choice elements: a decision needs at least two.")
-    names = tuple(name for name, _ in tags)
-    shown = tuple(tag.attr.get("value", name) for name, tag in tags)
-    hints = tuple(tag.attr.get("hint", "") for _, tag in tags)
-    return LabelSet(names, shown if shown != names else (), hints if any(hints) else ())
-
-
-def text_of(task_data: Mapping[str, Any], label_task: LabelTask) -> str:
-    """The text that a person reads in this task. Raises InputError that says why there is none."""
-    value: Any = task_data
-    for part in label_task.field.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None:
-        raise InputError(f"The task has no field {label_task.field!r}: the label config reads `${label_task.field}`.")
-    text = _paragraphs(value, label_task) if label_task.kind == "Paragraphs" else value
-    if not isinstance(text, str):
-        raise InputError(f"The task's field {label_task.field!r} is {_what(value)}, not text.")
-    if label_task.kind == "HyperText":
-        text = _without_tags(text)
-    if not text.strip():
-        raise InputError(f"The task's field {label_task.field!r} is empty: there is nothing to read.")
-    if len(text) > MAX_TEXT:
-        raise InputError(f"The text has {len(text):,} characters; at most {MAX_TEXT:,} are read: split the task.")
-    return text.replace("\x00", "")
-
-
-def _what(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"of type {type(value).__name__}")
-
-
-def _paragraphs(value: object, label_task: LabelTask) -> str:
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Sequence) or not all(isinstance(turn, Mapping) for turn in value):
-        raise InputError(
-            f"The task's field {label_task.field!r} is {_what(value)}: Paragraphs needs a list of objects "
-            f"with {label_task.name_key!r} and {label_task.text_key!r}."
+def _check_same_text(decisions: Sequence[Decision]) -> None:
+    first = decisions[0]
+    other = next((row for row in decisions if row.sources != first.sources), None)
+    if other is not None:
+        one, two = ("+".join(source.name for source in row.sources) for row in (first, other))
+        raise ConfigError(
+            f"The controls read different texts ({first.control!r} reads {one}, {other.control!r} reads {two}): "
+            "one project's decisions are all about the same text. Make a project for each."
         )
-    turns = [(str(turn.get(label_task.name_key, "")).strip(), turn.get(label_task.text_key)) for turn in value]
-    return "\n".join(f"{who}: {said}" if who else str(said) for who, said in turns if isinstance(said, str))
 
 
-class _Words(HTMLParser):
-    """The words that a browser would show, with a line break where a block ends."""
-
-    _BLOCKS = frozenset({"p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "td", "th"})
-    _SILENT = frozenset({"script", "style", "head", "title"})
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._silent = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        self._silent += tag in self._SILENT
-        if tag in self._BLOCKS:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in self._SILENT and self._silent > 0
-        if tag in self._BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent:
-            self.parts.append(data)
+def _keyed(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
+    """Keys and, where several controls ask, what each asks about. Raises ConfigError where two share a name."""
+    if len(decisions) == 1:
+        return tuple(decisions)
+    names = [decision.name for decision in decisions]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise ConfigError(f"The label config asks for {doubles[0]!r} more than once: give each its own name.")
+    several = len(by_control(decisions)) > 1
+    return tuple(
+        replace(row, key=row.name, question=row.question or (general_question(row.control) if several else ""))
+        for row in decisions
+    )
 
 
-def _without_tags(html: str) -> str:
-    reader = _Words()
-    reader.feed(html)
-    reader.close()
-    lines = (" ".join(line.split()) for line in "".join(reader.parts).splitlines())
-    return "\n".join(line for line in lines if line)
+def general_question(control: str) -> str:
+    """What tells a control from the others in the LLMs' prompt, where it has no question of its own."""
+    return f"Decide on {control} alone."
 
 
-def result_of(label_task: LabelTask, label: str, confidence: float) -> list[dict[str, Any]]:
-    """Label Studio's result for one label. Its `score` is the calibrated confidence, a probability.
+def lines_of(decisions: Sequence[Decision]) -> list[str]:
+    """What is asked, one line a control."""
+    return [f"{rows[0].control}: {control_of(rows).line(rows)}" for rows in by_control(decisions)]
 
+
+def results_of(decisions: Sequence[Decision], said: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
+    """Label Studio's result for a label and its calibrated probability of each decision (by key).
+
+    A part's `score` is the probability that nothing in it is wrong. A control of which not all is known is left out.
     Raises InputError for a label that is not in the config: Label Studio would store it unchecked.
     """
-    label_task.labels.index(label)
-    return [
-        {
-            "from_name": label_task.control, "to_name": label_task.object, "type": "choices",
-            "value": {"choices": [label]}, "score": round(float(confidence), 6),
-        }
-    ]  # fmt: skip
+    parts = []
+    for rows in by_control(decisions):
+        if any(row.key not in said for row in rows):
+            continue
+        for row in rows:
+            row.labels.index(said[row.key][0])
+        control = control_of(rows)
+        value = control.value(rows, {row.key: said[row.key][0] for row in rows})
+        if value is not None:
+            # Of a pair, Label Studio takes the name of either object.
+            where = {"from_name": rows[0].control, "to_name": rows[0].sources[0].name, "type": control.tag.lower()}
+            parts.append(where | {"value": value, "score": round(certainty(said[row.key][1] for row in rows), 6)})
+    return parts
+
+
+def certainty(confidences: Iterable[float]) -> float:
+    """The probability that none of several decisions is wrong, taken as independent."""
+    return float(math.prod(confidences))
+
+
+def words_of(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
+    """What is chosen, for a person: the label where there is one decision."""
+    if len(decisions) == 1:
+        return labels[decisions[0].key]
+    known = [rows for rows in by_control(decisions) if all(row.key in labels for row in rows)]
+    return "; ".join(f"{rows[0].control}: {control_of(rows).words(rows, labels)}" for rows in known)
+
+
+def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, Said]:
+    """The label of each decision (by key) in a result, and what is wrong with it ("" for nothing). Never guesses."""
+    if not isinstance(result, list):
+        return {decision.key: (None, "the result is not a list") for decision in decisions}
+    found: dict[str, Said] = {}
+    for rows in by_control(decisions):
+        name = rows[0].control
+        parts = [part for part in result if isinstance(part, Mapping) and part.get("from_name") == name]
+        values = [part["value"] for part in parts if isinstance(part.get("value"), Mapping)]
+        if len(parts) > 1 or len(values) < len(parts):
+            said = None, f"{name!r} does not hold exactly one choice"
+            found |= {row.key: said for row in rows}
+        else:
+            found |= control_of(rows).read(values[0] if values else None, rows)
+    return found
 
 
 def rank_score(rank: int) -> float:
@@ -195,23 +198,3 @@ def rank_score(rank: int) -> float:
     Later ranks always fit above earlier ones, so a batch can be refilled in place.
     """
     return (rank + 1) / (rank + 1001)
-
-
-def label_of(result: object, label_task: LabelTask) -> tuple[str | None, str]:
-    """The label that a result holds, and what is wrong with it ("" for nothing). Never guesses."""
-    if not isinstance(result, list):
-        return None, "the result is not a list"
-    choices = [
-        part["value"].get("choices")
-        for part in result
-        if isinstance(part, Mapping) and part.get("from_name") == label_task.control
-        and isinstance(part.get("value"), Mapping)
-    ]  # fmt: skip
-    if not choices:
-        return None, f"nothing was chosen in {label_task.control!r}"
-    picked = choices[0]
-    if len(choices) > 1 or not isinstance(picked, list) or len(picked) != 1 or not isinstance(picked[0], str):
-        return None, f"{label_task.control!r} does not hold exactly one choice"
-    if picked[0] not in label_task.labels.names:
-        return None, f"{picked[0][:80]!r} is not (any more) a label of the config"
-    return picked[0], ""

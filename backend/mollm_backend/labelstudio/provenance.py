@@ -7,46 +7,67 @@ Three things tell: `parent_prediction` (submitted from a pre-annotation; null on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mollm.records import Provenance
+from mollm.store.decisions import Decision
 from mollm.store.labels import Annotation
-from mollm.store.projects import LabelTask
-from mollm_backend.labelstudio.label_config import label_of
+from mollm_backend.labelstudio.label_config import labels_of
 
 Lookup = Callable[[int], Mapping[str, Any] | None]
 
 
-def annotation_of(
-    raw: Mapping[str, Any], label_task: LabelTask, known: Annotation | None, look_up: Lookup
-) -> Annotation:
-    """An exported annotation as the store keeps it. `known` is what the store says of it already.
+Labels = Mapping[str, str | None]  # by the decision's key
 
-    `look_up` fetches a prediction by id (None: deleted); it is asked only where nothing nearer tells.
+
+def annotation_of(
+    raw: Mapping[str, Any], decisions: Sequence[Decision], known: Sequence[Annotation], look_up: Lookup
+) -> list[Annotation]:
+    """An exported annotation as the store keeps it, one row a decision; `known`: its rows in the store already.
+
+    `look_up` fetches a prediction by id (None: deleted); it is asked only where nothing nearer tells. The provenance
+    is the whole annotation's: edited where any decision's label is not what was shown.
     """
     cancelled = bool(raw.get("was_cancelled"))
-    label, problem = (None, "") if cancelled else label_of(raw.get("result"), label_task)
-    parent = raw.get("parent_prediction")
-    shown = _shown(raw, known, look_up)
-    shown_label = label_of(shown.get("result"), label_task)[0] if shown else None
-    if _is_bulk(raw):
-        shown_label = label
-    elif known is not None and parent is not None and known.parent_prediction == parent:
-        shown_label = known.shown_label or shown_label
+    said = labels_of(raw.get("result"), decisions)
+    if cancelled:
+        said = dict.fromkeys(said, (None, ""))
+    labels = {key: label for key, (label, _) in said.items()}
+    parent, before = raw.get("parent_prediction"), known[0] if known else None
+    shown = _shown(raw, before, look_up)
+    shown_labels = _shown_labels(raw, decisions, known, labels, shown)
     person = raw.get("completed_by")
     if isinstance(person, Mapping):
         person = person.get("id")
     version = str(shown["model_version"]) if shown and shown.get("model_version") else None
-    if shown is None and known is not None and known.parent_prediction == parent:
-        version = known.shown_version
-    return Annotation(
-        annotation_id=int(raw["id"]), task_id=int(raw["task"]), user_id=int(person or 0), label=label,
-        was_cancelled=cancelled,
-        provenance=_provenance(raw, label, shown_label, came_from=_came_from(raw, known, shown)),
-        parent_prediction=parent, shown_version=version, shown_label=shown_label,
-        created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
-    )  # fmt: skip
+    if shown is None and before is not None and before.parent_prediction == parent:
+        version = before.shown_version
+    provenance = _provenance(raw, labels, shown_labels, came_from=_came_from(raw, before, shown))
+    return [
+        Annotation(
+            annotation_id=int(raw["id"]), task_id=int(raw["task"]), user_id=int(person or 0), label=label,
+            was_cancelled=cancelled, provenance=provenance,
+            parent_prediction=parent, shown_version=version, shown_label=shown_labels.get(key),
+            created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
+            decision=key,
+        )
+        for key, (label, problem) in said.items()
+    ]  # fmt: skip
+
+
+def _shown_labels(
+    raw: Mapping[str, Any], decisions: Sequence[Decision], known: Sequence[Annotation], labels: Labels,
+    shown: Mapping[str, Any] | None,
+) -> Labels:  # fmt: skip
+    """What the person saw chosen in each decision, as far as that is known; None where it is not."""
+    if _is_bulk(raw):
+        return labels
+    found = {key: label for key, (label, _) in labels_of(shown.get("result"), decisions).items()} if shown else {}
+    if known and raw.get("parent_prediction") is not None:
+        seen = {row.decision: row.shown_label for row in known if row.parent_prediction == raw["parent_prediction"]}
+        found |= {key: label for key, label in seen.items() if label is not None}
+    return found
 
 
 def _came_from(raw: Mapping[str, Any], known: Annotation | None, shown: Mapping[str, Any] | None) -> bool:
@@ -93,11 +114,12 @@ def _origins(raw: Mapping[str, Any]) -> list[str]:
     return [str(part.get("origin") or "") for part in parts if isinstance(part, Mapping)]
 
 
-def _provenance(raw: Mapping[str, Any], label: str | None, shown_label: str | None, *, came_from: bool) -> Provenance:
+def _provenance(raw: Mapping[str, Any], labels: Labels, shown: Labels, *, came_from: bool) -> Provenance:
     if not came_from or bool(raw.get("was_cancelled")):
         return Provenance.FROM_SCRATCH
-    if shown_label is not None and label != shown_label:
+    known = {key: label for key, label in shown.items() if label is not None}
+    if any(labels.get(key) != label for key, label in known.items()):
         return Provenance.EDITED
-    if shown_label is None and "prediction-changed" in _origins(raw):
+    if not known and "prediction-changed" in _origins(raw):
         return Provenance.EDITED
     return Provenance.BULK_ACCEPTED if _is_bulk(raw) else Provenance.ACCEPTED

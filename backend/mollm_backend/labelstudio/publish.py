@@ -6,7 +6,7 @@ one version string; it is refilled under the same string, and nothing that is cu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ from mollm.errors import InputError
 from mollm.records import digest
 from mollm.store import Store, projects, tasks, versions
 from mollm.store.projects import Project
-from mollm.store.versions import StoredEntry
+from mollm.store.versions import StoredEntry, StoredPrediction
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
-from mollm_backend.labelstudio.label_config import rank_score, result_of
+from mollm_backend.labelstudio.label_config import certainty, rank_score, results_of
 from mollm_backend.labelstudio.order import UNCERTAINTY, tab_fallback, why_not_served
 
 PRELABEL_CHUNK = 10_000  # rows of one import call: Label Studio recounts all tasks that have any at each
@@ -83,12 +83,13 @@ def _batch_rows(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     """Import rows in the order of the batch, and the entries that cannot be sent."""
     there = tasks.some(store, project.id, [row.task_id for row in entries])
+    said = _said(store, project, entries)
     rows, refused = [], []
     for entry in entries:
         try:
             if entry.task_id not in there:
                 raise InputError("the task is not in Label Studio any more")
-            result = result_of(project.label_task, entry.label, entry.confidence)
+            result = results_of(project.decisions, said[entry.task_id])
             if is_blind(project, batch_version, entry.task_id):
                 result = []  # served at its place like the others, with nothing chosen
         except InputError as error:
@@ -98,6 +99,24 @@ def _batch_rows(
             {"task": entry.task_id, "model_version": batch_version, "score": rank_score(entry.rank), "result": result}
         )
     return rows, refused
+
+
+def _said(store: Store, project: Project, entries: Sequence[StoredEntry]) -> dict[int, dict[str, tuple[str, float]]]:
+    """Label and confidence of each entry, by decision: an entry holds its own where there is only one."""
+    if len(project.decisions) == 1:
+        key = project.decision.key
+        return {entry.task_id: {key: (entry.label, entry.confidence)} for entry in entries}
+    found: dict[int, dict[str, tuple[str, float]]] = {entry.task_id: {} for entry in entries}
+    for version in {entry.version for entry in entries}:
+        mine = [entry.task_id for entry in entries if entry.version == version]
+        for task_id, rows in versions.said(store, project.id, version, mine).items():
+            found[task_id] = _asked(project, rows)
+    return found
+
+
+def _asked(project: Project, rows: Mapping[str, StoredPrediction]) -> dict[str, tuple[str, float]]:
+    keys = {decision.key for decision in project.decisions}
+    return {key: (row.label, row.confidence) for key, row in rows.items() if key in keys}
 
 
 def make_current(client: LabelStudioClient, project_id: int, batch_version: str) -> list[str]:
@@ -159,13 +178,14 @@ def prelabel(
 def _base_rows(
     store: Store, project: Project, version: str, task_ids: Sequence[int]
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
-    said = versions.predicted(store, project.id, version, task_ids)
     rows, refused = [], []
-    for row in said.values():
+    for task_id, found in versions.said(store, project.id, version, task_ids).items():
+        said = _asked(project, found)
         try:
-            result = result_of(project.label_task, row.label, row.confidence)
+            result = results_of(project.decisions, said)
         except InputError as error:
-            refused.append((row.task_id, str(error)))
+            refused.append((task_id, str(error)))
             continue
-        rows.append({"task": row.task_id, "model_version": version, "score": row.confidence, "result": result})
+        score = certainty(confidence for _, confidence in said.values())
+        rows.append({"task": task_id, "model_version": version, "score": score, "result": result})
     return rows, refused

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,12 +17,16 @@ from mollm.errors import ConfigError, InputError
 from mollm.records import digest
 from mollm.store import Store, labels, now, projects, tasks
 from mollm.store.labels import Annotation
-from mollm.store.projects import LabelTask, Project
+from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
+from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
+from mollm_backend.labelstudio.task_text import text_of
+
+Known = Mapping[int, list[Annotation]]  # an annotation's rows in the store, by its number
 
 LOSS_SHARE = 0.2  # of all labels; more than this (and at least LOSS_FLOOR) never goes without a person's word
 LOSS_FLOOR = 5
@@ -56,7 +60,7 @@ class _Difference:
     stamps: dict[int, str] = field(default_factory=dict)
     look_at: list[int] = field(default_factory=list)
     vanished: list[int] = field(default_factory=list)
-    annotations: list[Annotation] = field(default_factory=list)
+    annotations: list[list[Annotation]] = field(default_factory=list)  # each with its rows, one a decision
     known_labels: int = 0  # of `annotations`, how many the store had already
     deleted: list[int] = field(default_factory=list)
 
@@ -75,19 +79,22 @@ def reconcile(
     remote = client.project(project_id)
     try:
         _check_same(stored, remote, client.url)
-        project, lines = _with_config(stored, remote)
-        since = "" if full or lines else _last_stamp(store, stored)
-        passes = [_pass(store, client, project, since=since, everything=bool(lines), accept_loss=accept_loss)]
+        change = _config_change(stored, remote)
+        changed = bool(change.lines)
+        project = replace(stored, decisions=change.decisions)
+        projects.rename_decisions(store, project_id, dict(change.moved))
+        since = "" if full or changed else _last_stamp(store, stored)
+        passes = [_pass(store, client, project, since=since, everything=changed, accept_loss=accept_loss)]
         if since and not _counts_agree(store, remote):
             passes.append(_pass(store, client, project, accept_loss=accept_loss))
     except (OtherProject, LabelsWouldVanish, ConfigError) as problem:
         projects.change(store, project_id, attention=str(problem))
         raise
-    if lines:  # only now: a pass that was killed must see the change again
-        parsed = project.label_task.as_json()
-        projects.change(store, project_id, label_config=project.label_config, label_task=parsed)
+    if changed:  # only now: a pass that was killed must see the change again
+        parsed = [decision.as_json() for decision in project.decisions]
+        projects.change(store, project_id, label_config=remote.label_config, decisions=parsed)
     projects.change(store, project_id, reconciled_at=now(), attention="", title=remote.title)
-    return _report(store, project_id, passes, lines)
+    return _report(store, project, passes, change.lines)
 
 
 def _check_same(project: Project, remote: RemoteProject, url: str) -> None:
@@ -101,28 +108,11 @@ def _check_same(project: Project, remote: RemoteProject, url: str) -> None:
     )
 
 
-def _with_config(project: Project, remote: RemoteProject) -> tuple[Project, list[str]]:
-    """The project under its present label config, and what changed. Fingerprints make old signals invalid."""
+def _config_change(project: Project, remote: RemoteProject) -> Change:
+    """What the label config asks for now, and what of it is new. Fingerprints make old signals invalid."""
     if project.label_config == remote.label_config:
-        return project, []
-    after = label_config.parse(remote.label_config)
-    lines = _config_lines(project.label_task, after)
-    return replace(project, label_config=remote.label_config, label_task=after), lines
-
-
-def _config_lines(before: LabelTask, after: LabelTask) -> list[str]:
-    went = [name for name in before.labels.names if name not in after.labels.names]
-    came = [name for name in after.labels.names if name not in before.labels.names]
-    lines = ["the label config has changed"]
-    if came:
-        lines.append(f"new labels: {', '.join(came)}")
-    if went:
-        lines.append(f"labels that are gone: {', '.join(went)}; annotations with them are left out of training")
-    if before.labels.key() != after.labels.key():
-        lines.append("the LLMs are asked again, because the labels are part of their prompt")
-    if (before.field, before.kind) != (after.field, after.kind):
-        lines.append(f"the text is now read from the field {after.field!r} ({after.kind})")
-    return lines
+        return Change(project.decisions)
+    return change_between(project.decisions, label_config.parse(remote.label_config))
 
 
 def _last_stamp(store: Store, project: Project) -> str:
@@ -136,7 +126,7 @@ def _last_stamp(store: Store, project: Project) -> str:
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
-    here = tasks.count(store, remote.id)[0], len(labels.every(store, remote.id))
+    here = tasks.count(store, remote.id)[0], len(labels.by_annotation(labels.every(store, remote.id)))
     return here == (remote.tasks, remote.annotations + remote.skips)
 
 
@@ -145,34 +135,34 @@ def _pass(
     since: str = "", everything: bool = False, accept_loss: bool = False,
 ) -> _Difference:  # fmt: skip
     """Collect, ask, write. `since` "" is a complete listing, which alone may say that a task is gone."""
-    known = {row.annotation_id: row for row in labels.every(store, project.id)}
+    known = labels.by_annotation(labels.every(store, project.id))
     found = _Difference()
     seen = _compare_tasks(store, project, client.tasks(project.id, since=since), known, found, everything)
     if not since:
         found.vanished = _really_gone(client, project.id, set(tasks.marks(store, project.id)) - seen)
     _compare_annotations(client, project, known, found)
-    _guard(known, found, accept_loss)
+    _guard(project, known, found, accept_loss)
     _write(store, project.id, found)
     return found
 
 
 def _compare_tasks(
-    store: Store, project: Project, listing: Iterable[RemoteTask], known: Mapping[int, Annotation],
+    store: Store, project: Project, listing: Iterable[RemoteTask], known: Known,
     found: _Difference, everything: bool,
 ) -> set[int]:  # fmt: skip
     marks = tasks.marks(store, project.id)
-    counts = Counter(row.task_id for row in known.values())
+    counts = Counter(rows[0].task_id for rows in known.values())
     seen = set()
     for remote in listing:
         seen.add(remote.id)
         mark = marks.get(remote.id)
         data_hash = digest(json.dumps(remote.data, sort_keys=True))
         if mark is None:
-            found.new.append(_task(remote, data_hash, project.label_task))
+            found.new.append(_task(remote, data_hash, project))
             if len(found.new) >= PAGE:
                 _write_new(store, project.id, found)
         elif everything or mark[0] != data_hash:
-            found.changed.append(_task(remote, data_hash, project.label_task))
+            found.changed.append(_task(remote, data_hash, project))
         same = mark == (data_hash, remote.updated_at) and counts[remote.id] == remote.annotations
         if everything or not same:
             found.stamps[remote.id] = remote.updated_at
@@ -190,9 +180,9 @@ def _write_new(store: Store, project_id: int, found: _Difference) -> None:
     found.new.clear()
 
 
-def _task(remote: RemoteTask, data_hash: str, label_task: LabelTask) -> Task:
+def _task(remote: RemoteTask, data_hash: str, project: Project) -> Task:
     try:
-        return Task(remote.id, data_hash, label_config.text_of(remote.data, label_task))
+        return Task(remote.id, data_hash, text_of(remote.data, project.decisions))
     except InputError as error:
         return Task(remote.id, data_hash, None, str(error))
 
@@ -204,9 +194,7 @@ def _really_gone(client: LabelStudioClient, project_id: int, missing: set[int]) 
     return sorted(missing - {remote.id for remote in client.tasks(project_id)})
 
 
-def _compare_annotations(
-    client: LabelStudioClient, project: Project, known: Mapping[int, Annotation], found: _Difference
-) -> None:
+def _compare_annotations(client: LabelStudioClient, project: Project, known: Known, found: _Difference) -> None:
     predictions: dict[int, Mapping[str, Any] | None] = {}
 
     def look_up(prediction_id: int) -> Mapping[str, Any] | None:
@@ -217,28 +205,35 @@ def _compare_annotations(
     there: set[int] = set()
     for _, rows in client.annotations(project.id, found.look_at):
         for raw in rows:
-            before = known.get(int(raw["id"]))
+            before = known.get(int(raw["id"]), [])
             there.add(int(raw["id"]))
-            row = annotation_of(raw, project.label_task, before, look_up)
-            if before is None or _said(before) != _said(row):
-                found.annotations.append(row)
-                found.known_labels += before is not None
+            after = annotation_of(raw, project.decisions, before, look_up)
+            if _said(before) != _said(after):
+                found.annotations.append(after)
+                found.known_labels += bool(before)
     looked_at, gone = set(found.look_at), set(found.vanished)
     found.deleted = [
-        row.annotation_id for row in known.values()
-        if row.task_id in gone or (row.task_id in looked_at and row.annotation_id not in there)
+        number for number, (row, *_) in known.items()
+        if row.task_id in gone or (row.task_id in looked_at and number not in there)
     ]  # fmt: skip
 
 
-def _said(row: Annotation) -> tuple[object, ...]:
-    return row.updated_at, row.label, row.problem, row.was_cancelled, row.user_id
+def _said(rows: Iterable[Annotation]) -> set[tuple[object, ...]]:
+    return {(row.decision, row.updated_at, row.label, row.problem, row.was_cancelled, row.user_id) for row in rows}
 
 
-def _guard(known: Mapping[int, Annotation], found: _Difference, accept_loss: bool) -> None:
-    """Raises LabelsWouldVanish where more labels would go than may go without a person's word."""
-    having = {row.annotation_id for row in known.values() if row.label is not None}
-    unreadable = {row.annotation_id for row in found.annotations if row.label is None and not row.was_cancelled}
-    lost = len(having & (set(found.deleted) | unreadable))
+def _guard(project: Project, known: Known, found: _Difference, accept_loss: bool) -> None:
+    """Raises LabelsWouldVanish where more labels would go than may go without a person's word.
+
+    A label of a decision that is not asked any more went with the label config, by a person's word.
+    """
+    asked = {decision.key for decision in project.decisions}
+    rows = [row for group in known.values() for row in group if row.decision in asked]
+    having = {(row.annotation_id, row.decision) for row in rows if row.label is not None}
+    after = [row for group in found.annotations for row in group]
+    unreadable = {(row.annotation_id, row.decision) for row in after if row.label is None and not row.was_cancelled}
+    deleted = set(found.deleted)
+    lost = sum(pair in unreadable or pair[0] in deleted for pair in having)
     if accept_loss or lost < LOSS_FLOOR or lost <= LOSS_SHARE * len(having):
         return
     raise LabelsWouldVanish(
@@ -249,14 +244,15 @@ def _guard(known: Mapping[int, Annotation], found: _Difference, accept_loss: boo
 
 def _write(store: Store, project_id: int, found: _Difference) -> None:
     tasks.upsert(store, project_id, found.changed)
-    labels.upsert(store, project_id, found.annotations)
+    labels.upsert(store, project_id, [row for group in found.annotations for row in group])
     labels.tombstone(store, project_id, found.deleted)
     tasks.tombstone(store, project_id, found.vanished)
     tasks.stamp(store, project_id, found.stamps)
 
 
-def _report(store: Store, project_id: int, passes: list[_Difference], lines: list[str]) -> ReconcileReport:
-    human = labels.human_labels(labels.every(store, project_id))
+def _report(store: Store, project: Project, passes: list[_Difference], lines: Sequence[str]) -> ReconcileReport:
+    rows = labels.every(store, project.id)
+    human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
     counts = {
         "new_tasks": sum(found.new_tasks for found in passes),
         "changed_tasks": sum(len(found.changed) for found in passes),
@@ -272,7 +268,7 @@ def _report(store: Store, project_id: int, passes: list[_Difference], lines: lis
     summary = [f"from Label Studio: {', '.join(said)}"] if said else []
     return ReconcileReport(
         **counts,
-        human_labels_total=len(human),
-        training_key=digest(*sorted(labels.row_keys(human))),
-        lines=tuple(lines + summary),
+        human_labels_total=len({(row.item, row.annotator) for rows in human for row in rows}),
+        training_key=digest(*sorted(labels.row_keys(*human))),
+        lines=(*lines, *summary),
     )

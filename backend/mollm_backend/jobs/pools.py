@@ -1,0 +1,70 @@
+"""What one training reads of one decision, taken from the store at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mollm.records import BoolArray, HumanLabel, Signals, Targets
+from mollm.store import labels, signals, tasks
+from mollm.store.decisions import Decision
+from mollm.store.labels import Annotation
+from mollm.store.projects import Project
+from mollm.store.tasks import Task
+from mollm_backend import people
+from mollm_backend.jobs.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All that one training reads of a decision. `tasks` (N) is in the order of `signals`."""
+
+    decision: Decision
+    tasks: tuple[Task, ...]
+    signals: Signals
+    human: tuple[HumanLabel, ...]
+    annotations: tuple[Annotation, ...]
+    people: dict[str, Any] = field(default_factory=dict)  # what is known of those who labelled
+
+    @property
+    def targets(self) -> Targets:
+        return Targets.from_human(self.human, self.signals.items, self.signals.labels)
+
+    @property
+    def label_keys(self) -> list[str]:
+        """A name for each row of the targets, in their order: what two versions say of a label is paired by it."""
+        place = set(self.signals.items)
+        return [f"{row.item}/{row.annotator}/{row.label}" for row in self.human if row.item in place]
+
+    @property
+    def open_items(self) -> BoolArray:
+        """(N,) True where a person may be asked: neither labelled nor skipped."""
+        closed = labels.closed_tasks(self.annotations)
+        return np.array([task.task_id not in closed for task in self.tasks], dtype=np.bool_)
+
+
+def read_pools(runtime: Runtime, project: Project) -> list[Pool]:
+    """A pool a decision: the readable tasks that at least one annotator has answered, without few-shot examples.
+
+    A decision that no annotator has read anything of yet (it is new) is left out.
+    """
+    shots = {row[0] for row in project.options.get("shots", [])}
+    rows = [task for task in tasks.every(runtime.store, project.id) if not task.problem and task.text not in shots]
+    annotations = tuple(labels.every(runtime.store, project.id))
+    pools = [_pool(runtime, project, decision, rows, annotations) for decision in project.decisions]
+    return [pool for pool in pools if pool.tasks]
+
+
+def _pool(
+    runtime: Runtime, project: Project, decision: Decision, rows: Sequence[Task], annotations: tuple[Annotation, ...]
+) -> Pool:
+    panel = signals.load(runtime.store, project, rows, decision)
+    known = np.asarray(~panel.missing.all(axis=1), dtype=np.bool_)
+    known_people = people.of(
+        runtime.store, project.id, project.options, decision.labels.names, annotations, decision.key
+    )  # fmt: skip
+    kept = tuple(task for task, has_answer in zip(rows, known, strict=True) if has_answer)
+    return Pool(decision, kept, panel.take(known), known_people.human, annotations, people.as_json(known_people))

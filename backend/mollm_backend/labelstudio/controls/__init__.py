@@ -1,0 +1,131 @@
+"""Controls: one kind of control tag a file, found by its name; each knows its decisions and its JSON, both ways.
+
+A new control is one new file with one subclass of `Control`. Nothing here loads the SDK: `node` is an element of the
+label config's XML tree, as lxml gives it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+from mollm.errors import ConfigError
+from mollm.records import LabelSet
+from mollm.store.decisions import Decision, Source
+
+Said = tuple[str | None, str]  # a label, or None and why there is none
+
+
+class Control(ABC):
+    """A kind of control. `value` and `read` are each other's inverse over the labels of the control's decisions."""
+
+    tag: ClassVar[str]
+    objects: ClassVar[int] = 1  # how many objects it compares or labels
+
+    def takes(self, node: Any) -> bool:
+        """Whether this file reads the control."""
+        return bool(node.tag == self.tag)
+
+    @abstractmethod
+    def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
+        """What the control asks, in its order; keys are given later. Raises ConfigError that names what is wrong."""
+
+    @abstractmethod
+    def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
+        """The result's `value` for a label of each decision (by key); None where nothing is chosen then."""
+
+    @abstractmethod
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+        """The label of each decision in a result's `value` (None: the control has no part in the result)."""
+
+    def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
+        """What is chosen, for a person."""
+        (decision,) = decisions
+        return labels[decision.key]
+
+    def line(self, decisions: Sequence[Decision]) -> str:
+        """What is asked, in one line for a person."""
+        (decision,) = decisions
+        return f"{self.tag}, one of {', '.join(decision.labels.names)}"
+
+
+class OneOf(Control):
+    """A control that holds exactly one of its decision's labels."""
+
+    key: ClassVar[str]  # of the label in the result's value
+
+    def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
+        (decision,) = decisions
+        return {self.key: self.written(labels[decision.key])}
+
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+        (decision,) = decisions
+        return {decision.key: self._said(value, decision)}
+
+    def _said(self, value: Mapping[str, Any] | None, decision: Decision) -> Said:
+        if value is None:
+            return None, f"nothing was chosen in {decision.control!r}"
+        label = self.label(value.get(self.key))
+        if label is None:
+            return None, f"{decision.control!r} does not hold exactly one choice"
+        if label not in decision.labels.names:
+            return None, f"{label[:80]!r} is not (any more) a label of the config"
+        return label, ""
+
+    @abstractmethod
+    def written(self, label: str) -> Any:
+        """A label as Label Studio stores it."""
+
+    @abstractmethod
+    def label(self, stored: object) -> str | None:
+        """What Label Studio stored as a label; None where it is not exactly one."""
+
+
+def attributes(node: Any) -> dict[str, str]:
+    """A tag's attributes by lower-case name: Label Studio reads them in any case."""
+    return {key.lower(): value for key, value in node.attrib.items()}
+
+
+def choice_rows(name: str, elements: Iterable[Any]) -> list[tuple[str, str, str]]:
+    """What is stored, what is shown and the hint of a control's Choice elements.
+
+    Raises ConfigError for a Choice without a value.
+    """
+    rows = [attributes(element) for element in elements]
+    if not all(row.get("value") for row in rows):
+        raise ConfigError(f"{name!r} has a Choice without a value: give each one.")
+    return [(row.get("alias") or row["value"], row["value"], row.get("hint", "")) for row in rows]
+
+
+def label_set(rows: Sequence[tuple[str, str, str]]) -> LabelSet:
+    """Labels from (stored, shown, hint)."""
+    names, shown, hints = (tuple(row[n] for row in rows) for n in range(3))
+    return LabelSet(names, shown if shown != names else (), hints if any(hints) else ())
+
+
+@cache
+def controls() -> dict[str, Control]:
+    """Every kind in this folder, by its file's name, which is the decision's `kind`."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        names = vars(importlib.import_module(f"{__name__}.{module.name}"))
+        own = [kind for kind in names.values() if isinstance(kind, type) and kind.__module__.endswith(module.name)]
+        found[module.name] = next(kind() for kind in own if issubclass(kind, Control))
+    return dict(sorted(found.items()))
+
+
+def control_of(decisions: Sequence[Decision]) -> Control:
+    """The kind of control that these decisions belong to."""
+    return controls()[decisions[0].kind]
+
+
+def by_control(decisions: Sequence[Decision]) -> list[tuple[Decision, ...]]:
+    """A project's decisions, those of one control together, in the order of the label config."""
+    found: dict[str, list[Decision]] = {}
+    for decision in decisions:
+        found.setdefault(decision.control, []).append(decision)
+    return [tuple(rows) for rows in found.values()]

@@ -1,0 +1,33 @@
+"""`Choices` with one choice: a decision among all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mollm.errors import ConfigError
+from mollm.store.decisions import Decision, Source
+from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set
+
+
+class Choices(OneOf):
+    """A Choice is stored by its alias where it has one, shown by its value and explained by its hint."""
+
+    tag = "Choices"
+    key = "choices"
+
+    def takes(self, node: Any) -> bool:
+        return node.tag == self.tag and attributes(node).get("choice", "single") != "multiple"
+
+    def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
+        name = node.attrib["name"]
+        rows = choice_rows(name, node.iter("Choice"))
+        if len(rows) < 2:
+            raise ConfigError(f"Choices {name!r} has {len(rows)} Choice elements: a decision needs at least two.")
+        return (Decision(name, sources, label_set(rows)),)
+
+    def written(self, label: str) -> list[str]:
+        return [label]
+
+    def label(self, stored: object) -> str | None:
+        one = isinstance(stored, list) and len(stored) == 1 and isinstance(stored[0], str)
+        return stored[0] if one else None  # type: ignore[index]

@@ -1,0 +1,56 @@
+"""`Choices` with `choice="multiple"`: each label is a decision of its own, whether it applies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mollm.errors import ConfigError
+from mollm.records import LabelSet
+from mollm.store.decisions import Decision, Source
+from mollm_backend.labelstudio.controls import Control, Said, attributes, choice_rows
+
+APPLIES, NOT = "applies", "does not apply"
+
+
+class Multiple(Control):
+    """Nothing chosen is an answer too: no label applies. Label Studio then stores no part for the control at all."""
+
+    tag = "Choices"
+
+    def takes(self, node: Any) -> bool:
+        return node.tag == self.tag and attributes(node).get("choice") == "multiple"
+
+    def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
+        name = node.attrib["name"]
+        rows = choice_rows(name, node.iter("Choice"))
+        if not rows:
+            raise ConfigError(f"Choices {name!r} has no Choice elements: write them into the label config.")
+        labels = LabelSet((APPLIES, NOT), ("yes", "no"))
+        return tuple(
+            Decision(name, sources, labels, "multiple", stored, _question(name, shown, hint))
+            for stored, shown, hint in rows
+        )
+
+    def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
+        chosen = [decision.part for decision in decisions if labels[decision.key] == APPLIES]
+        return {"choices": chosen} if chosen else None
+
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+        chosen = [] if value is None else value.get("choices")
+        if not isinstance(chosen, list) or not all(isinstance(label, str) for label in chosen):
+            said: Said = None, f"{decisions[0].control!r} does not hold a list of choices"
+            return {decision.key: said for decision in decisions}
+        return {decision.key: (APPLIES if decision.part in chosen else NOT, "") for decision in decisions}
+
+    def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
+        return ", ".join(row.part for row in decisions if labels[row.key] == APPLIES) or "none"
+
+    def line(self, decisions: Sequence[Decision]) -> str:
+        parts = ", ".join(decision.part for decision in decisions)
+        return f"Choices (multiple), whether each applies of {parts}"
+
+
+def _question(control: str, shown: str, hint: str) -> str:
+    explained = f" ({hint})" if hint else ""
+    return f'Answer for {control}: does "{shown}"{explained} apply to the text?'

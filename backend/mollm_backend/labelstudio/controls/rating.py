@@ -1,0 +1,34 @@
+"""`Rating`: a decision among the numbers of stars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mollm.errors import ConfigError
+from mollm.records import LabelSet
+from mollm.store.decisions import Decision, Source
+from mollm_backend.labelstudio.controls import OneOf, attributes
+
+MOST = 50  # stars
+
+
+class Rating(OneOf):
+    """One star to `maxRating` of them; no star is no answer."""
+
+    tag = "Rating"
+    key = "rating"
+
+    def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
+        name, most = node.attrib["name"], attributes(node).get("maxrating", "5")
+        if not most.isdecimal() or not 2 <= int(most) <= MOST:
+            raise ConfigError(f'Rating {name!r} has maxRating="{most}": give a whole number from 2 to {MOST}.')
+        stars = tuple(str(n) for n in range(1, int(most) + 1))
+        question = f"Rate {name} from 1 (least) to {most} (most)."
+        return (Decision(name, sources, LabelSet(stars), "rating", question=question),)
+
+    def written(self, label: str) -> int:
+        return int(label)
+
+    def label(self, stored: object) -> str | None:
+        whole = isinstance(stored, int | float) and not isinstance(stored, bool) and stored == stored // 1
+        return str(int(stored)) if whole else None  # type: ignore[call-overload]

@@ -1,0 +1,58 @@
+"""What a project asks of each task: one or more decisions, and the text that all of them read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mollm.records import LabelSet
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An object of the label config: the task's field that it shows, and how to read it.
+
+    In a dialogue (tag Paragraphs) `text_key` and `name_key` name what is said and by whom.
+    """
+
+    name: str
+    field: str
+    tag: str = "Text"
+    text_key: str = "text"
+    name_key: str = "author"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One choice among C labels that a control asks for, with a panel, a mixture and a classifier of its own.
+
+    `kind` names the control's file in `mollm_backend.labelstudio.controls`; `part` is the one label of a multiple
+    choice that this decision is about. `question` is added to the panel's instruction. `key` tells the decisions of a
+    project apart, in the store and everywhere: it is empty where a project asks for only one.
+    """
+
+    control: str
+    sources: tuple[Source, ...]
+    labels: LabelSet
+    kind: str = "choices"
+    part: str = ""
+    question: str = ""
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.control}/{self.part}" if self.part else self.control
+
+    def instruction(self, general: str) -> str:
+        """The panel's instruction with this decision's own question."""
+        return f"{general.strip()} {self.question}" if self.question else general
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Decision:
+        labels = LabelSet(**{key: tuple(values) for key, values in data["labels"].items()})
+        sources = tuple(Source(**source) for source in data["sources"])
+        return cls(**(data | {"labels": labels, "sources": sources}))

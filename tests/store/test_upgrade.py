@@ -1,0 +1,101 @@
+"""A store of an earlier release opens, keeps all that it held, and is backed up first."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+import mollm.store
+from mollm.records import LabelSet, Provenance
+from mollm.store import Store, labels, projects, versions
+from mollm.store.decisions import Decision, Source
+
+OLD_TASK = {
+    "control": "label", "object": "text", "field": "a.b", "kind": "Paragraphs", "text_key": "said", "name_key": "who",
+    "labels": {"names": ["cat", "d"], "shown": ["cat", "dog"], "descriptions": []},
+}  # fmt: skip
+PROBS = np.array([0.75, 0.25], dtype="<f4").tobytes()
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A database at migration 0001 with a project, two annotations and two predictions."""
+    path = tmp_path / "mollm.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(mollm.store.__file__).parent / "migrations"))
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    engine.dispose()
+    panel = [{"name": "tiny", "fingerprint": "f"}]
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute(
+            "INSERT INTO projects VALUES (7, 'ls', 'Pets', '', '<View/>', ?, ?, '{}', '{}', 1, 'v', 'b', '', '')",
+            (json.dumps(OLD_TASK), json.dumps(panel)),
+        )
+        raw.execute("INSERT INTO tasks VALUES (7, 1, 'h', 'meow', 'k', '', '', NULL)")
+        for number in (5, 6):
+            raw.execute(
+                "INSERT INTO annotations VALUES (7, ?, 1, 1, 'cat', 0, 9, 'b', 'cat', 'accepted', '', '', '', NULL)",
+                (number,),
+            )
+            raw.execute(
+                "INSERT INTO predictions VALUES (7, ?, 1, 'k', 'cat', 0.75, ?, NULL, '[\"d\"]')",
+                (f"v{number}", PROBS),
+            )
+    return path
+
+
+def test_an_old_store_is_upgraded_with_all_that_it_held(old: Path) -> None:
+    store = Store(f"sqlite:///{old}")
+    project = projects.get(store, 7)
+    source = Source("text", "a.b", "Paragraphs", "said", "who")
+    assert project.decisions == (Decision("label", (source,), LabelSet(("cat", "d"), ("cat", "dog"))),)
+    assert project.panel_of(project.decision) == project.panel
+    rows = labels.every(store, 7)
+    assert [(row.annotation_id, row.label, row.decision, row.provenance) for row in rows] == [
+        (5, "cat", "", Provenance.ACCEPTED),
+        (6, "cat", "", Provenance.ACCEPTED),
+    ]
+    assert versions.predicted(store, 7, "v6")[1].negatives == ("d",)
+    assert labels.human_labels(rows)[0].label == "cat"
+    with store.read() as connection:
+        keys = {
+            table: set(sa.inspect(connection).get_pk_constraint(table)["constrained_columns"])
+            for table in ("annotations", "predictions")
+        }
+        assert {row["name"] for row in sa.inspect(connection).get_indexes("annotations")} == {"ix_annotations_task"}
+    assert keys["annotations"] == {"project_id", "annotation_id", "decision"}
+    assert keys["predictions"] == {"project_id", "version", "task_id", "decision"}
+    store.close()
+
+
+def test_the_old_store_is_kept_beside_it(old: Path) -> None:
+    Store(f"sqlite:///{old}").close()
+    with closing(sqlite3.connect(old.with_name("mollm.db.0001.backup"))) as raw:
+        assert raw.execute("SELECT count(label) FROM annotations").fetchone() == (2,)
+        assert json.loads(raw.execute("SELECT label_task FROM projects").fetchone()[0]) == OLD_TASK
+    Store(f"sqlite:///{old}").close()  # a second start has nothing to do
+
+
+def test_a_new_store_has_the_tables_that_the_code_reads(tmp_path: Path) -> None:
+    from mollm.store.schema import metadata
+
+    store = Store(f"sqlite:///{tmp_path / 'new.db'}")
+    with store.read() as connection:
+        inspector = sa.inspect(connection)
+        for table in metadata.sorted_tables:
+            assert {column["name"] for column in inspector.get_columns(table.name)} == set(table.columns.keys())
+            key = set(inspector.get_pk_constraint(table.name)["constrained_columns"])
+            assert key == {column.name for column in table.primary_key.columns}
+    store.close()
