@@ -32,7 +32,7 @@ def curves(
     found: dict[str, list[list[float | None]]] = {}
     for legend, annotate in series(recording).items():
         progress(f"{legend}: {len(seeds)} seeds of {options.rounds} rounds")
-        report = replay(recording, replace(options, annotate=annotate), seeds, encoder, progress)
+        report = replay(recording, replace(options, annotate=annotate, pool_scores=False), seeds, encoder, progress)
         curve = report["curve"]
         assert isinstance(curve, dict)
         found[legend] = curve["per_seed"]

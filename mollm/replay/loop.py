@@ -23,7 +23,7 @@ from mollm.mixture.negative_labels import negative_labels
 from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
 from mollm.replay import classifiers
-from mollm.strategies import strategy
+from mollm.strategies import Pool, strategy
 from mollm.tuning import SMALLEST, mean_with
 
 
@@ -40,7 +40,13 @@ class LoopOptions:
     classifier: str = "head"
     negatives: bool = True
     discrepancy: bool = True
+    pool_scores: bool = True  # False: only the classifier's curve is wanted, and random choice needs no prediction
     config: LoopConfig = field(default_factory=LoopConfig)
+
+    @property
+    def reads_pool(self) -> bool:
+        """Does anything need a prediction for every item of the pool?"""
+        return self.pool_scores or self.strategy != "random"
 
     def asked(self) -> int:
         """Human labels in each batch after the first."""
@@ -68,7 +74,7 @@ class Run:
     seed: int
     encoder: Encoder | None
     progress: Callable[[str], None] = no_op
-    probabilities: list[FloatArray] = field(default_factory=list)  # (P, C) a round
+    probabilities: list[FloatArray] = field(default_factory=list)  # (P, C) a round, where the pool is read
     picks: list[tuple[int, ...]] = field(default_factory=list)  # a round, after the first
     scores: list[Scores] = field(default_factory=list)
 
@@ -101,6 +107,7 @@ class Run:
             started = time.perf_counter()
             chain = self.chain(r)
             probs, test_label = self.predict(chain, r)
+            self.probabilities.extend([] if probs is None else [probs])
             picking = r < self.options.rounds
             batch = self.pick(chain, probs, r) if picking else np.empty(0, dtype=np.int64)
             self.score(probs, test_label, time.perf_counter() - started)
@@ -122,14 +129,14 @@ class Run:
             chain.mixture_items = np.array([row.item for row in self.machine], dtype=np.int64)
         return chain
 
-    def predict(self, chain: Chain, r: int) -> tuple[FloatArray, IntArray | None]:
-        """(P, C) the pool's prediction, and (T,) the classifier's labels of the test items.
+    def predict(self, chain: Chain, r: int) -> tuple[FloatArray | None, IntArray | None]:
+        """(P, C) the pool's prediction where it is needed, and (T,) the classifier's labels of the test items.
 
         With human rows alone the classifier stands on the panel's held-out posterior as its offset, and the
         prediction is its geometric mean with the mixture. Rows that the mixture labelled would teach it nothing
         beyond such an offset: then it reads the text alone, as in the paper.
         """
-        probs = chain.fused()[1]
+        probs = chain.fused()[1] if self.options.reads_pool else None
         if self.classifier is None:
             return probs, None
         rows = [
@@ -143,8 +150,10 @@ class Run:
         offset[self.pool] = np.log(np.maximum(chain.panel_held_out(), SMALLEST))
         offset[self.test] = np.log(np.maximum(self.panel_of_test(chain), SMALLEST))
         self.classifier.fit(rows, r, offset, self.seed)
-        logits = offset + self.classifier.logits(np.arange(len(offset)))
-        return mean_with(probs, logits[self.pool], chain.has_text), np.asarray(logits[self.test].argmax(axis=1))
+        test_logits = offset[self.test] + self.classifier.logits(self.test)
+        if probs is not None:
+            probs = mean_with(probs, offset[self.pool] + self.classifier.logits(self.pool), chain.has_text)
+        return probs, np.asarray(test_logits.argmax(axis=1))
 
     def panel_of_test(self, chain: Chain) -> FloatArray:
         """(T, C): the panel's mixture on the test items, which it has never seen."""
@@ -154,11 +163,15 @@ class Run:
         targets = self.targets
         return [TrainingRow(int(n), int(c), human=True) for n, c in zip(targets.index, targets.label, strict=True)]
 
-    def pick(self, chain: Chain, probs: FloatArray, r: int) -> IntArray:
+    def pick(self, chain: Chain, probs: FloatArray | None, r: int) -> IntArray:
         open_items = self.may_pick.copy()
         open_items[self.human] = False
         open_items[[row.item for row in self.machine]] = False
-        pool = pool_of(chain, probs, chain.crossfitted(), open_items)
+        if probs is None:
+            flat = np.full((len(self.pool), chain.signals.C), 1 / chain.signals.C)
+            pool = Pool(flat, np.flatnonzero(open_items), self.human)
+        else:
+            pool = pool_of(chain, probs, chain.crossfitted(), open_items)
         rng = np.random.default_rng([self.seed, 2, r, 1])
         return strategy(self.options.strategy)(pool, self.options.batch, rng).index
 
@@ -179,18 +192,16 @@ class Run:
             for j, n in enumerate(batch)
         ]
 
-    def score(self, probs: FloatArray, test_label: IntArray | None, seconds: float) -> None:
+    def score(self, probs: FloatArray | None, test_label: IntArray | None, seconds: float) -> None:
         """Gold against what was said. Nothing reads these numbers but the report."""
         gold = self.recording.gold[self.pool]
         asked = np.zeros(len(gold), dtype=np.bool_)
         asked[self.human] = True
-        right = probs.argmax(axis=1) == gold
+        right = None if probs is None else probs.argmax(axis=1) == gold
         machine = np.array([row.label == gold[row.item] for row in self.machine], dtype=np.bool_)
         curve = None if test_label is None else test_label == self.recording.gold[self.test]
-        rest = share(right[~asked])
-        self.scores.append(
-            Scores(share(curve), share(machine), share(right | asked), rest, float(asked.sum()), seconds)
-        )
+        pool, rest = (None, None) if right is None else (share(right | asked), share(right[~asked]))
+        self.scores.append(Scores(share(curve), share(machine), pool, rest, float(asked.sum()), seconds))
 
 
 def share(right: Sequence[bool] | np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None) -> float | None:

@@ -16,7 +16,7 @@ from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
 from mollm.recording import Recording
 from mollm.records import FloatArray, Item, LabelSet, Signals
-from mollm.replay.figure import draw, series
+from mollm.replay.figure import curves, draw, series
 from mollm.replay.loop import LoopOptions, Run, replay
 
 CONFIG = LoopConfig(aggregator="logpool")
@@ -58,6 +58,7 @@ def test_gold_that_nobody_asked_for_changes_nothing_but_scores(annotate: str) ->
     gold = recording.gold.copy()
     gold[others] = np.random.default_rng(9).permutation(gold[others])
     again = played(replace(recording, gold=gold), options)
+    assert len(run.probabilities) == 4
     assert again.picks == run.picks
     assert [probs.tobytes() for probs in again.probabilities] == [probs.tobytes() for probs in run.probabilities]
     assert [row for row in again.machine] == [row for row in run.machine]  # noqa: C416
@@ -125,6 +126,16 @@ def test_without_text_the_mixture_is_scored_alone() -> None:
     assert isinstance(report["pool_accuracy"], list)
 
 
+@pytest.mark.parametrize("annotate", ["mixture", "human", "y"])
+def test_the_curve_is_the_same_without_the_pool_s_scores(annotate: str) -> None:
+    options = replace(OPTIONS, strategy="random", annotate=annotate)
+    whole, curve = played(made_up(), options), played(made_up(), replace(options, pool_scores=False))
+    assert [score.curve for score in curve.scores] == [score.curve for score in whole.scores]
+    assert curve.picks == whole.picks
+    assert curve.scores[-1].pool_accuracy is None
+    assert not curve.probabilities
+
+
 def test_a_pool_that_runs_dry_ends_quietly() -> None:
     run = played(made_up(), replace(OPTIONS, rounds=16, annotate="human"))
     assert run.scores[-1].human_labels == 120
@@ -141,6 +152,16 @@ def test_bad_input_is_named() -> None:
         played(made_up(), replace(OPTIONS, annotate="nobody"))
     with pytest.raises(ConfigError, match="head, top"):
         played(made_up(), replace(OPTIONS, classifier="tail"))
+
+
+def test_the_figure_has_a_curve_for_everyone() -> None:
+    found = curves(
+        made_up(), replace(OPTIONS, rounds=2, strategy="random"), [1, 2], LetterEncoder(), lambda _line: None
+    )
+    assert list(found) == list(series(made_up()))
+    assert all(len(seed) == 2 and None not in seed for per_seed in found.values() for seed in per_seed)
+    firsts = {per_seed[0][0] for per_seed in found.values()}
+    assert len(firsts) == 1  # all start from the same human labels
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
