@@ -15,6 +15,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from mollm.mixture.evidence import Centring
 from mollm.mixture.stacked import Stacked
+from mollm.mixture.text_view import Gram
 from mollm.records import FloatArray, IntArray, Signals, Targets
 
 Oracle = Callable[[IntArray], IntArray]
@@ -54,10 +55,13 @@ def choose(
     order: IntArray = rng.permutation(signals.N)
     asked: IntArray = np.empty(0, dtype=np.int64)
     labels: IntArray = np.empty(0, dtype=np.int64)
+    gram = None if embeddings is None else Gram.of(embeddings)
     for size in steps(human, design):
         if len(asked):
             targets = Targets.of(asked, labels)
-            new = next_step(signals, targets, size, rng=rng, embeddings=embeddings, groups=groups, design=design)
+            fitted = Stacked(gram).fit(signals, targets, rng=rng, embeddings=embeddings, groups=groups)
+            probs = fitted.predict_proba(signals, embeddings)
+            new = next_step(signals, probs, asked, size, rng=rng, groups=groups, design=design)
         else:
             new = order[:size]
         asked, labels = np.concatenate([asked, new]), np.concatenate([labels, ask(new)])
@@ -66,21 +70,19 @@ def choose(
 
 def next_step(
     signals: Signals,
-    targets: Targets,
+    probs: FloatArray,
+    asked: IntArray,
     size: int,
     *,
     rng: np.random.Generator,
-    embeddings: FloatArray | None = None,
     groups: tuple[str, ...] | None = None,
     design: Design = Design(),
 ) -> IntArray:
-    """(size,) the next items to ask, given the labels so far; one item a text."""
-    fitted = Stacked().fit(signals, targets, rng=rng, embeddings=embeddings, groups=groups)
-    probs = fitted.predict_proba(signals, embeddings)
+    """(size,) the next items to ask, by the mixture's `probs` (N, C); one item a text, none like those `asked`."""
     top = np.partition(probs, -2, axis=1) if signals.C > 1 else np.ones((signals.N, 2))
     margin = top[:, -1] - top[:, -2]
     names = np.array(groups if groups is not None else signals.items, dtype=np.str_)
-    free = ~np.isin(names, names[targets.index])
+    free = ~np.isin(names, names[asked])
     candidates: IntArray = np.flatnonzero(free)[np.argsort(margin[free], kind="stable")]
     _, first = np.unique(names[candidates], return_index=True)
     candidates = candidates[np.sort(first)][: size * design.pool]

@@ -188,11 +188,30 @@ def test_negatives_keep_their_target_precision(target: float) -> None:
     assert not found.mask[np.arange(20_000), probs.argmax(axis=1)].any()
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.012])
+def test_two_classes_have_no_negatives_until_the_labels_show_how_wrong_the_surest_answers_are(floor: float) -> None:
+    rng = np.random.default_rng(1)
+    sure = softmax(np.stack([rng.normal(0, 6, 20_000), np.zeros(20_000)], axis=1))
+    gold = (rng.random(20_000) > np.where(rng.random(20_000) < floor, 1 - sure[:, 0], sure[:, 0])).astype(np.int64)
+
+    def found(human: int) -> float | None:
+        asked = np.arange(human)
+        mask = negative_labels(sure, sure, Targets.of(asked, gold[asked])).mask
+        return 1 - mask[np.arange(20_000), gold].sum() / mask.sum() if mask.any() else None
+
+    assert found(50) is None
+    assert found(0) is None
+    many = found(2000)
+    assert many is None or many >= 0.993
+    assert (many is not None) == (floor == 0.0)
+
+
 def test_negatives_need_mixture_and_panel_and_the_paper_rule_only_the_panel() -> None:
     probs = np.array([[0.9, 0.0999, 0.0001]] * 50)
     panel = np.array([[0.8, 0.0005, 0.1995]] * 50)
     nothing = Targets.of([], [])
-    assert not negative_labels(probs, panel, nothing, target=0.999).mask.any()
+    assert not negative_labels(probs, panel, nothing, target=0.98).mask.any()
+    assert negative_labels(probs, probs, nothing, target=0.98).mask[:, 2].all()
     paper = paper_negatives(probs, panel, nothing)
     assert paper.mask[:, 1].all()
     assert paper.precision is None
