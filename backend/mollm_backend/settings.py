@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError
 
+DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"
+
 
 class Settings(BaseSettings):
     """Everything that a user may set. Names in the environment: MOLLM_<NAME>, unless an alias is given."""

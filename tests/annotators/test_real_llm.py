@@ -12,8 +12,8 @@ from mollm.config import PanelConfig
 from mollm.prompts import Shot
 from mollm.records import LabelSet
 from mollm_backend.demo.texts import from_corpus
-from mollm_backend.jobs.runtime import DEFAULT_PANEL
 from mollm_backend.packages import ensure_model
+from mollm_backend.settings import DEFAULT_PANEL
 from tests.conftest import heavy_home
 
 pytestmark = pytest.mark.real_llm

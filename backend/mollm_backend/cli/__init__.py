@@ -1,39 +1,86 @@
-"""The command line: one file a group of commands. Exit codes: 0 done, 1 could not, 2 wrong usage."""
+"""The command line: one file a group of commands. Exit codes: 0 done, 1 could not, 2 wrong usage.
+
+A command's file, and the libraries that it needs, are imported when it is called: `mollm --help` reads this table.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mollm.errors import MollmError
-from mollm_backend.cli import bench, demo, loop, options, prepare, project, record, replay, results, up
 
-app = typer.Typer(
-    name="mollm",
-    help="A mixture of small local LLMs that labels a Label Studio project and learns from its people.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.command("up")(up.up)
-app.command("prepare")(prepare.prepare)
-app.command("connect")(project.connect)
-app.command("disconnect")(project.disconnect)
-app.command("doctor")(project.doctor)
-app.command("options")(options.options)
-app.command("prelabel")(loop.prelabel)
-app.command("demo-score")(demo.demo_score)
-app.command("train")(loop.train)
-app.command("next-batch")(loop.next_batch)
-app.command("versions")(loop.list_versions)
-app.command("rollback")(loop.rollback)
-app.command("explain")(results.explain)
-app.command("report")(results.report)
-app.command("export")(results.export)
-app.command("record")(record.record)
-app.add_typer(replay.app, name="replay")
-app.add_typer(bench.app, name="bench")
+# Command: its file and function here (or a group's `app`), and the first line of its help (a test compares them).
+COMMANDS = {
+    "up": ("up:up", "Start the queue, the web backend and a worker, and keep them running until Ctrl-C."),
+    "prepare": ("prepare:prepare", "Install Label Studio in its own environment and fetch the models, where they are "
+                "not there yet."),
+    "connect": ("project:connect", "Connect a project: backend row, webhook, sampling; its annotations become the "
+                "first training set."),
+    "disconnect": ("project:disconnect", "Take the backend and the webhook away and put back what connect found; "
+                   "labels and predictions stay."),
+    "doctor": ("project:doctor", "Look at Label Studio, the network in both directions, webhook and stream; exit 1 if "
+               "there is a problem."),
+    "options": ("options:options", "Set a project's daily budget, its blind share and what labels weigh; show them "
+                "and today's spending."),
+    "prelabel": ("loop:prelabel", "Write the published pre-annotation of every task into Label Studio. Resumable: run "
+                 "it again after a stop."),
+    "demo-score": ("demo:demo_score", "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and "
+                   "100 simulated human labels."),
+    "train": ("loop:train", "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` "
+              "does it."),
+    "next-batch": ("loop:next_batch", "Show the tasks that people see next, in order, each with its reason."),
+    "versions": ("loop:list_versions", "List a project's versions, newest first; the published one is marked."),
+    "rollback": ("loop:rollback", "Publish an earlier version again: its pre-annotations and its batch come back in "
+                 "Label Studio."),
+    "explain": ("results:explain", "Say what each LLM, the mixture and the classifier think of a task, and why it is "
+                "(not) shown next."),
+    "report": ("results:report", "Report every project: labels, scores, versions, and what each annotator has cost."),
+    "export": ("results:export", "Write every task's best label to stdout: the human's where there is one, else the "
+               "mixture's."),
+    "record": ("record:record", "Ask every LLM of the panel for every text. Resumable: run it again after a stop."),
+    "replay": ("replay:app", "Run experiments on a recording, without any LLM."),
+    "bench": ("bench:app", "Measure speed on this machine."),
+}  # fmt: skip
+
+
+def load(name: str) -> Any:
+    """The command itself, with its file imported."""
+    file, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(importlib.import_module(f"{__name__}.{file}"), attribute)
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = name
+        return group
+    single = typer.Typer(add_completion=False)
+    single.command(name)(found)
+    return typer.main.get_command(single)
+
+
+class _Commands(TyperGroup):
+    """Lists commands from the table, and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the base class gives it)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load(str(name)), rest
+
+
+app = typer.Typer(name="mollm", pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback(cls=_Commands, no_args_is_help=True)
+def mollm() -> None:
+    """A mixture of small local LLMs that labels a Label Studio project and learns from its people."""
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ from mollm.records import FloatArray, Item, LabelSet, Signals
 from mollm.store import Store, labels, projects, signals, tasks
 from mollm_backend import packages, settings
 from mollm_backend.demo import texts as demo_texts
-from mollm_backend.jobs.runtime import DEFAULT_PANEL
 
 console = Console(stderr=True)
 CHUNK = 32
@@ -59,7 +58,7 @@ def record(
     if (file is None) == (project is None):
         raise typer.BadParameter("name either --file or --project")
     loaded = settings.load()
-    config = PanelConfig.load(panel or loaded.panel or DEFAULT_PANEL)
+    config = PanelConfig.load(panel or loaded.panel or settings.DEFAULT_PANEL)
     if project is None:
         assert file is not None
         pool = _from_file(file, tuple(name.strip() for name in label_names.split(",") if name.strip()), config, limit)

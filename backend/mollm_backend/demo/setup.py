@@ -10,8 +10,7 @@ from pathlib import Path
 from mollm.config import PanelConfig
 from mollm_backend import packages
 from mollm_backend.demo import texts
-from mollm_backend.jobs.runtime import DEFAULT_PANEL
-from mollm_backend.settings import Settings
+from mollm_backend.settings import DEFAULT_PANEL, Settings
 from mollm_backend.supervisor import label_studio, parts
 from mollm_backend.supervisor.processes import Family, Program, Tell
 

@@ -6,7 +6,6 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import redis
 from pydantic import ValidationError
@@ -22,9 +21,7 @@ from mollm.store.decisions import Decision
 from mollm.store.projects import PanelMember, Project
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.settings import Settings
-
-DEFAULT_PANEL = Path(__file__).parent.parent / "default_panel.toml"
+from mollm_backend.settings import DEFAULT_PANEL, Settings
 
 
 class Runtime:
