@@ -1,4 +1,4 @@
-"""The status page: what happened and what waits, one line each, from the store alone."""
+"""The status page: what happened and what waits, from the store; how far the reading is, as a worker noted it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import jinja2
 import redis
 
-from mollm.store import Store, events, labels, projects, signals, tasks, versions
+from mollm.store import Store, events, labels, projects, signals, versions
 from mollm.store.projects import Project
-from mollm_backend import budget, queues
+from mollm_backend import budget, progress, queues
 from mollm_backend.labelstudio.label_config import lines_of
+from mollm_backend.progress import Progress
 
 
 def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
@@ -24,7 +25,9 @@ def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
     except redis.RedisError:
         waiting = {}
     return {
-        "projects": [_project(store, project) for project in projects.every(store)],
+        "projects": [
+            _project(store, project, progress.newest(store, connection, project)) for project in projects.every(store)
+        ],
         "queues": waiting,
         "waits": _waits(waiting),
         "costs": {name: asdict(cost) for name, cost in signals.costs(store).items()},
@@ -42,10 +45,9 @@ def _waits(waiting: dict[str, Any]) -> str:
     return f"running: {', '.join(running) or 'nothing'}; {count} jobs wait"
 
 
-def _project(store: Store, project: Project) -> dict[str, Any]:
-    total, unreadable = tasks.count(store, project.id)
+def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
+    readable = found.tasks - found.unreadable
     annotations = labels.every(store, project.id)
-    missing = signals.count_missing(store, project)
     version = versions.find(store, project.id, project.published_version)
     entries = versions.batch(store, project.id, project.batch_version or "")
     closed = labels.closed_tasks(annotations)
@@ -53,8 +55,10 @@ def _project(store: Store, project: Project) -> dict[str, Any]:
     return {
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
         "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
-        "labels": _labels(project), "tasks": total, "unreadable": unreadable,
-        "read": {name: total - unreadable - ceil(left / len(project.decisions)) for name, left in missing.items()},
+        "labels": _labels(project), "tasks": found.tasks, "unreadable": found.unreadable,
+        "read": {
+            name: readable - ceil(left / len(project.decisions)) for name, left in found.left_by_name(project).items()
+        },
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
         "human_labels": labels.count(annotations),

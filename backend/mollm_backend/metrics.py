@@ -5,8 +5,8 @@ from __future__ import annotations
 import redis
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from mollm.store import Store, labels, projects, signals, tasks
-from mollm_backend import queues
+from mollm.store import Store, labels, projects, signals
+from mollm_backend import progress, queues
 
 
 def text(store: Store, connection: redis.Redis) -> bytes:
@@ -23,9 +23,10 @@ def text(store: Store, connection: redis.Redis) -> bytes:
     )
     human = Gauge("mollm_human_labels", "Human labels", ["project"], registry=registry)
     for project in projects.every(store):
-        task_count.labels(project.id).set(tasks.count(store, project.id)[0])
+        found = progress.newest(store, connection, project)
+        task_count.labels(project.id).set(found.tasks)
         human.labels(project.id).set(labels.count(labels.every(store, project.id)))
-        for name, count in signals.count_missing(store, project).items():
+        for name, count in found.left_by_name(project).items():
             unread.labels(project.id, name).set(count)
     tokens = Gauge("mollm_annotator_tokens", "Tokens spent", ["annotator", "kind"], registry=registry)
     seconds = Gauge("mollm_annotator_seconds", "Seconds of an annotator's time", ["annotator"], registry=registry)

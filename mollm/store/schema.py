@@ -7,6 +7,7 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 _NOW = sa.text("CURRENT_TIMESTAMP")
+_READABLE = sa.text("deleted_at IS NULL AND problem = ''")
 
 # A project as its Label Studio numbers it. `decisions` is the parsed label config, `panel` the annotators' names
 # and fingerprints in the order of the M axis, by decision; `connection` what connect changed (for disconnect).
@@ -39,6 +40,7 @@ tasks = sa.Table(
     sa.Column("updated_at", sa.String, nullable=False, default=""),
     sa.Column("deleted_at", sa.String),
     sa.Index("ix_tasks_text_key", "text_key"),
+    sa.Index("ix_tasks_readable", "project_id", "text_key", sqlite_where=_READABLE, postgresql_where=_READABLE),
 )  # fmt: skip
 
 # A person's annotation, one row for each decision (`decision` is empty in a project that asks for only one); what is

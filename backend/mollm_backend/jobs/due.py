@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm.store import Store, events, labels, projects, signals, tasks, versions
+from mollm.store import Store, events, labels, projects, signals, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction
-from mollm_backend import budget, queues
+from mollm_backend import budget, progress, queues
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
+from mollm_backend.progress import Progress
 
 # A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
 FIRST_POOL = 200
@@ -37,8 +39,10 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
-    _annotate(runtime, project)
-    if why_train(runtime, project) is not None:
+    found = progress.count(runtime.store, project)
+    progress.note(runtime.connection, project, found)
+    _annotate(runtime, project, found)
+    if why_train(runtime, project, found) is not None:
         _enqueue(runtime, "train", "train", project.id)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
         _enqueue(runtime, "publish", "publish", project.id)
@@ -47,13 +51,13 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
         _enqueue(runtime, "annotate", "prune", project.id)
 
 
-def _annotate(runtime: Runtime, project: Project) -> None:
+def _annotate(runtime: Runtime, project: Project, found: Progress) -> None:
     """A job for each annotator that has not read all; of those on one card, the first alone (each swap is a load)."""
     away = signals.absent(runtime.store)
     cards: set[str] = set()
     for member in project.panel:
         waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
-        if waits or not signals.missing(runtime.store, project.id, member.fingerprint, 1):
+        if waits or not found.left[member.fingerprint]:
             continue
         if budget.rests(runtime.store, project):
             return
@@ -78,10 +82,11 @@ def _stale(project: Project) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(project.reconciled_at) > RECONCILE_EVERY
 
 
-def why_train(runtime: Runtime, project: Project) -> str | None:
+def why_train(runtime: Runtime, project: Project, found: Progress | None = None) -> str | None:
     """`training_reason` with the project's own settings and requests."""
     requested = queues.training_requested(runtime.connection, project.id)
-    return training_reason(runtime.store, project, runtime.loop_config(project).refit_every, requested=requested)
+    refit_every = runtime.loop_config(project).refit_every
+    return training_reason(runtime.store, project, refit_every, requested=requested, found=found)
 
 
 def publishing_reason(store: Store, project: Project) -> str | None:
@@ -120,17 +125,17 @@ def _known(project: Project, task_id: int, said: Mapping[str, StoredPrediction])
     return Known(task_id, words, certainty(row.confidence for row in rows.values()))
 
 
-def training_reason(store: Store, project: Project, refit_every: int, *, requested: bool = False) -> str | None:
-    """Why the mixture should be refitted now, in words; None where it need not."""
+def training_reason(
+    store: Store, project: Project, refit_every: int, *, requested: bool = False, found: Progress | None = None
+) -> str | None:
+    """Why the mixture should be refitted now, in words; None where it need not. `found`: the reading, if counted."""
     newest = versions.newest(store, project.id)
-    left = [signals.unanswered(store, project.id, member.fingerprint) for member in project.panel]
-    total, unreadable = tasks.count(store, project.id)
-    answered = len(project.panel) * (total - unreadable) - sum(left)
+    found = found or progress.count(store, project)
+    answered = found.answered
     if answered == 0:
         return None
     away = signals.absent(store)
-    waits = zip(project.panel, left, strict=True)
-    idle = not any(count for member, count in waits if member.fingerprint not in away)
+    idle = not any(left for fingerprint, left in found.left.items() if fingerprint not in away)
     idle = idle or bool(budget.of(store, project).paused)  # all that will be read today is read
     panel = [member.fingerprint for member in project.panel]
     if newest is None or newest.facts.get("panel") != panel:
@@ -141,7 +146,7 @@ def training_reason(store: Store, project: Project, refit_every: int, *, request
     rows = labels.every(store, project.id)
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
     changed = len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
-    if changed >= refit_every:
+    if changed >= refit_after(max(map(len, human), default=0), refit_every):
         return f"{changed} human labels are new or changed"
     if requested and changed:
         return "training was asked for"
