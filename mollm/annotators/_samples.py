@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from mollm.errors import AnnotatorError, AnnotatorUnavailable
 from mollm.prompts import Prompt
 from mollm.prompts.parsing import parse_answer, parse_code
 
+Hold = Callable[[Sequence[str]], dict[str, Any]]
+
 
 class Samples(Way):
     """T samples: constrained to the labels where the server truly does that, else free and parsed."""
@@ -24,13 +27,14 @@ class Samples(Way):
         self.said = [answer.strip() for answer in self.prompt.answers]
         self.lead = " " if self.prompt.answers[0].startswith(" ") else ""
         self.length = 4 + max(len(answer.encode()) for answer in self.said)
-        self.constrained = self._holds_to_choice()
-        self.together = self._gives_many()
+        self.hold = next((hold for hold in (_choice, _schema) if self._holds_to(hold)), None)
+        self.at_once = self._gives_at_once()
         self._draw(self.prompt.piece("A short text."), 1)
 
     def describe(self) -> str:
-        held = "held to the labels (structured_outputs)" if self.constrained else "parsed"
-        return f"{self.config.samples} samples {'a request' if self.together else 'one by one'}, {held}"
+        held = f"held to the labels ({HELD_BY[self.hold]})" if self.hold else "parsed"
+        many = {1: "one by one", self.config.samples: "a request"}.get(self.at_once, f"by {self.at_once}")
+        return f"{self.config.samples} samples {many}, {held}"
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         return list(self.pool.map(self._one, texts))
@@ -46,11 +50,11 @@ class Samples(Way):
         except Trouble as trouble:
             return abstention(self.labels.C, self.TROUBLE + str(trouble))
         counts = np.zeros(self.labels.C)
-        for answer in said:
+        for answer in map(_unquoted, said) if self.hold is _schema else said:
             found = (parse_code if self.coded else parse_answer)(answer, self.said)
             if found is not None:
                 counts[found] += 1
-        calls = 1 if self.together else wanted
+        calls = -(-wanted // self.at_once)
         votes, silent = counts / wanted, 1 - float(counts.sum()) / wanted
         return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls)
 
@@ -58,12 +62,12 @@ class Samples(Way):
         settings: dict[str, Any] = {
             "max_tokens": self.length, "temperature": self.config.temperature, "top_p": self.config.top_p,
         }  # fmt: skip
-        if self.constrained:
-            settings["structured_outputs"] = {"choice": list(self.prompt.answers)}
+        if self.hold:
+            settings |= self.hold(self.prompt.answers)
         said: list[str] = []
         read = wrote = 0
         while len(said) < count:
-            n = count - len(said) if self.together else 1
+            n = min(count - len(said), self.at_once)
             body = self._send(piece, n=n, **settings)
             said += [_text_of(choice) for choice in self.choices(body, n)]
             usage = body.get("usage") or {}
@@ -88,25 +92,52 @@ class Samples(Way):
         stop = ["\n"] if self.prompt.kind == "plain" else None
         return self.post("/v1/completions", prompt=before + piece + after, stop=stop, **extra, **settings)
 
-    def _holds_to_choice(self) -> bool:
+    def _holds_to(self, hold: Hold) -> bool:
         """A choice that no model would make by itself shows whether the parameter is obeyed."""
         odd, piece = self.lead + "zq7xk", self.prompt.piece("A short text.")
         try:
-            body = self._send(piece, n=1, max_tokens=12, temperature=0, structured_outputs={"choice": [odd]})
+            body = self._send(piece, n=1, max_tokens=12, temperature=0, **hold([odd]))
         except Refused:
             return False
-        return _text_of(self.choices(body, 1)[0]) == odd
+        return _text_of(self.choices(body, 1)[0]).strip(' "') == odd.strip()
 
-    def _gives_many(self) -> bool:
-        """llama.cpp's server takes `n` and gives one choice."""
-        try:
-            body = self._send(self.prompt.piece("A short text."), n=2, max_tokens=1, temperature=1.0)
-        except Refused:
-            return False
-        return len(body.get("choices") or []) == 2
+    def _gives_at_once(self) -> int:
+        """How many samples one request brings: some servers take any `n` and give one, some take no more than they
+        have places to work at."""
+        for n in dict.fromkeys((self.config.samples, 2)):
+            try:
+                body = self._send(self.prompt.piece("A short text."), n=n, max_tokens=1, temperature=1.0)
+            except Refused:
+                continue
+            if len(body.get("choices") or []) == n:
+                return n
+        return 1
+
+
+def _choice(answers: Sequence[str]) -> dict[str, Any]:
+    """vLLM's own way."""
+    return {"structured_outputs": {"choice": list(answers)}}
+
+
+def _schema(answers: Sequence[str]) -> dict[str, Any]:
+    """OpenAI's own, which llama.cpp's server and Ollama know: the label comes as a JSON string."""
+    schema = {"type": "string", "enum": [answer.strip() for answer in answers]}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}}
 
 
 def _text_of(choice: Any) -> str:
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
+
+
+def _unquoted(answer: str) -> str:
+    """A JSON string's content; what was cut short stays as it came and is parsed."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return answer
+    return found if isinstance(found, str) else answer
+
+
+HELD_BY = {_choice: "structured_outputs", _schema: "JSON schema"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,16 +26,22 @@ class TokenIds(Way):
     def probe(self) -> None:
         self.prepare(coded=self.config.coding == "codes")
         if self.config.coding == "auto" and not easy(self.trees):
-            places = branches(self.trees)
-            self.prepare(coded=True)
-            if branches(self.trees) >= places:
-                self.prepare(coded=False)
+            self._try_codes()
         tree = self.trees[0]
         at = next(iter(tree.worth_asking({})), ())
         read = self._alone("A short text.", Question(0, 0, at, tree.place(at).tokens or tree.paths[0][:1]))
         if read.error or not np.isfinite(read.logprobs).all():
             raise AnnotatorError(f"logprob_token_ids is ignored or incomplete ({read.error})")
         self.one_pass = OnePass(self.config, self.trees, self.ask)
+
+    def _try_codes(self) -> None:
+        """Codes instead of labels where they need fewer places and fit into the window."""
+        places = branches(self.trees)
+        with contextlib.suppress(AnnotatorError):
+            self.prepare(coded=True)
+            if branches(self.trees) < places:
+                return
+        self.prepare(coded=False)
 
     def prepare(self, *, coded: bool) -> None:
         self.singles: dict[str, int | None] = {}
@@ -45,8 +52,6 @@ class TokenIds(Way):
         prompts = self.prompts(coded=coded)
         self.frames = [self.frame(prompt) for prompt in prompts]
         self.piece = prompts[0].piece
-        probe = self.post("/tokenize", prompt=prompts[0].answers[0], add_special_tokens=False)
-        self.window = min(self.window, int(probe.get("max_model_len") or self.window))
         end = self._end(prompts[0])
         self.trees = [
             TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
@@ -121,7 +126,7 @@ class TokenIds(Way):
     def _spoken(self, path: Path) -> str:
         """What the tokens of a path read as, to be put at the prompt's end."""
         if path not in self.spoken:
-            self.spoken[path] = str(self.post("/detokenize", tokens=list(path))["prompt"]) if path else ""
+            self.spoken[path] = self._written(path) if path else ""
         return self.spoken[path]
 
     def _single(self, piece: str) -> int | None:
@@ -140,14 +145,20 @@ class TokenIds(Way):
         cut = piece[: 16 * self.room]
         tokens = self._tokens(cut)
         if len(tokens) > self.room:
-            cut = self.post("/detokenize", tokens=tokens[: self.room])["prompt"].rstrip("\ufffd")
+            cut = self._written(tokens[: self.room]).rstrip("\ufffd")
         return cut, len(cut) < len(piece)
 
     def _tokens(self, text: str) -> list[int]:
-        found = self.post("/tokenize", prompt=text, add_special_tokens=False).get("tokens")
-        if not isinstance(found, list):
+        body = self.post("/tokenize", prompt=text, add_special_tokens=False)
+        found = body.get("tokens")
+        if not isinstance(found, list) or (text and not found):  # llama.cpp's takes `content` and says nothing of it
             raise AnnotatorError("/tokenize gives no tokens")
+        self.window = min(self.window, int(body.get("max_model_len") or self.window))
         return [int(token) for token in found]
+
+    def _written(self, tokens: Sequence[int]) -> str:
+        """What tokens read as."""
+        return str(self.post("/detokenize", tokens=list(tokens))["prompt"])
 
     def _end(self, prompt: Prompt) -> int:
         """The token after a finished label: a line break in a plain text, what closes the turn in a chat."""
@@ -155,7 +166,7 @@ class TokenIds(Way):
             return self._tokens("\n")[-1]
         said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
         tokens = self.post("/tokenize", messages=said, add_generation_prompt=False)["tokens"]
-        after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)[2]
+        after = self._written(tokens).partition(MARK)[2]
         return (self._tokens(after) or self._tokens("\n"))[0]
 
 

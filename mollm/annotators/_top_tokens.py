@@ -4,54 +4,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mollm.annotators import Answer, abstention
 from mollm.annotators._http import Refused, Trouble
-from mollm.annotators._one_pass import CONTENT_FREE
+from mollm.annotators._one_pass import BIAS_BAR, CONTENT_FREE, ENOUGH_ORDERS
 from mollm.annotators._ways import Way
-from mollm.errors import AnnotatorError
+from mollm.errors import AnnotatorError, AnnotatorUnavailable
 from mollm.prompts import Prompt
+from mollm.prompts.coding import WORTH_ASKING
 from mollm.records import FloatArray
-from mollm.signals import expected_votes, normalised, without_prior
+from mollm.signals import expected_votes, normalised, total_variation, without_prior
 
 TOP = 20  # what every server grants; more is a 400 in vLLM beyond --max-logprobs
 FLOOR = 0.5  # a label that is not listed has at most the least listed probability: half of it, in expectation
+FURTHER_AT_MOST = 3  # more places after the first are not asked for one text
+
+Top = list[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What has been `written` of an answer, with what probability, and the labels that it may still become."""
+
+    written: str
+    mass: float
+    alive: tuple[int, ...]
 
 
 class TopTokens(Way):
     """The most probable tokens of the chat or completion endpoint, matched with the labels' beginnings."""
 
     def probe(self) -> None:
-        names = [self.labels.text_of(c).casefold() for c in range(self.labels.C)]
-        unlike = len({name[:2] for name in names}) == len(names)
-        self.coded = self.config.coding == "codes" or (self.config.coding == "auto" and not unlike)
-        orders = self.prompts(coded=self.coded)[: self.config.orders or 1]
-        self.asked = [prompt.without_prefill() for prompt in orders]
+        self.coded = self.config.coding == "codes" or (self.config.coding == "auto" and not self._unlike())
+        self.asked = [prompt.without_prefill() for prompt in self.prompts(coded=self.coded)]
+        self.orders = self.config.orders or (1 if len(self.asked) == 1 else None)
+        self.blank: dict[int, FloatArray] = {}
+        self.bias = float("nan")
         said = [answer.strip() for answer in self.asked[0].answers]
         if self.coded and self.labels.C > 10:
             raise AnnotatorError(f"{self.labels.C} codes do not fit into the top {TOP} tokens")
         if len({answer.casefold() for answer in said}) < len(said):
             raise AnnotatorError("two labels read the same: set coding = 'codes'")
-        self.priors: list[FloatArray] | None = None
         if not self._top(self.asked[0], self.asked[0].piece("A short text."))[0]:
             raise AnnotatorError("top_logprobs is ignored")
+
+    def _unlike(self) -> bool:
+        """Whether the labels can be told apart: by their first token in a chat, by a few more in a plain text."""
+        names = [self.labels.text_of(c).casefold() for c in range(self.labels.C)]
+        alike = self.labels.C - len({name[:2] for name in names})
+        plain = self.prompts(coded=False)[0].kind == "plain" and len(set(names)) == len(names)
+        return alike <= (FURTHER_AT_MOST if plain else 0)
 
     def describe(self) -> str:
         return f"the top {TOP} tokens in one pass (top_logprobs), by {'codes' if self.coded else 'labels'}"
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
-        if self.config.prior == "content_free" and self.priors is None:
-            blank = [[self._read(prompt, text).label_probs for text in CONTENT_FREE] for prompt in self.asked]
-            self.priors = [normalised(np.mean(probs, axis=0)) for probs in blank]
-        return list(self.pool.map(self._one, texts))
+        try:
+            if self.orders is None:
+                self.bias = float(total_variation(self._said_of_nothing(0), self._said_of_nothing(1)).mean())
+                self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
+            orders = min(self.orders, len(self.asked))
+            prior = None
+            if self.config.prior == "content_free":
+                prior = np.stack([normalised(self._said_of_nothing(order).mean(axis=0)) for order in range(orders)])
+        except Trouble as trouble:
+            raise AnnotatorUnavailable(f"{self.config.name}: {trouble}") from None
+        return list(self.pool.map(lambda text: self._one(text, orders, prior), texts))
 
-    def _one(self, text: str) -> Answer:
+    def _said_of_nothing(self, order: int) -> FloatArray:
+        """(3, C): what texts that say nothing are answered, asked once an order; it serves prior and position bias."""
+        if order not in self.blank:
+            reads = [self._read(self.asked[order], text).label_probs for text in CONTENT_FREE]
+            self.blank[order] = normalised(np.stack(reads))
+        return self.blank[order]
+
+    def _one(self, text: str, orders: int, prior: FloatArray | None) -> Answer:
         """The geometric mean over the label orders, each corrected by its own prior."""
         try:
-            reads = [self._read(prompt, text) for prompt in self.asked]
+            reads = [self._read(prompt, text) for prompt in self.asked[:orders]]
         except Refused as refused:
             return abstention(self.labels.C, str(refused))
         except Trouble as trouble:
@@ -60,31 +94,51 @@ class TopTokens(Way):
         if unread is not None:
             return unread
         probs = np.stack([read.label_probs for read in reads])
-        if self.priors is not None:
-            probs = without_prior(probs, np.stack(self.priors))
+        if prior is not None:
+            probs = without_prior(probs, prior)
         merged = normalised(np.exp(np.log(np.maximum(probs, 1e-12)).mean(axis=0)))
         return Answer(
             merged, expected_votes(merged, self.config.temperature, self.config.top_p), 0.0,
             sum(read.prompt_tokens for read in reads), sum(read.completion_tokens for read in reads),
-            any(read.truncated for read in reads), calls=len(reads), mass=float(np.mean([read.mass for read in reads])),
+            any(read.truncated for read in reads), calls=sum(read.calls for read in reads),
+            mass=float(np.mean([read.mass for read in reads])),
         )  # fmt: skip
 
     def _read(self, prompt: Prompt, text: str) -> Answer:
-        """One prompt's distribution, not corrected. Raises Refused, Trouble."""
+        """One prompt's distribution, not corrected. Raises Refused, Trouble.
+
+        Where an empty or shared beginning is likely, a completion is asked further after it; the model's turn in a
+        chat cannot be continued on every server, so there the labels share such a beginning evenly.
+        """
+        said = [answer.strip().casefold() for answer in prompt.answers]
         piece = self.harmless(prompt.piece(text))
-        (top, usage), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter))
-        weights = labels_of_tokens(top, [answer.strip() for answer in prompt.answers])
+        (top, spent), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter))
+        weights, open_ = beginnings(top, said)
+        calls, floor = 1, FLOOR * min((math.exp(logprob) for _, logprob in top), default=0.0)
+        further = prompt.kind == "plain"
+        while further and open_ and calls <= FURTHER_AT_MOST:
+            likely = max(open_, key=lambda beginning: beginning.mass)
+            if likely.mass < WORTH_ASKING * (weights.sum() + sum(beginning.mass for beginning in open_)):
+                break
+            open_.remove(likely)
+            (top, more), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter, likely.written))  # noqa: B023
+            found, deeper = beginnings(top, said, likely)
+            weights, open_ = weights + found, open_ + deeper
+            calls, spent = calls + 1, (spent[0] + more[0], spent[1] + more[1])
+        for beginning in open_:
+            if len(beginning.alive) < len(said):  # what every label may begin with says nothing
+                weights[list(beginning.alive)] += beginning.mass / len(beginning.alive)
         mass = float(weights.sum())
         if not mass > 0:
-            return abstention(self.labels.C, "no label is among the most probable tokens", usage[0], cut)
-        floor = FLOOR * min(math.exp(logprob) for _, logprob in top)
+            return abstention(self.labels.C, "no label is among the most probable tokens", spent[0], cut)
         probs = normalised(np.maximum(weights, floor))
-        return Answer(probs, probs, 0.0, *usage, truncated=cut, mass=mass)
+        return Answer(probs, probs, 0.0, *spent, truncated=cut, calls=calls, mass=mass)
 
-    def _top(self, prompt: Prompt, piece: str) -> tuple[list[tuple[str, float]], tuple[int, int]]:
+    def _top(self, prompt: Prompt, piece: str, written: str = "") -> tuple[Top, tuple[int, int]]:
+        """The most probable tokens after the prompt and what is `written` of the answer (completions only)."""
         settings = {"max_tokens": 1, "temperature": 0}
         if prompt.kind == "plain":
-            text = prompt.before + piece + prompt.after
+            text = prompt.before + piece + prompt.after + written
             body = self.post("/v1/completions", prompt=text, logprobs=TOP, **settings)
         else:
             messages = prompt.messages(piece)
@@ -94,19 +148,28 @@ class TopTokens(Way):
         return _top_of(self.choices(body, 1)[0]), spent
 
 
-def labels_of_tokens(top: Sequence[tuple[str, float]], said: Sequence[str]) -> FloatArray:
-    """(C,) the probability of the tokens that begin exactly one label; an empty or shared beginning counts for none."""
-    folded = [answer.casefold() for answer in said]
-    weights = np.zeros(len(said))
+def beginnings(top: Top, said: Sequence[str], after: Beginning | None = None) -> tuple[FloatArray, list[Beginning]]:
+    """((C,) the probability of the tokens that begin exactly one label, the beginnings that several labels share).
+
+    `said`: the labels in small letters. `after`: what was written before these tokens; a label that begins another
+    ("sport", "sports") is finished where a blank or a line break follows it.
+    """
+    written, mass = (after.written, after.mass) if after else ("", 1.0)
+    alive = after.alive if after else range(len(said))
+    weights, open_ = np.zeros(len(said)), list[Beginning]()
     for token, logprob in top:
-        start = token.strip().casefold()
-        meant = [c for c, answer in enumerate(folded) if start and (answer.startswith(start) or start == answer)]
+        start, share = (written + token).strip().casefold(), mass * math.exp(logprob)
+        meant = [c for c in alive if said[c].startswith(start)]
+        if start and not token.strip():
+            meant = [c for c in meant if said[c] == start]
         if len(meant) == 1:
-            weights[meant[0]] += math.exp(logprob)
-    return weights
+            weights[meant[0]] += share
+        elif meant:
+            open_.append(Beginning(written + token, share, tuple(meant)))
+    return weights, open_
 
 
-def _top_of(choice: Any) -> list[tuple[str, float]]:
+def _top_of(choice: Any) -> Top:
     """(token text, log-probability) pairs from either endpoint's form; entries without a number are left out."""
     found = choice.get("logprobs") or {}
     if isinstance(found.get("content"), list):

@@ -87,8 +87,10 @@ class Way(ABC):
         """(before, after, whether the server adds its own start token): a chat is rendered by the server's template."""
         if prompt.kind == "plain":
             return prompt.before, prompt.after, True
-        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True)["tokens"]
-        before, mark, after = self.post("/detokenize", tokens=tokens)["prompt"].partition(MARK)
+        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True).get("tokens")
+        if not tokens:
+            raise AnnotatorError("/tokenize does not render the chat template")
+        before, mark, after = str(self.post("/detokenize", tokens=tokens).get("prompt")).partition(MARK)
         if not mark:
             raise AnnotatorError("the server's chat template drops or changes the text")
         return before, after + prompt.prefill, False

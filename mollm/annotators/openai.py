@@ -1,8 +1,9 @@
 """Any OpenAI-compatible server: vLLM first, llama.cpp's server and Ollama as far as they can.
 
 What a server truly does is found out by probes with known answers, never believed because a parameter was accepted.
-Ways, best first: exact log-probabilities of the label tokens (`logprob_token_ids`), the most probable tokens
-(`top_logprobs`), T constrained samples (`structured_outputs` choice), T free samples that are parsed.
+Ways, best first: exact log-probabilities of the label tokens (vLLM's `logprob_token_ids`, llama.cpp's `logit_bias`
+with `post_sampling_probs`), the most probable tokens (`top_logprobs`), T samples held to the labels
+(`structured_outputs` choice, a JSON schema), T free samples that are parsed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from mollm.annotators import Annotator, Answer
+from mollm.annotators._biased_tokens import BiasedTokens
 from mollm.annotators._http import Refused, Server, Trouble
 from mollm.annotators._samples import Samples
 from mollm.annotators._token_ids import TokenIds
@@ -89,27 +91,29 @@ class OpenAI(Annotator):
                 f"{self.name}: {self.server.url} serves {sorted(names) or 'nothing'}, not {self.config.model!r}: "
                 "correct `model` in the panel file or start the server with it."
             )
-        return min(self.config.max_tokens, int(found.get("max_model_len") or self.config.max_tokens))
+        window = found.get("max_model_len") or (found.get("meta") or {}).get("n_ctx")  # vLLM's name, llama.cpp's name
+        return min(self.config.max_tokens, int(window or self.config.max_tokens))
 
     def _choose_way(self) -> Way:
         """The first way whose probe gives the answer that it must."""
         room = (self.config, self.labels, self.instruction, self.shots, self.server, self.window)
         tried: list[str] = []
-        for kind in (TokenIds, TopTokens, Samples) if self.config.mode == "score" else (Samples,):
+        for kind in (TokenIds, BiasedTokens, TopTokens, Samples) if self.config.mode == "score" else (Samples,):
             way = kind(*room)
             try:
                 way.probe()
-            except (Refused, AnnotatorError) as error:
+            except (AnnotatorError, KeyError, IndexError, TypeError, ValueError) as error:
+                # Anything but an error of ours is a reply of another shape than this way lives on.
+                way.close()
                 if isinstance(error, AnnotatorUnavailable) or _denied(error):
                     raise
-                way.close()
-                tried.append(f"{kind.__name__}: {error}")
+                tried.append(f"{kind.__name__}: {error if isinstance(error, AnnotatorError) else repr(error)}")
             else:
                 return way
         raise AnnotatorError(f"{self.name}: {self.server.url} can do nothing of use; " + "; ".join(tried))
 
 
-def _denied(error: AnnotatorError) -> bool:
+def _denied(error: Exception) -> bool:
     """A wrong key is no missing feature."""
     return isinstance(error, Refused) and error.status in (401, 403)
 

@@ -1,7 +1,7 @@
-"""Real exchanges with a server as fixtures: recorded once by tests/vllm, replayed by the ordinary tests.
+"""Real exchanges with servers as fixtures: recorded by tests/vllm and tests/llama_cpp, replayed by the ordinary tests.
 
-Only our own prompts over short made-up texts are in them. `pytest -m vllm` with MOLLM_WRITE_EXCHANGES=1 writes
-them anew.
+Only our own prompts over short made-up texts are in them. `make test-vllm` and `make test-llama-cpp` with
+MOLLM_WRITE_EXCHANGES=1 write them anew.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "chat": {"prompt": "chat", "orders": 1},
     "codes": {"prompt": "chat", "coding": "codes", "prior": "content_free", "orders": 1},
     "sample": {"prompt": "plain", "shots": 1, "mode": "sample", "samples": 5, "concurrency": 1},
+    "chat samples": {"prompt": "chat", "mode": "sample", "samples": 2, "concurrency": 1},
 }
 
 
@@ -58,9 +59,14 @@ class Recorder(httpx.BaseTransport):
     def close(self) -> None:
         self.real.close()
 
-    def write(self, name: str) -> None:
+    def write(self, name: str, server: str = "vllm") -> None:
         lines = (json.dumps(_lean(exchange), ensure_ascii=False) for exchange in self.exchanges)
-        (DIRECTORY / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _file(name, server).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _file(name: str, server: str) -> Path:
+    (DIRECTORY / server).mkdir(parents=True, exist_ok=True)
+    return DIRECTORY / server / f"{name.replace(' ', '-')}.jsonl"
 
 
 def _lean(exchange: dict[str, Any]) -> dict[str, Any]:
@@ -69,12 +75,14 @@ def _lean(exchange: dict[str, Any]) -> dict[str, Any]:
     for model in kept["response"].get("data", []) if exchange["path"] == "/v1/models" else []:
         for key in ("root", "permission"):
             model.pop(key, None)
+    for key in ("timings", "system_fingerprint"):
+        kept["response"].pop(key, None)
     return kept  # type: ignore[no-any-return]
 
 
-def replayed(name: str) -> httpx.MockTransport:
+def replayed(name: str, server: str = "vllm") -> httpx.MockTransport:
     """Answers each request as the server once did; a request that it never saw fails the test."""
-    lines = (DIRECTORY / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = _file(name, server).read_text(encoding="utf-8").splitlines()
     known = {_key(e["path"], e.get("request")): e for e in map(json.loads, lines)}
 
     def handle(request: httpx.Request) -> httpx.Response:

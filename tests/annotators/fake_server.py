@@ -23,7 +23,8 @@ from mollm.records import LabelSet
 
 ALL = frozenset({"tokenize", "logprob_token_ids", "logprobs", "structured_outputs", "n"})
 VLLM = ALL
-LLAMA_CPP = frozenset({"logprobs"})
+LLAMA_CPP = frozenset({"llama.cpp", "logit_bias", "logprobs", "schema", "n"})  # as seen in tests/llama_cpp
+OLLAMA = frozenset({"logprobs", "schema"})  # no `n`, no tokens
 PLAIN = frozenset({"n"})
 BEFORE, AFTER = "<|user|>", "<|end|><|assistant|>"
 Reply = httpx.Response | None
@@ -31,11 +32,18 @@ Reply = httpx.Response | None
 
 @dataclass
 class FakeServer:
-    """`can`: see ALL. `broken(request, body)` returns a response of its own, or None to let the server answer."""
+    """`can`: see ALL. `broken(request, body)` returns a response of its own, or None to let the server answer.
+
+    `slots`: llama.cpp refuses a greater `n`. `first`: how much the model likes the first-listed label (nats).
+    `blank`: it opens an answer with a token that is a blank alone, and only then a word.
+    """
 
     can: frozenset[str] = ALL
     model: str = "fake"
     window: int = 200
+    slots: int = 2
+    first: float = 0.0
+    blank: bool = False
     broken: Callable[[httpx.Request, dict[str, Any]], Reply] = lambda request, body: None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     words: list[str] = field(default_factory=lambda: [""])
@@ -56,11 +64,29 @@ class FakeServer:
             return httpx.Response(200, json={"tokens": tokens, "count": len(tokens), "max_model_len": self.window})
         if request.url.path == "/detokenize" and "tokenize" in self.can:
             return httpx.Response(200, json={"prompt": "".join(self.words[token] for token in body["tokens"])})
+        if "llama.cpp" in self.can and request.url.path in ("/tokenize", "/detokenize", "/apply-template"):
+            return httpx.Response(200, json=self.llama_cpp(request.url.path, body))
         if request.url.path == "/v1/completions":
-            return self.complete(body, [body["prompt"]] if isinstance(body["prompt"], str) else body["prompt"])
+            return self.complete(body, self.prompts(body["prompt"]))
         if request.url.path == "/v1/chat/completions":
             return self.complete(body, [self.rendered(body["messages"])], chat=True)
         return httpx.Response(404, json={"error": {"message": "not found"}})
+
+    def llama_cpp(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Its own dialect; what it does not know it leaves out without a word."""
+        if path == "/tokenize":
+            return {"tokens": [{"id": t, "piece": self.words[t]} for t in self.tokens(body.get("content", ""))]}
+        if path == "/detokenize":
+            return {"content": "".join(self.words[token] for token in body["tokens"])}
+        return {"prompt": self.rendered(body["messages"])}
+
+    def prompts(self, prompt: Any) -> list[str]:
+        """One text, several, or one of text and tokens side by side."""
+        if isinstance(prompt, str):
+            return [prompt]
+        if any(isinstance(part, int) for part in prompt):
+            return ["".join(part if isinstance(part, str) else self.words[part] for part in prompt)]
+        return list(prompt)
 
     def complete(self, body: dict[str, Any], prompts: Sequence[str], *, chat: bool = False) -> httpx.Response:
         longest = max(len(self.tokens(prompt)) for prompt in prompts) + body["max_tokens"]
@@ -68,6 +94,8 @@ class FakeServer:
             message = f"This model's maximum context length is {self.window} tokens, you asked for {longest}."
             return httpx.Response(400, json={"error": {"message": message}})
         n = body.get("n", 1) if "n" in self.can else 1
+        if "llama.cpp" in self.can and n > self.slots:
+            return httpx.Response(400, json={"error": {"message": f"Field 'n': Value must be <= {self.slots}"}})
         choices = [self.choice(body, prompt, chat) for prompt in prompts for _ in range(n)]
         for index, choice in enumerate(choices):
             choice["index"] = index
@@ -79,6 +107,10 @@ class FakeServer:
         if "structured_outputs" in self.can and "structured_outputs" in body:
             options = body["structured_outputs"]["choice"]
             said = max(options, key=lambda option: scores.get(self.words[self.tokens(option)[0]], -1.0))
+        elif "schema" in self.can and chat and "response_format" in body:
+            options = body["response_format"]["json_schema"]["schema"]["enum"]
+            words = {option: " " + self.words[self.tokens(option)[0]].strip() for option in options}
+            said = json.dumps(max(options, key=lambda option: scores.get(words[option], -1.0)), ensure_ascii=False)
         else:
             said = max(scores, key=lambda word: scores[word])
         logprobs: dict[str, Any] | None = None
@@ -86,6 +118,10 @@ class FakeServer:
         if body.get("logprob_token_ids") and "logprob_token_ids" in self.can:
             found = {f"token_id:{t}": scores.get(self.words[t], -10.0) - norm for t in body["logprob_token_ids"]}
             logprobs = {"top_logprobs": [found]}
+        elif body.get("post_sampling_probs") and "logit_bias" in self.can:
+            lifted = {t: math.exp(scores.get(self.words[t], -10.0)) for t, _ in body["logit_bias"]}
+            rows = [{"id": t, "prob": weight / sum(lifted.values())} for t, weight in lifted.items()]
+            logprobs = {"content": [{"top_probs": sorted(rows, key=lambda row: -row["prob"])}]}
         elif body.get("logprobs") and "logprobs" in self.can:
             top = sorted(scores.items(), key=lambda pair: -pair[1])[: body.get("top_logprobs") or body["logprobs"]]
             logprobs = (
@@ -98,7 +134,12 @@ class FakeServer:
     def scores(self, prompt: str) -> dict[str, float]:
         """Next-word scores: the prompt's words with a blank before, those of the last text high."""
         near = set(re.findall(r"\w+", prompt.rsplit("Text:", 1)[-1]))
-        return {" " + word: (4.0 if word in near else 0.0) for word in re.findall(r"\w+", prompt)} or {" a": 0.0}
+        liked = re.search(r"Labels:\W*(\w+)", prompt)
+        gap = "" if self.blank and prompt.endswith(" ") else " "
+        found = {gap + word: (4.0 if word in near else 0.0) for word in re.findall(r"\w+", prompt)} or {" a": 0.0}
+        if liked:
+            found[gap + liked.group(1)] += self.first
+        return found | ({" ": 8.0} if self.blank and gap else {})
 
     def tokens(self, text: str) -> list[int]:
         found = []

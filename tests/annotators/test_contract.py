@@ -15,7 +15,7 @@ from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Shot
 from mollm.records import Item, LabelSet, Signals
-from tests.annotators.fake_server import ALL, LLAMA_CPP, PLAIN, FakeServer, asked
+from tests.annotators.fake_server import ALL, LLAMA_CPP, OLLAMA, PLAIN, FakeServer, asked
 from tests.annotators.tiny_model import make_tiny_model
 
 LABELS = LabelSet(("sports", "money", "science"))
@@ -30,7 +30,7 @@ TEXTS = (
     "x " * 300,
 )
 WAYS = ("recording", "transformers chat", "transformers plain", "transformers codes", "transformers sample",
-        "openai ids", "openai top", "openai samples", "openai llama.cpp")  # fmt: skip
+        "openai ids", "openai biased", "openai top", "openai samples", "openai ollama")  # fmt: skip
 Make = Callable[[str], Annotator]
 
 
@@ -66,7 +66,9 @@ def make(models: Path, tmp_path: Path) -> Make:
             }[how]  # fmt: skip
             config = AnnotatorConfig.model_validate({"name": "a", "model": "tiny", "batch_size": 3} | settings)
             return open_annotator(config, LABELS, "Name the topic.", SHOTS, models)
-        can = {"ids": ALL, "top": ALL - {"logprob_token_ids"}, "samples": PLAIN, "llama.cpp": LLAMA_CPP}[how]
+        can = {"ids": ALL, "top": ALL - {"logprob_token_ids"}, "samples": PLAIN, "biased": LLAMA_CPP, "ollama": OLLAMA}[
+            how
+        ]
         return asked(FakeServer(can), LABELS, prompt="chat" if how == "ids" else "plain", samples=4)
 
     return of
@@ -116,6 +118,24 @@ def test_fingerprint_is_known_without_opening(annotator: Annotator) -> None:
     shots = SHOTS if annotator.runtime == "transformers" else ()
     assert annotator.fingerprint == fingerprint(annotator.config, LABELS, "Name the topic.", shots)
     assert annotator.describe().startswith("a: ")
+
+
+@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
+@pytest.mark.parametrize("liking", [0.0, 6.0], ids=["fair", "biased"])
+def test_label_orders_are_averaged_where_the_measured_bias_asks(can: frozenset[str], liking: float) -> None:
+    """A model that likes the first-listed label is asked in two orders, and neither end of the list wins by its place.
+
+    A fair one is asked in one order. What was measured is asked once, not with every text.
+    """
+    server = FakeServer(can, first=liking)
+    with asked(server, LABELS, prompt="plain", votes="closed") as annotator:
+        annotator.annotate(["a first text"])
+        server.requests.clear()
+        undecided, clear = annotator.annotate(["nothing of note", "all about money"])
+    prompts = [prompt for _, body in server.requests for prompt in server.prompts(body["prompt"])]
+    assert len(prompts) == (4 if liking else 2)
+    assert undecided.label_probs[0] == pytest.approx(undecided.label_probs[2], rel=0.05)
+    assert clear.label_probs.argmax() == 1
 
 
 def test_a_closed_annotator_can_be_closed_again(annotator: Annotator) -> None:

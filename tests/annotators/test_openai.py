@@ -10,15 +10,17 @@ import httpx
 import numpy as np
 import pytest
 
+from mollm.annotators._top_tokens import beginnings
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 from mollm.records import LabelSet
-from tests.annotators.fake_server import ALL, LLAMA_CPP, PLAIN, FakeServer, asked
+from tests.annotators.fake_server import ALL, LLAMA_CPP, OLLAMA, PLAIN, FakeServer, asked
 
 TEXTS = ["all about sports", "all about money", "all about science"]
 WAYS = {
     "vllm": (ALL, "logprob_token_ids"),
     "no chosen tokens": (ALL - {"logprob_token_ids"}, "top_logprobs"),
-    "llama.cpp": (LLAMA_CPP, "top_logprobs"),
+    "llama.cpp": (LLAMA_CPP, "logit_bias"),
+    "ollama": (OLLAMA, "top_logprobs"),
     "no log-probabilities": (ALL - {"logprob_token_ids", "logprobs"}, "10 samples a request, held"),
     "nothing but n": (PLAIN, "10 samples a request, parsed"),
     "nothing at all": (frozenset[str](), "10 samples one by one, parsed"),
@@ -59,6 +61,73 @@ def test_no_seed_is_ever_sent() -> None:
     with asked(server, mode="sample") as annotator:
         annotator.annotate(TEXTS)
     assert not any("seed" in body or "guided_choice" in body for _, body in server.requests)
+
+
+def test_samples_are_held_by_a_json_schema_where_that_is_obeyed() -> None:
+    """llama.cpp's server and Ollama: the label comes as a JSON string, quotes and all."""
+    labels = LabelSet(('the "best"', "👍", "sports"))
+    server = FakeServer(LLAMA_CPP, window=400)
+    with asked(server, labels, mode="sample", samples=5, coding="labels") as annotator:
+        assert annotator.describe().endswith("5 samples by 2, held to the labels (JSON schema)")
+        server.requests.clear()
+        (answer,) = annotator.annotate(["all about sports"])
+    assert [body["n"] for _, body in server.requests] == [2, 2, 1]
+    assert (answer.votes[2], answer.calls) == (1, 3)
+
+
+def test_a_reply_of_another_shape_is_another_way() -> None:
+    """llama.cpp answers vLLM's /tokenize with an empty list: that way does not work there, and that is all."""
+    server = FakeServer(LLAMA_CPP - {"logit_bias"})
+    with asked(server, prompt="plain") as annotator:
+        assert "top_logprobs" in annotator.describe()
+
+
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+def test_top_logprobs_step_over_a_blank_token_where_they_can(prompt: str) -> None:
+    """A first token that says nothing is followed (in a chat the model's turn cannot be continued everywhere)."""
+    server = FakeServer(ALL - {"logprob_token_ids"}, blank=True)
+    with asked(server, prompt=prompt, orders=1) as annotator:
+        answers = annotator.annotate(TEXTS)
+    if prompt == "plain":
+        assert [int(answer.label_probs.argmax()) for answer in answers] == [0, 1, 2]
+        assert all(answer.calls == 2 for answer in answers)
+        assert answers[0].label_probs.max() > 0.9
+    else:
+        assert all(answer.calls == 1 for answer in answers)
+
+
+def test_top_logprobs_tell_labels_with_one_beginning_apart() -> None:
+    labels = LabelSet(("new york", "new jersey", "paris"))
+    server = FakeServer(ALL - {"logprob_token_ids"}, window=400)
+    with asked(server, labels, prompt="plain", orders=1) as annotator:
+        assert "by labels" in annotator.describe()
+        answers = annotator.annotate(["new jersey of course", "paris it is"])
+    assert [int(answer.label_probs.argmax()) for answer in answers] == [1, 2]
+    assert (answers[0].calls, answers[1].calls) == (2, 1)
+
+
+def test_beginnings_of_labels() -> None:
+    """A label that begins another is finished by a blank; what all may begin with says nothing yet."""
+    half = math.log(0.5)
+    weights, shared = beginnings([(" sport", half), (" ", half)], ["sport", "sports", "money"])
+    assert not weights.any()
+    assert [(one.written, one.alive) for one in shared] == [(" sport", (0, 1)), (" ", (0, 1, 2))]
+    weights, shared = beginnings([("s", half), ("\n", half)], ["sport", "sports", "money"], shared[0])
+    np.testing.assert_allclose(weights, [0.25, 0.25, 0])
+    assert not shared
+
+
+@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
+def test_a_prior_that_cannot_be_read_is_never_guessed(can: frozenset[str]) -> None:
+    """A server that fails while it is asked what it says of no text: later, not with a flat prior for ever."""
+    server = FakeServer(can)
+    with asked(server, prompt="plain", prior="content_free", orders=1) as annotator:
+        server.broken = failing(CRASH, only="N/A")
+        with pytest.raises(AnnotatorUnavailable, match="EngineDeadError"):
+            annotator.annotate(TEXTS)
+        server.broken = failing()
+        annotator.server.circuit.succeeded()
+        assert annotator.annotate(TEXTS)[0].abstained == 0
 
 
 def failing(*replies: httpx.Response, path: str = "/v1/completions", only: str = "") -> Any:
@@ -112,7 +181,9 @@ def test_a_server_that_dies_within_a_chunk_leaves_no_abstentions() -> None:
             annotator.annotate(["first", "second"])
 
 
-@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "top", "samples"])
+@pytest.mark.parametrize(
+    "can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "biased", "top", "samples"]
+)
 def test_one_text_that_breaks_the_server_does_not_stop_the_others(can: frozenset[str]) -> None:
     server = FakeServer(can)
     with asked(server, prompt="plain", concurrency=1) as annotator:
@@ -230,7 +301,7 @@ def test_a_masked_label_has_no_probability() -> None:
     assert answer.mass == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}], ids=["ids", "top"])
+@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
 def test_the_content_free_prior_is_asked_once_and_divided_out(can: frozenset[str]) -> None:
     """A text that says nothing is then undecided, and the prior's own requests are made once an order."""
     server = FakeServer(can)
@@ -253,7 +324,9 @@ def test_fewer_choices_than_asked(mode: str) -> None:
     assert "choices were asked for, 0 came" in answers[0].error
 
 
-@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "top", "samples"])
+@pytest.mark.parametrize(
+    "can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "biased", "top", "samples"]
+)
 def test_a_text_of_any_length_is_cut_on_its_own_side(can: frozenset[str]) -> None:
     server = FakeServer(can)
     with asked(server, votes="closed", prompt="plain") as annotator:

@@ -31,12 +31,12 @@ def test_scenarios(vllm_url: str, name: str) -> None:
     """Each scenario of the recorded exchanges, on the real server (and written anew on request)."""
     recorder = Recorder()
     with opened(name, recorder, vllm_url) as annotator:
-        way = "held to the labels" if name == "sample" else "logprob_token_ids"
+        way = "held to the labels (structured" if "sample" in name else "logprob_token_ids"
         assert way in annotator.describe()
         answers = annotator.annotate(TEXTS)
     assert all(answer.abstained < 1 and not answer.error for answer in answers)
     if os.environ.get("MOLLM_WRITE_EXCHANGES"):
-        recorder.write(name)
+        recorder.write(name, "vllm")
 
 
 @pytest.mark.parametrize(
