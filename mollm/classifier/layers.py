@@ -32,10 +32,11 @@ def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
 
 
 class Passthrough(nn.Module):  # type: ignore[misc]
-    """Stands for the frozen part: hands on the activations that come in as `inputs_embeds`."""
+    """Stands for the frozen part: hands on the activations that come in as `inputs_embeds`, by name or by place."""
 
-    def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> torch.Tensor:
-        return inputs_embeds
+    def forward(self, *args: torch.Tensor | None, **named: torch.Tensor | None) -> torch.Tensor:
+        given = (named.get("inputs_embeds"), *args)
+        return next(value for value in given if value is not None and value.ndim == 3)
 
 
 def upper_part(model: nn.Module, tuned: int) -> nn.Module:
@@ -47,6 +48,8 @@ def upper_part(model: nn.Module, tuned: int) -> nn.Module:
         upper = copy.deepcopy(model)
     finally:
         model.embeddings = embeddings
+    if hasattr(upper, "embeddings_project"):  # ELECTRA's, below the layers too
+        upper.embeddings_project = nn.Identity()
     owner, name, layers = layers_of(upper)
     setattr(owner, name, nn.ModuleList(list(layers)[len(layers) - tuned :]))
     return upper

@@ -43,10 +43,11 @@ def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], fac
 def with_upper(model: nn.Module, upper: nn.Module) -> nn.Module:
     """A copy of the encoder with the tuned upper part in its place."""
     whole = copy.deepcopy(model)
-    layers, tuned = layers_of(whole)[2], layers_of(upper)[2]
+    layers = layers_of(whole)[2]
+    inside = next(name for name, module in whole.named_modules() if module is layers)
+    tuned = upper.get_submodule(inside)
     for layer, learned in zip(list(layers)[len(layers) - len(tuned) :], tuned, strict=True):
         layer.load_state_dict(learned.state_dict())
-    inside = next(name for name, module in upper.named_modules() if module is tuned)
     beside = {name: value for name, value in upper.state_dict().items() if not name.startswith(f"{inside}.")}
     whole.load_state_dict(beside, strict=False)  # a norm above the layers; the frozen part is not in `beside`
     return whole.cpu()

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch")
 
 from mollm.classifier.encoder import Encoder
-from mollm.classifier.layers import activations, layers_of
-from mollm.classifier.saving import save
+from mollm.classifier.layers import activations, below, layers_of, upper_part
+from mollm.classifier.saving import save, with_upper
 from mollm.classifier.top import Top
 from mollm.errors import InputError, NotFittedError
 from mollm.losses import Rows
@@ -39,6 +39,34 @@ def test_upper_layers_on_activations_are_the_whole_encoder(tiny: Path) -> None:
     with torch.inference_mode():
         whole = model(**batch).last_hidden_state[0].mean(dim=0).numpy()
     np.testing.assert_allclose(top.pooled(acts, np.arange(1))[0], whole, atol=5e-3)  # activations are kept in half
+
+
+@pytest.mark.parametrize(
+    "kind", ["Bert", "DistilBert", "Roberta", "Electra", "MPNet", "XLMRoberta", "DebertaV2", "ModernBert"]
+)
+def test_encoders_of_many_kinds_can_be_cut(kind: str) -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+             "intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0}  # fmt: skip
+    if kind == "DistilBert":
+        small = {"vocab_size": 40, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 24, "pad_token_id": 0}
+    if kind == "ModernBert":
+        small |= {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**small)).eval()
+    inputs = {"input_ids": torch.tensor([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]]),
+              "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])}  # fmt: skip
+    with torch.inference_mode():
+        whole = model(**inputs).last_hidden_state
+        for tuned in (1, 2, 3):
+            upper = upper_part(model, tuned)
+            states = below(model, tuned, inputs)
+            again = upper(inputs_embeds=states, attention_mask=inputs["attention_mask"]).last_hidden_state
+            torch.testing.assert_close(again[0], whole[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(again[1, :3], whole[1, :3], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(with_upper(model, upper)(**inputs).last_hidden_state, whole)
 
 
 def test_it_learns_and_a_seed_decides_and_the_encoder_is_not_changed(tiny: Path) -> None:

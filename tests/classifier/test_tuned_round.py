@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 pytest.importorskip("torch")
 
 from mollm import tuning
+from mollm.chain import Chain
 from mollm.classifier.encoder import Encoder
+from mollm.classifier.layers import activations
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, ModelFileError
-from mollm.loop import predict, run_round
+from mollm.loop import RoundOutcome, predict, run_round
 from mollm.records import Item, Signals, Targets
 
 pytestmark = pytest.mark.slow
@@ -37,7 +40,7 @@ def test_a_tuned_round(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items, signals, gold = world(60)
     targets = Targets.of(np.arange(24), gold[:24])
 
-    def play() -> object:
+    def play() -> RoundOutcome:
         return run_round(items, signals, targets, config=CONFIG, encoder=Encoder(tiny), round_index=1,
                          rng=np.random.default_rng(0))  # fmt: skip
 
@@ -52,6 +55,65 @@ def test_a_tuned_round(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(probs.sum(axis=1), 1)
     with pytest.raises(ModelFileError, match="missing"):
         predict(first.state, new, unseen, None)
+
+
+def tried(tiny: Path, monkeypatch: pytest.MonkeyPatch, text_tells: bool, mode: str = "auto") -> RoundOutcome:
+    """A round on silent LLMs, where all there is to learn is in the text, or in nothing."""
+    monkeypatch.setattr(tuning, "ENOUGH", 20)
+    monkeypatch.setattr(tuning, "WRONG", 0.0)
+    items, signals, gold = world(80)
+    half = np.full((80, 2, 2), 0.5)
+    if not text_tells:
+        gold = np.random.default_rng(5).integers(2, size=80)
+    return run_round(items, replace(signals, label_probs=half, votes=half), Targets.of(np.arange(40), gold[:40]),
+                     config=CONFIG.model_copy(update={"classifier": mode}), encoder=Encoder(tiny), round_index=1,
+                     rng=np.random.default_rng(0))  # fmt: skip
+
+
+def test_auto_keeps_what_cross_validation_says(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = tried(tiny, monkeypatch, text_tells=False)
+    assert "tuned" not in noise.state
+    assert any("stay as they are (cross-fitted log-loss" in note for note in noise.notes)
+    forced = tried(tiny, monkeypatch, text_tells=True, mode="top")
+    head = tried(tiny, monkeypatch, text_tells=True, mode="head")
+    chosen = tried(tiny, monkeypatch, text_tells=True)
+    better = forced.scores["log_loss"] < head.scores["log_loss"]
+    assert ("tuned" in chosen.state) == better
+    np.testing.assert_array_equal(chosen.probabilities, (forced if better else head).probabilities)
+    assert not np.array_equal(forced.per_label_log_loss, head.per_label_log_loss)  # the gate sees the tuned model
+
+
+def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes() -> str:
+        items, signals, gold = world(60)
+        outcome = run_round(items, signals, Targets.of(np.arange(24), gold[:24]), config=config,
+                            encoder=Encoder(tiny), round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+        assert "tuned" not in outcome.state
+        return " ".join(outcome.notes)
+
+    config = CONFIG.model_copy(update={"classifier": "auto"})
+    assert "from 100 human labels on" in notes()
+    monkeypatch.setattr(tuning, "ENOUGH", 20)
+    assert "are wrong still" in notes()
+    monkeypatch.setattr(tuning, "WRONG", 0.0)
+    monkeypatch.setattr(tuning, "MOST_PASSES", 1.0)
+    assert "too long" in notes()
+
+
+def test_no_row_is_scored_by_a_tuned_fit_that_saw_its_label(tiny: Path) -> None:
+    """Turning one fold's labels changes nothing of what cross-fitting says of that fold."""
+    items, signals, gold = world(60)
+    encoder = Encoder(tiny)
+    said: list[np.ndarray] = []
+    start = {"config": CONFIG, "encoder": encoder, "round_index": 1}
+    chain = Chain.start(items, signals, Targets.of(np.arange(20), gold[:20]), rng=np.random.default_rng(0), **start)
+    mine = chain.fold[:20] == 1
+    turned = Targets.of(np.arange(20), np.where(mine, 1 - gold[:20], gold[:20]))
+    for one in (chain, replace(chain, targets=turned, _panels={}, _texts={}, _heads={}, _fused={})):
+        acts = activations(encoder, [item.text or "" for item in items[:20]], 3)
+        said.append(tuning.cross_fitted(one, encoder, acts, np.arange(20), 3, np.full((20, 2), 0.5)))
+    np.testing.assert_array_equal(said[0][mine], said[1][mine])
+    assert not np.array_equal(said[0][~mine], said[1][~mine])
 
 
 def test_below_enough_labels_the_head_stands(tiny: Path) -> None:
