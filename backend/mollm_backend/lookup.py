@@ -11,6 +11,7 @@ from mollm.store import Store, versions
 from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.events import AskedTask
+from mollm_backend.labelstudio.publish import is_blind
 from mollm_backend.labelstudio.task_text import text_of
 
 # A pre-annotation outside the batch sorts behind every task of the batch.
@@ -37,7 +38,8 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             for decision in project.decisions
             if decision.key in rows and rows[decision.key].text_key == text_key
         }
-        if not said:
+        # A blind task whose blank prediction is not imported yet: it must not be shown now.
+        if not said or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
             found_answers.append({})
             continue
         result = label_config.results_of(project.decisions, said)

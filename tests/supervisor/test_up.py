@@ -19,9 +19,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mollm_backend.cli import app
+from mollm_backend.demo import run as demo_run
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import die_with, start_mark
 from mollm_backend.supervisor.ports import free_port
+from mollm_backend.supervisor.processes import Family
 
 # No model is fetched for these tests.
 PANEL = """
@@ -167,6 +169,22 @@ def test_a_killed_part_is_started_anew_and_a_second_up_is_refused(home: Path, st
     assert f"already runs in {home} (pid {run.process.pid})" in run.output()
     run.process.send_signal(signal.SIGHUP)
     assert run.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("settled", "code"), [(False, 1), (True, 0)])
+def test_a_stop_during_set_up_is_no_success(
+    home: Path, monkeypatch: pytest.MonkeyPatch, settled: bool, code: int
+) -> None:
+    def stopped(_settings: object, family: Family, _tell: object) -> None:
+        family.settled = settled
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setenv("MOLLM_HOME", str(home))
+    monkeypatch.setattr(demo_run, "run", stopped)
+    result = CliRunner().invoke(app, ["up"])
+    assert result.exit_code == code
+    assert "all ended" in result.output
 
 
 def test_options_of_the_demo_need_the_demo() -> None:

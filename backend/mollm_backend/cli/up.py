@@ -47,7 +47,8 @@ def up(
                 else:
                     run.run(loaded, family, tell)
         except Stopped:
-            tell("all ended")
+            tell("all ended" if family.settled else "all ended, before everything was started")
+            raise SystemExit(0 if family.settled else 1) from None
 
 
 def tell(line: str) -> None:

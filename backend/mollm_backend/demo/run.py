@@ -79,6 +79,7 @@ class Up:
         return store, url
 
     def worker(self) -> None:
+        self.family.settled = True  # the last part: a stop from here on cuts no set-up short
         self.family.start(parts.worker(self.environment))
 
     def label_studio(self, first_port: int) -> tuple[str, label_studio.Account]:

@@ -78,6 +78,7 @@ class Family:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.tell = tell
         self.grace = grace
+        self.settled = False  # set by the caller once its set-up is over: a stop is then no failure
         self.children: dict[str, Child] = {}
         self._stop_asked = False
         self._in_birth = False
