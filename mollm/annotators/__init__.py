@@ -34,10 +34,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an annotator holds while it is open: `bytes` of memory on `device` ("": it holds no model of ours)."""
+    """What an annotator holds while it is open: `bytes` of memory on `device` ("": it holds no model of ours).
+
+    Annotators of one `model` on one device (other labels, other prompts) share its weights.
+    """
 
     device: str = ""
     bytes: int = 0
+    model: str = ""
 
     @property
     def takes_turns(self) -> bool:

@@ -1,8 +1,8 @@
 """Annotators that stay open between calls: warm where there is room, in turns where there is not.
 
 On a card there is room for one model: the one before is closed, its memory freed, before the next is loaded. In the
-main memory models stay as long as they fit; then those that were asked longest ago give way. Servers and recordings
-hold no model here and always stay.
+main memory models stay as long as they fit; then those that were asked longest ago give way. Annotators that share
+one model's weights stay together; servers and recordings hold no model here and always stay.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ class Warm:
             self._close(key)
 
     def _make_room(self, needs: Needs) -> None:
-        for key, (_, held) in list(self._open.items()):
-            if held.device != needs.device:
+        here = [(key, held) for key, (_, held) in self._open.items() if held.device == needs.device]
+        shared = any(held.model == needs.model for _, held in here)
+        for key, held in here:
+            if held.model == needs.model:
                 continue
-            if needs.takes_turns or (needs.bytes > 0 and self.free() < needs.bytes):
+            if needs.takes_turns or (not shared and needs.bytes > 0 and self.free() < needs.bytes):
                 self._close(key)
 
     def _close(self, key: str) -> None:

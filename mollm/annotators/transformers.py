@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -38,6 +39,16 @@ class _Frame:
     cache: Any = None
 
 
+class _Loaded:
+    """A model in memory, held by the annotators that ask it; gone with the last of them."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+
+_loaded: WeakValueDictionary[tuple[str, str, str, int], _Loaded] = WeakValueDictionary()
+
+
 class Transformers(Annotator):
     """A causal language model from a directory."""
 
@@ -46,12 +57,14 @@ class Transformers(Annotator):
     frames: list[_Frame]
     room: int  # tokens that the window leaves for a text
     one_pass: OnePass
+    loaded: _Loaded | None
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
-        self.torch, self.model, self.tokenizer = _load(config, models_dir)
+        self.torch, self.loaded = _load(config, models_dir)
+        self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
         self._prepare(coded=config.coding == "codes")
         if config.coding == "auto" and config.mode == "score" and not easy(self.one_pass.trees):
@@ -62,7 +75,8 @@ class Transformers(Annotator):
         """The weights, widened to the dtype they are loaded in, and half as much again to work with."""
         device = _device(config)
         weights = sum(file.stat().st_size for file in _directory(config, models_dir).glob("*.safetensors"))
-        return Needs(device, int(1.5 * weights * (2 if _dtype(config, device) == "float32" else 1)))
+        size = int(1.5 * weights * (2 if _dtype(config, device) == "float32" else 1))
+        return Needs(device, size, str(_directory(config, models_dir)))
 
     def _try_codes(self) -> None:
         """Codes instead of labels where they need fewer places and fit into the window."""
@@ -107,7 +121,7 @@ class Transformers(Annotator):
         )
 
     def close(self) -> None:
-        self.frames, self.model = [], None
+        self.frames, self.model, self.loaded = [], None, None
         gc.collect()
         if self.torch.cuda.is_available():
             self.torch.cuda.empty_cache()
@@ -222,13 +236,10 @@ def _wants_bos(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer.encode("a")[:1]
 
 
-def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
-    """(torch, model, tokenizer). Raises ConfigError without torch, ModelFileError for a missing or cut model."""
+def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, _Loaded]:
+    """(torch, the model with its tokenizer). Raises ConfigError without torch, ModelFileError for a broken model."""
     try:
         import torch
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
     except ImportError as error:
         raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
     path = _directory(config, models_dir)
@@ -236,16 +247,31 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Any, Any]:
         raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
     device = _device(config)
     dtype = _dtype(config, device)
+    key = str(path), device, dtype, (path / "config.json").stat().st_mtime_ns
+    loaded = _loaded.get(key)
+    if loaded is None:
+        loaded = _loaded[key] = _read(config, path, device, getattr(torch, dtype))
+    return torch, loaded
+
+
+def _read(config: AnnotatorConfig, path: Path, device: str, dtype: Any) -> _Loaded:
+    """The model from its files, on its device."""
+    try:
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ModelFileError(
             f"{config.name}: the model in {path} cannot be loaded ({error}): remove the directory, it is fetched again."
         ) from None
     try:
-        return torch, model.to(device).eval(), tokenizer
+        return _Loaded(model.to(device).eval(), tokenizer)
     except (AssertionError, RuntimeError) as error:  # torch's own words for a device that is not there, or is full
         raise ConfigError(f"{config.name}: the model does not go to device {device!r} ({error}).") from None
 

@@ -50,12 +50,12 @@ class Machine:
         closed = {line.removeprefix("close ") for line in self.story if line.startswith("close ")}
         return {name: size for name, size in self.taken.items() if name not in closed}
 
-    def ask(self, name: str, device: str = "cpu", room: int = 0) -> None:
+    def ask(self, name: str, device: str = "cpu", room: int = 0, model: str = "") -> None:
         def opened() -> Annotator:
             self.taken[name] = room
             return Counting(name, self.story)
 
-        assert self.warm.get(name, lambda: Needs(device, room), opened).annotate(["x"])[0].abstained == 0
+        assert self.warm.get(name, lambda: Needs(device, room, model or name), opened).annotate(["x"])[0].abstained == 0
 
 
 def test_on_a_cpu_with_room_all_stay_warm() -> None:
@@ -94,6 +94,30 @@ def test_servers_and_recordings_never_give_way() -> None:
     assert machine.story == ["open a", "open b", "open c", "open big"]
 
 
+def test_annotators_of_one_model_stay_together() -> None:
+    """Other labels or prompts of a model that is loaded already need no room of their own, and no turn."""
+    machine = Machine(memory=50)
+    for name in "aba":
+        machine.ask(name, "cuda", room=40, model="one")
+    machine.ask("c", room=40, model="two")
+    machine.ask("d", room=40, model="two")
+    assert machine.story == ["open a", "open b", "open c", "open d"]
+    machine.ask("e", "cuda", room=1, model="three")
+    assert machine.story[4:] == ["close b", "close a", "open e"]
+
+
+@pytest.mark.slow
+def test_weights_are_loaded_once_for_all_prompts(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the transformers runtime needs mollm[torch]")
+    make_tiny_model(tmp_path / "tiny")
+    config = AnnotatorConfig(name="a", model="tiny", orders=1)
+    one, two = (open_annotator(config, LABELS, words, (), tmp_path) for words in ("Name it.", "What is it?"))
+    assert one.model is two.model  # type: ignore[attr-defined]
+    one.close()
+    assert two.annotate(["sports"])[0].abstained == 0
+    two.close()
+
+
 def test_one_that_cannot_be_opened_leaves_nothing_behind() -> None:
     warm, story = Warm(), list[str]()
 
@@ -117,8 +141,9 @@ def test_what_a_runtime_needs_is_known_without_opening_it(tmp_path: Path) -> Non
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "model.safetensors").write_bytes(bytes(1000))
     local = AnnotatorConfig(name="a", model="tiny", device="cuda:1", dtype="bfloat16")
-    assert needs(local, tmp_path) == Needs("cuda:1", 1500)
-    assert needs(local.model_copy(update={"device": "cpu", "dtype": "auto"}), tmp_path) == Needs("cpu", 3000)
+    weights = str(tmp_path / "tiny")
+    assert needs(local, tmp_path) == Needs("cuda:1", 1500, weights)
+    assert needs(local.model_copy(update={"device": "cpu", "dtype": "auto"}), tmp_path) == Needs("cpu", 3000, weights)
     assert Needs("cuda").takes_turns
     assert not Needs("cpu", 5).takes_turns
 
@@ -134,7 +159,9 @@ def test_a_model_that_gave_way_is_gone_from_memory(tmp_path: Path) -> None:
 
     def ask(config: AnnotatorConfig) -> Annotator:
         return warm.get(
-            config.name, lambda: Needs("cuda"), lambda: open_annotator(config, LABELS, "Name it.", (), tmp_path)
+            config.name,
+            lambda: Needs("cuda", 0, config.name),
+            lambda: open_annotator(config, LABELS, "Name it.", (), tmp_path),
         )
 
     first = ask(configs[0])

@@ -52,19 +52,18 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
 
 
 def _annotate(runtime: Runtime, project: Project, found: Progress) -> None:
-    """A job for each annotator that has not read all; of those on one card, the first alone (each swap is a load)."""
+    """A job for each annotator that has not read all; on one card, one model after the other."""
     away = signals.absent(runtime.store)
-    cards: set[str] = set()
+    turns: dict[str, str] = {}  # each swap on a card loads a model anew: the next waits until this one is done
     for member in project.panel:
         waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
         if waits or not found.left[member.fingerprint]:
             continue
         if budget.rests(runtime.store, project):
             return
-        card = runtime.card(member)
-        if card not in cards:
+        card, model = runtime.card(member)
+        if not card or turns.setdefault(card, model) == model:
             _enqueue(runtime, "annotate", "annotate", project.id, member.name)
-        cards |= {card} - {""}
 
 
 def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:

@@ -101,14 +101,14 @@ class Runtime:
 
         return self._annotators.get(member.fingerprint, room, opened)
 
-    def card(self, member: PanelMember) -> str:
-        """The card on which this member's model takes turns with others; empty where it needs none."""
+    def card(self, member: PanelMember) -> tuple[str, str]:
+        """(the card on which this member's model takes turns with others, the model); empty where it needs none."""
         config = next((config for config in self.panel.annotators if config.name == member.name), None)
         try:
             wanted = needs(config, self.settings.models_dir) if config is not None else Needs()
         except ConfigError:
-            return ""  # its own job says what is wrong with it
-        return wanted.device if wanted.takes_turns else ""
+            return "", ""  # its own job says what is wrong with it
+        return (wanted.device, wanted.model) if wanted.takes_turns else ("", "")
 
     def encoder(self) -> Encoder | None:
         """The text encoder; None where its model directory is not there (the loop then works without text)."""
