@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from mollm.acceptance import Verdict
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.loop import RoundOutcome, run_round
-from mollm.records import FittedState, HumanLabel, digest
+from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.store import events, labels, projects, signals, states, versions
 from mollm.store.projects import Project
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
@@ -200,17 +199,29 @@ def _entries(project: Project, decided: Sequence[Decided], version: Version) -> 
         for item, probs in zip(part.pool.signals.items, part.outcome.probabilities, strict=True):
             best = int(probs.argmax())
             shown.setdefault(item, {})[part.key] = part.pool.signals.labels[best], float(probs[best])
-    rows: dict[str, StoredEntry] = {}
-    for turn in zip_longest(*(part.outcome.entries for part in decided)):
-        for part, entry in zip(decided, turn, strict=True):
-            if entry is None or entry.item in rows:
-                continue
-            said = shown[entry.item]
-            words = words_of(project.decisions, {key: label for key, (label, _) in said.items()})
-            sure = certainty(confidence for _, confidence in said.values())
-            reason = f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
-            rows[entry.item] = StoredEntry(int(entry.item), len(rows), version.id, words, sure, reason, entry.gain)
-    return list(rows.values())
+    rows = []
+    for rank, (part, entry) in enumerate(_in_turn(decided)):
+        said = shown[entry.item]
+        words = words_of(project.decisions, {key: label for key, (label, _) in said.items()})
+        sure = certainty(confidence for _, confidence in said.values())
+        reason = f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
+        rows.append(StoredEntry(int(entry.item), rank, version.id, words, sure, reason, entry.gain))
+    return rows
+
+
+def _in_turn(decided: Sequence[Decided]) -> Iterator[tuple[Decided, BatchEntry]]:
+    """Each decision in turn names the next of its picks that no other has named."""
+    picks = [(part, iter(part.outcome.entries)) for part in decided]
+    named: set[str] = set()
+    while picks:
+        for pick in list(picks):
+            part, rest = pick
+            entry = next((entry for entry in rest if entry.item not in named), None)
+            if entry is None:
+                picks.remove(pick)
+            else:
+                named.add(entry.item)
+                yield part, entry
 
 
 def _scores_line(scores: Mapping[str, float]) -> str:
