@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mollm.errors import ConfigError
 
+COLD_FIRST, COLD_STEP, COLD_UNTIL = 20, 10, 50
+"""The cold start (mollm.mixture.cold_start), in human labels: that many at random, then so many a refit, until then."""
+
+
+def refit_after(human: int, refit_every: int) -> int:
+    """New human labels that start a refit when there are `human`: the cold start's few where that is sooner."""
+    if human > COLD_UNTIL:
+        return refit_every
+    return min(refit_every, COLD_FIRST if human < COLD_FIRST else COLD_STEP)
+
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

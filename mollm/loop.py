@@ -13,11 +13,12 @@ import numpy as np
 from mollm import ablation, stopping, tuning
 from mollm.chain import CLASSIFIER, Chain, Encoder
 from mollm.classifier.head import Head
-from mollm.config import LoopConfig
+from mollm.config import COLD_STEP, LoopConfig
 from mollm.discrepancy import Discrepancy
 from mollm.errors import InputError, ModelFileError
 from mollm.mixture import aggregators
 from mollm.mixture.calibration import at_temperature
+from mollm.mixture.cold_start import ahead
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.records import (
@@ -152,12 +153,19 @@ def predict(
 def next_batch(
     chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray
 ) -> tuple[BatchEntry, ...]:
-    """What humans should see next: `batch_size` items and the reserve, fewer where the pool ends."""
+    """What humans should see next: `batch_size` items and the reserve, fewer where the pool ends.
+
+    The first labels of a project that is refitted rarely follow the cold-start design: before the mixture has seen a
+    label it is sure of the wrong things, and fifty at once by its own doubts teach less than fifty at random.
+    """
     if open_items.shape != (chain.signals.N,):
         raise InputError(f"`open_items` has shape {open_items.shape}, not ({chain.signals.N},).")
     pool = pool_of(chain, probabilities, classifier, open_items)
     config = chain.config
     picks = strategy(config.strategy)(pool, config.batch_size + config.reserve, chain.rng(4, frozenset()))
+    if config.refit_every > COLD_STEP:
+        human, rng = len(np.unique(chain.targets.index)), chain.rng(6, frozenset())
+        picks = picks.after(ahead(chain.signals, probabilities, open_items, human, rng=rng, groups=chain.groups))
     return Discrepancy(probabilities, pool.classifier, chain.signals).entries(picks, chain.signals.labels)
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
+from mollm.config import COLD_FIRST, COLD_STEP, COLD_UNTIL
 from mollm.mixture.evidence import Centring
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
-from mollm.records import FloatArray, IntArray, Signals, Targets
+from mollm.records import BoolArray, FloatArray, IntArray, Signals, Targets
 
 Oracle = Callable[[IntArray], IntArray]
 """Asks humans: item indices in, their labels (0..C-1) out."""
@@ -26,8 +27,8 @@ Oracle = Callable[[IntArray], IntArray]
 class Design:
     """`first` items at random, then steps of `step`, each from the `pool` times `step` smallest margins."""
 
-    first: int = 20
-    step: int = 10
+    first: int = COLD_FIRST
+    step: int = COLD_STEP
     pool: int = 5
 
 
@@ -66,6 +67,28 @@ def choose(
             new = order[:size]
         asked, labels = np.concatenate([asked, new]), np.concatenate([labels, ask(new)])
     return asked
+
+
+def ahead(
+    signals: Signals,
+    probs: FloatArray,
+    open_items: BoolArray,
+    human: int,
+    *,
+    rng: np.random.Generator,
+    groups: tuple[str, ...] | None = None,
+    design: Design = Design(),
+) -> IntArray:
+    """The open items that the design asks about next, given `human` labels and their mixture's `probs` (N, C).
+
+    The service's half of `choose`: it is called anew after each refit. None from `COLD_UNTIL` labels on.
+    """
+    if human >= COLD_UNTIL:
+        return np.empty(0, dtype=np.int64)
+    if human < design.first:
+        return rng.permutation(np.flatnonzero(open_items))[: design.first - human]
+    size = min(design.step, COLD_UNTIL - human)
+    return next_step(signals, probs, np.flatnonzero(~open_items), size, rng=rng, groups=groups, design=design)
 
 
 def next_step(

@@ -26,6 +26,13 @@ class Picks:
     index: IntArray
     gain: FloatArray
 
+    def after(self, first: IntArray) -> Picks:
+        """As many items, the `first` (F,) in front of the others; they are worth what the best of these is."""
+        rest = ~np.isin(self.index, first)
+        index = np.concatenate([first, self.index[rest]])[: len(self.index)]
+        gain = np.concatenate([np.full(len(first), self.gain.max(initial=0.0)), self.gain[rest]])[: len(self.index)]
+        return Picks(index, gain)
+
 
 @dataclass
 class Pool:
