@@ -34,13 +34,18 @@ class Discrepancy:
 
     def entries(self, picks: Picks, shown: Sequence[str]) -> tuple[BatchEntry, ...]:
         """The batch with its reasons, in order. `shown` (C,) are the labels as people read them."""
-        against, missing = self.against, self.panel.missing
+        against, missing, contradicted = self.against, self.panel.missing, self.with_classifier
         return tuple(
-            BatchEntry(self.panel.items[n], rank, self._reason(n, shown, against[n], missing[n]), float(gain))
+            BatchEntry(
+                self.panel.items[n],
+                rank,
+                self._reason(n, shown, against[n], missing[n], bool(contradicted[n])),
+                float(gain),
+            )
             for rank, (n, gain) in enumerate(zip(picks.index.tolist(), picks.gain, strict=True))
         )
 
-    def _reason(self, n: int, shown: Sequence[str], against: BoolArray, missing: BoolArray) -> str:
+    def _reason(self, n: int, shown: Sequence[str], against: BoolArray, missing: BoolArray, contradicted: bool) -> str:
         """One plain sentence: what the mixture thinks, and who disagrees."""
         if missing.all() and self.classifier is None:
             return "No model has said anything of this task yet."
@@ -48,7 +53,7 @@ class Discrepancy:
         parts = [f"The mixture says {shown[order[0]]} ({self.mixture[n, order[0]]:.0%})"]
         if len(order) > 1 and self.mixture[n, order[1]] >= 0.1:
             parts[0] += f", next {shown[order[1]]} ({self.mixture[n, order[1]]:.0%})"
-        if self.classifier is not None and self.classifier[n].argmax() != order[0]:
+        if self.classifier is not None and contradicted:
             parts.append(f"the classifier says {shown[int(self.classifier[n].argmax())]}")
         answered = int((~missing).sum())
         if against.any():
