@@ -60,13 +60,13 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How much more often people agree with a label that they see. `difference` is None where labels are too few."""
+    """How much more often people agree with a label that they see. What is None could not be told: too few labels."""
 
     blind: int
     shown: int
     difference: Estimate | None = None
-    agree_blind: float = float("nan")
-    agree_shown: float = float("nan")
+    agree_blind: float | None = None
+    agree_shown: float | None = None
 
     @property
     def line(self) -> str:

@@ -70,6 +70,7 @@ def test_edited_and_from_scratch_by_one_person_weigh_one(store: Store) -> None:
     assert [row.weight for row in found.human] == [1.0] * 10
     assert [replace(row, weight=1.0) for row in found.human] == labels.human_labels(labels.every(store, 7))
     assert "not measured" in found.lines[0]
+    json.dumps(people.as_json(found), allow_nan=False)
 
 
 def test_accepted_labels_weigh_less_by_default_and_as_the_project_says(store: Store) -> None:
