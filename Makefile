@@ -86,7 +86,7 @@ $(VLLM)/.mollm-installed:
 	@touch $@
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
-	@MOLLM_VLLM="$(VLLM)" $(PYTEST) -m vllm $(PYTEST_OPTIONS)
+	@MOLLM_VLLM="$(VLLM)" $(PYTEST) tests/vllm -m vllm $(PYTEST_OPTIONS)
 
 # llama.cpp's own server from a prebuilt wheel (130 MB with a model), then the tests that talk to it.
 LLAMA_CPP ?= $(MOLLM_HOME)/llama-cpp

@@ -15,7 +15,7 @@ import pytest
 from mollm_backend.packages import ensure_model
 from tests.conftest import heavy_home
 
-START_SECONDS = 300
+START_SECONDS = 600  # 47 on an idle machine, 214 were seen on a busy one
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +37,7 @@ class Pool:
     labels: LabelSet
     gold: tuple[str | None, ...]
     shots: tuple[Shot, ...]
+    instruction: str
     known: dict[tuple[str, int], Pair]
 
 
@@ -63,8 +63,8 @@ def record(
         assert file is not None
         pool = _from_file(file, tuple(name.strip() for name in label_names.split(",") if name.strip()), config, limit)
     else:
-        pool = _from_project(Store(loaded.store_url), project, limit)
-    answers = [_ask(loaded, config, annotator, pool, out) for annotator in config.annotators]
+        pool = _from_project(Store(loaded.store_url), project, config, limit)
+    answers = [_ask(loaded, annotator, pool, out) for annotator in config.annotators]
     label_probs, votes = (np.stack([pair[k] for pair in answers], axis=1) for k in (0, 1))
     names = tuple(annotator.name for annotator in config.annotators)
     column = {name: c for c, name in enumerate(pool.labels.names)}
@@ -81,20 +81,20 @@ def record(
     console.print(f"{len(pool.items)} texts by {len(names)} LLMs are in {out}")
 
 
-def _ask(
-    loaded: settings.Settings, panel: PanelConfig, config: AnnotatorConfig, pool: Pool, out: Path
-) -> tuple[FloatArray, FloatArray]:
+def _ask(loaded: settings.Settings, config: AnnotatorConfig, pool: Pool, out: Path) -> tuple[FloatArray, FloatArray]:
     """(N, C) label distributions and votes of one LLM; each chunk is noted at once, so that a stop loses one chunk."""
-    print_of = fingerprint(config, pool.labels, panel.instruction, pool.shots)
+    print_of = fingerprint(config, pool.labels, pool.instruction, pool.shots)
     out.mkdir(parents=True, exist_ok=True)
     notes = out / f".answers-{print_of}.jsonl"
-    known = {n: pair for (owner, n), pair in pool.known.items() if owner == print_of} | _noted(notes, len(pool.items))
+    known = {n: pair for (owner, n), pair in pool.known.items() if owner == print_of}
+    noted = _noted(notes)  # by text: tasks may have come and gone since an earlier run
+    known |= {n: noted[item.text_key] for n, item in enumerate(pool.items) if item.text_key in noted}
     todo = [n for n in range(len(pool.items)) if n not in known]
     if todo:
         if config.runtime == "transformers" and config.model in packages.PACKAGES:
             packages.ensure_model(config.model, loaded.home, console.print)
         with (
-            open_annotator(config, pool.labels, panel.instruction, pool.shots, loaded.models_dir) as annotator,
+            open_annotator(config, pool.labels, pool.instruction, pool.shots, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,
             Progress(console=console) as progress,
         ):
@@ -104,7 +104,7 @@ def _ask(
                 chunk = todo[start : start + CHUNK]
                 for n, answer in zip(chunk, annotator.annotate([pool.items[n].text or "" for n in chunk]), strict=True):
                     known[n] = (answer.label_probs, counted(answer.votes, answer.abstained))
-                    lines.write(json.dumps([n, *(array.tolist() for array in known[n])]) + "\n")
+                    lines.write(json.dumps([pool.items[n].text_key, *(row.tolist() for row in known[n])]) + "\n")
                 lines.flush()
                 progress.update(bar, completed=len(known))
     if len(known) < len(pool.items):
@@ -122,20 +122,19 @@ def counted(votes: FloatArray, abstained: float) -> FloatArray:
     return np.asarray(counts[:-1] / SAMPLES)
 
 
-def _noted(notes: Path, N: int) -> dict[int, Pair]:
-    """What an earlier run had noted; a line that a kill cut short is asked again."""
-    found: dict[int, Pair] = {}
+def _noted(notes: Path) -> dict[str, Pair]:
+    """What an earlier run had noted, by text; a line that a kill cut short is asked again."""
+    found: dict[str, Pair] = {}
     if not notes.is_file():
         return found
     whole = []
     for line in notes.read_text(encoding="utf-8").splitlines():
         try:
-            n, label_probs, votes = json.loads(line)
+            key, label_probs, votes = json.loads(line)
         except ValueError:
             continue
-        if n < N:
-            found[n] = (np.array(label_probs), np.array(votes))
-            whole.append(line)
+        found[key] = np.array(label_probs), np.array(votes)
+        whole.append(line)
     notes.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
     return found
 
@@ -148,15 +147,23 @@ def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: in
     used = {shot.text for shot in shots}
     texts = [text for text in read.texts if text not in used][: limit or None]
     items = tuple(Item(str(n), text) for n, text in enumerate(texts))
-    return Pool(path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, {})
+    return Pool(path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, panel.instruction, {})
 
 
-def _from_project(store: Store, project_id: int, limit: int) -> Pool:
+def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) -> Pool:
+    """The project's texts with its people's labels as gold; what its panel answered before is taken from the store.
+
+    The texts that serve as few shots stay out, as they do everywhere.
+    """
     project = projects.get(store, project_id)
-    rows: Sequence[tasks.Task] = [row for row in tasks.every(store, project_id) if not row.problem][: limit or None]
+    decision = project.decision
+    shots = tuple(Shot(text, label) for text, label, *_ in project.options.get("shots", []))
+    used = {shot.text for shot in shots}
+    readable = (row for row in tasks.every(store, project_id) if not row.problem and row.text not in used)
+    rows = list(readable)[: limit or None]
     if not rows:
         raise InputError(f"Project {project_id} has no readable tasks in the store yet (see `mollm doctor`).")
-    held = signals.load(store, project, list(rows))
+    held = signals.load(store, project, rows)
     known = {
         (member.fingerprint, n): (held.label_probs[n, m], counted(held.votes[n, m], 1 - float(held.votes[n, m].sum())))
         for m, member in enumerate(project.panel)
@@ -164,7 +171,7 @@ def _from_project(store: Store, project_id: int, limit: int) -> Pool:
         if not np.isnan(held.label_probs[n, m]).any()
     }
     said = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
-    shots = tuple(Shot(text, label) for text, label, *_ in project.options.get("shots", []))
     items = tuple(row.item for row in rows)
     gold = tuple(said.get(str(row.task_id)) for row in rows)
-    return Pool(project.title or str(project_id), items, project.decision.labels, gold, shots, known)
+    instruction = decision.instruction(panel.instruction)
+    return Pool(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known)
