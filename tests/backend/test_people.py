@@ -17,7 +17,7 @@ from mollm.store import Store, labels, projects, versions
 from mollm.store.labels import Annotation
 from mollm_backend import dashboard, jobs, people, queues
 from mollm_backend.cli import app as command_line
-from mollm_backend.jobs import training
+from mollm_backend.jobs import pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 
@@ -161,7 +161,7 @@ def test_a_training_uses_the_weights_and_the_report_tells(
     runtime = Runtime(settings, store, connection)
     jobs.install(runtime)
     crowd(store, pull=0.9, count=100, share=0.4)
-    pool = training.read_pool(runtime, projects.get(store, 7))
+    pool = pools.read_pools(runtime, projects.get(store, 7))[0]
     accepted = [row.provenance is Provenance.ACCEPTED for row in pool.human]
     assert pool.targets.weight[accepted].max() < 0.7
     queues.request_training(connection, 7)

@@ -203,6 +203,21 @@ class LabelStudioClient(Transport):
         rows = self._listed(project_id, holds, "id,predictions_model_versions")
         return {int(row["id"]) for row in rows if version in (row.get("predictions_model_versions") or "").split(",")}
 
+    def versions_of(self, project_id: int, task_ids: Sequence[int]) -> dict[int, set[str]]:
+        """The versions that the named tasks hold predictions of; a task with none is left out."""
+        wanted = set(task_ids)
+        if not wanted:
+            return {}
+        # Label Studio works the column out only where a filter names it.
+        having = [
+            ("id", "greater", "Number", min(wanted) - 1),
+            ("id", "less", "Number", max(wanted) + 1),
+            ("predictions_model_versions", "empty", "List", False),
+        ]
+        rows = self._listed(project_id, having, "id,predictions_model_versions")
+        held = {int(row["id"]): row.get("predictions_model_versions") or "" for row in rows}
+        return {task: set(held[task].split(",")) for task in sorted(wanted & held.keys()) if held[task]}
+
     def import_predictions(self, project_id: int, rows: Sequence[JSON]) -> Imported:
         """Import predictions (`task`, `model_version`, `score`, `result`) of one version in one call.
 

@@ -20,6 +20,7 @@ from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio.bulk import with_versions
 from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
 from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
@@ -63,6 +64,7 @@ class _Difference:
     annotations: list[list[Annotation]] = field(default_factory=list)  # each with its rows, one a decision
     known_labels: int = 0  # of `annotations`, how many the store had already
     deleted: list[int] = field(default_factory=list)
+    unknown_versions: int = 0  # of bulk accepted labels
 
 
 def reconcile(
@@ -211,6 +213,12 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
             if _said(before) != _said(after):
                 found.annotations.append(after)
                 found.known_labels += bool(before)
+    filled, found.unknown_versions = with_versions(
+        [row for group in found.annotations for row in group],
+        look_up,
+        lambda tasks: client.versions_of(project.id, tasks),
+    )
+    found.annotations = list(labels.by_annotation(filled).values())
     looked_at, gone = set(found.look_at), set(found.vanished)
     found.deleted = [
         number for number, (row, *_) in known.items()
@@ -265,6 +273,9 @@ def _report(store: Store, project: Project, passes: list[_Difference], lines: Se
     unreadable = sum(found.unreadable for found in passes)
     if unreadable:
         said.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
+    unknown = sum(found.unknown_versions for found in passes)
+    if unknown:
+        said.append(f"of {unknown} bulk accepted labels it cannot be told which version they were made from")
     summary = [f"from Label Studio: {', '.join(said)}"] if said else []
     return ReconcileReport(
         **counts,
