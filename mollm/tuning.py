@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
 
 from mollm.chain import FOLDS, NONE, Chain, Encoder, Out, fitted_temperature
-from mollm.errors import ConfigError, ModelFileError
+from mollm.classifier.tuned import SMALLEST, everywhere, layers_to_tune, mean_with, restored, text_encoder
+from mollm.errors import ModelFileError
 from mollm.losses import Rows
 from mollm.mixture.calibration import at_temperature
 from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Item, TrainingRow
@@ -34,10 +33,7 @@ ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
 MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some six minutes of a core for MiniLM's three
 LETTERS = 4  # a token, to estimate that
-BLOCK = 4096  # texts whose activations are held at once
-SMALLEST = 1e-6
 EPOCHS = 5  # of `Top`, to estimate that
-TUNED_SHARE = 0.5  # of the geometric mean; the rest is the mixture with the head in it
 
 
 @dataclass(frozen=True)
@@ -137,13 +133,7 @@ def tune(
         temperature = fitted_temperature(raw, chain.targets)
     progress("tuning the encoder")
     top = fitted(chain, known, acts, labelled, layers, NONE)
-    out = np.empty_like(probabilities)
-    offset = np.log(np.maximum(chain.panel_held_out(), SMALLEST))
-    for start in range(0, len(items), BLOCK):
-        rows = slice(start, start + BLOCK)
-        progress(f"reading texts {start} to {min(start + BLOCK, len(items))} with the tuned encoder")
-        logits = top.logits(activations(known, [item.text or "" for item in items[rows]], layers))
-        out[rows] = mean_with(probabilities[rows], offset[rows] + logits, chain.has_text[rows])
+    out = everywhere(top, known, [item.text or "" for item in items], probabilities, chain.panel_held_out(), progress)
     line = f"Classifier: {layers} tuned layers, averaged with the mixture ({note})."
     return Tuned(at_temperature(out, temperature), final, top, temperature, (line,))
 
@@ -211,13 +201,6 @@ def mean_loss(chain: Chain, probs: FloatArray, chosen: BoolArray | None = None) 
     return float(np.average(-np.log(np.maximum(said, 1e-12)), weights=targets.weight[rows]))
 
 
-def mean_with(fused: FloatArray, logits: FloatArray, has_text: BoolArray) -> FloatArray:
-    """(N, C) the geometric mean of the mixture and the tuned classifier; the mixture alone where there is no text."""
-    tuned = np.log(np.maximum(softmax(logits, axis=1), SMALLEST))
-    mean = TUNED_SHARE * tuned + (1 - TUNED_SHARE) * np.log(np.maximum(fused, SMALLEST))
-    return np.where(has_text[:, None], softmax(mean, axis=1), fused)
-
-
 def state_of(tuned: Tuned, chain: Chain) -> dict[str, FittedState]:
     """What `predict_with` needs: the mixture below the offset, and the tuned weights; nothing if the head won."""
     if tuned.top is None:
@@ -234,60 +217,7 @@ def predict_with(
     below: FloatArray,
 ) -> FloatArray:
     """(N, C) of new items: `fused` averaged with the saved tuned classifier on the mixture `below` (N, C)."""
-    from mollm.classifier.layers import activations
-
     known = text_encoder(encoder)
     top = restored(state["tuned"], known)
-    offset = np.log(np.maximum(below, SMALLEST))
-    has_text = np.array([bool(item.text and item.text.strip()) for item in items], dtype=np.bool_)
-    out = np.empty_like(fused)
-    for start in range(0, len(items), BLOCK):
-        rows = slice(start, start + BLOCK)
-        logits = top.logits(activations(known, [item.text or "" for item in items[rows]], top.tuned))
-        out[rows] = mean_with(fused[rows], offset[rows] + logits, has_text[rows])
-    return at_temperature(out, float(str(state["tuned"].facts.get("temperature", 1.0))))
-
-
-def restored(state: FittedState, encoder: TextEncoder) -> Top:
-    """The tuned classifier from its saved state. Raises ModelFileError for another encoder's."""
-    from mollm.classifier.top import Top
-
-    facts = state.facts
-    return Top(int(str(facts["C"])), encoder.load()[1], int(str(facts["tuned"]))).restored(state.arrays)
-
-
-def save_pretrained(
-    state: Mapping[str, FittedState],
-    encoder: Encoder | None,
-    directory: Path,
-    labels: Sequence[str],
-    facts: Mapping[str, object],
-) -> bool:
-    """Write a round's tuned classifier as a directory that transformers loads; False where the round has none."""
-    if "tuned" not in state:
-        return False
-    from mollm.classifier.saving import save
-
-    known = text_encoder(encoder)
-    save(restored(state["tuned"], known), known, directory, labels, facts)
-    return True
-
-
-def layers_to_tune(encoder: TextEncoder, mode: str) -> int:
-    """`full`: all of them; else the last few."""
-    from mollm.classifier.layers import layers_of
-    from mollm.classifier.top import TUNED
-
-    layers = len(layers_of(encoder.load()[1])[2])
-    return layers if mode == "full" else min(TUNED, layers)
-
-
-def text_encoder(encoder: Encoder | None) -> TextEncoder:
-    """The encoder, if its layers can be tuned. Raises ConfigError or ModelFileError otherwise."""
-    from mollm.classifier.encoder import Encoder as TextEncoder
-
-    if encoder is None:
-        raise ModelFileError("The encoder of this version's tuned classifier is missing: restore it or train again.")
-    if not isinstance(encoder, TextEncoder):
-        raise ConfigError('A tuned classifier needs a Hugging Face encoder: set `classifier = "head"`.')
-    return encoder
+    out = everywhere(top, known, [item.text or "" for item in items], fused, below)
+    return at_temperature(out, float(str(state["tuned"].facts["temperature"])))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mollm.chain import Chain, Encoder
+from mollm.classifier.tuned import SMALLEST, mean_with
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
 from mollm.loop import no_op, pool_of
@@ -24,7 +25,6 @@ from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
 from mollm.replay import classifiers
 from mollm.strategies import Pool, strategy
-from mollm.tuning import SMALLEST, mean_with
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mollm import tuning
 from mollm.chain import Chain
 from mollm.classifier.encoder import Encoder
 from mollm.classifier.layers import activations
+from mollm.classifier.tuned import text_encoder
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.loop import RoundOutcome, predict, run_round
@@ -83,6 +84,13 @@ def test_auto_keeps_what_cross_validation_says(tiny: Path, monkeypatch: pytest.M
     assert not np.array_equal(forced.per_label_log_loss, head.per_label_log_loss)  # the gate sees the tuned model
 
 
+def test_full_is_scored_by_the_head(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, head = (tried(tiny, monkeypatch, text_tells=True, mode=mode) for mode in ("full", "head"))
+    assert full.state["tuned"].facts["tuned"] == 4
+    assert any("4 tuned layers" in note and "scores are those of the head" in note for note in full.notes)
+    np.testing.assert_array_equal(full.per_label_log_loss, head.per_label_log_loss)
+
+
 def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def notes() -> str:
         items, signals, gold = world(60)
@@ -129,4 +137,4 @@ def test_an_encoder_without_layers_is_refused() -> None:
             return np.ones((len(texts), 2))
 
     with pytest.raises(ConfigError, match="head"):
-        tuning.text_encoder(Letters())
+        text_encoder(Letters())

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mollm import tuning
+from mollm.classifier.tuned import save_pretrained
 from mollm.records import FittedState
 from mollm.store.projects import Project
 from mollm.store.versions import Version
@@ -27,7 +27,7 @@ def save(runtime: Runtime, project: Project, version: Version, state: Mapping[st
         return
     home = runtime.settings.versions_dir / str(project.id)
     names = project.decision.labels.names
-    tuning.save_pretrained(state, runtime.encoder(), home / version.id / NAME, names, card(project, version))
+    save_pretrained(state, runtime.encoder(), home / version.id / NAME, names, card(project, version))
     thin_out(home, {version.id, project.published_version or ""})
 
 
