@@ -59,7 +59,8 @@ class _Difference:
     new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written page by page
     changed: list[Task] = field(default_factory=list)
     stamps: dict[int, str] = field(default_factory=dict)
-    look_at: list[int] = field(default_factory=list)
+    look_at: dict[int, int] = field(default_factory=dict)  # task to how many annotations the listing says it has
+    unsure: list[int] = field(default_factory=list)  # tasks of which the export holds fewer than that
     vanished: list[int] = field(default_factory=list)
     annotations: list[list[Annotation]] = field(default_factory=list)  # each with its rows, one a decision
     known_labels: int = 0  # of `annotations`, how many the store had already
@@ -169,7 +170,7 @@ def _compare_tasks(
         if everything or not same:
             found.stamps[remote.id] = remote.updated_at
             if remote.annotations or counts[remote.id]:
-                found.look_at.append(remote.id)
+                found.look_at[remote.id] = remote.annotations
     _write_new(store, project.id, found)
     return seen
 
@@ -204,8 +205,9 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
             predictions[prediction_id] = client.prediction(prediction_id)
         return predictions[prediction_id]
 
-    there: set[int] = set()
-    for _, rows in client.annotations(project.id, found.look_at):
+    there, exported = set[int](), Counter[int]()
+    for task_id, rows in client.annotations(project.id, list(found.look_at)):
+        exported[task_id] = len(rows)
         for raw in rows:
             before = known.get(int(raw["id"]), [])
             there.add(int(raw["id"]))
@@ -219,7 +221,9 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
         lambda tasks: client.versions_of(project.id, tasks),
     )
     found.annotations = list(labels.by_annotation(filled).values())
-    looked_at, gone = set(found.look_at), set(found.vanished)
+    # Half an answer, or deleted just now: only where listing and export agree is a label that is not there gone.
+    found.unsure = [task_id for task_id, count in found.look_at.items() if exported[task_id] < count]
+    looked_at, gone = set(found.look_at) - set(found.unsure), set(found.vanished)
     found.deleted = [
         number for number, (row, *_) in known.items()
         if row.task_id in gone or (row.task_id in looked_at and number not in there)
@@ -255,7 +259,8 @@ def _write(store: Store, project_id: int, found: _Difference) -> None:
     labels.upsert(store, project_id, [row for group in found.annotations for row in group])
     labels.tombstone(store, project_id, found.deleted)
     tasks.tombstone(store, project_id, found.vanished)
-    tasks.stamp(store, project_id, found.stamps)
+    unsure = set(found.unsure)  # without a stamp, so that the next pass looks at them again
+    tasks.stamp(store, project_id, {task_id: at for task_id, at in found.stamps.items() if task_id not in unsure})
 
 
 def _report(store: Store, project: Project, passes: list[_Difference], lines: Sequence[str]) -> ReconcileReport:
@@ -273,6 +278,9 @@ def _report(store: Store, project: Project, passes: list[_Difference], lines: Se
     unreadable = sum(found.unreadable for found in passes)
     if unreadable:
         said.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
+    unsure = sum(len(found.unsure) for found in passes)
+    if unsure:
+        said.append(f"{unsure} tasks were listed with more annotations than came with them: looked at again next time")
     unknown = sum(found.unknown_versions for found in passes)
     if unknown:
         said.append(f"of {unknown} bulk accepted labels it cannot be told which version they were made from")
