@@ -134,7 +134,7 @@ class Run:
 
         With human rows alone the classifier stands on the panel's held-out posterior as its offset, and the
         prediction is its geometric mean with the mixture. Rows that the mixture labelled would teach it nothing
-        beyond such an offset: then it reads the text alone, as in the paper.
+        beyond such an offset: where there will be any, it reads the text alone from the first round, as in the paper.
         """
         probs = chain.fused()[1] if self.options.reads_pool else None
         if self.classifier is None:
@@ -143,7 +143,7 @@ class Run:
             TrainingRow(int(self.pool[row.item]), row.label, row.weight, row.negatives, row.human)
             for row in (*self.human_rows(), *self.machine)
         ]
-        if self.machine or self.options.classifier == "head":
+        if self.options.asked() < self.options.batch or self.options.classifier == "head":
             self.classifier.fit(rows, r, None, self.seed)
             return probs, np.asarray(self.classifier.logits(self.test).argmax(axis=1))
         offset = np.zeros((len(self.recording.items), self.recording.labels.C))
