@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,3 +155,15 @@ def test_the_intervals_are_those_of_the_papers() -> None:
     found = newcombe(wilson(56 / 70, 70), wilson(48 / 80, 80))  # Newcombe 1998, table II, (a), method 10
     assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
     assert beta(9, 1).value == pytest.approx(0.9)
+
+
+def test_a_hundred_thousand_labels_take_no_more_memory_than_a_hundred() -> None:
+    learned = anchoring.worth(crowd(0.4, 0, size=1000)[0])
+    assert learned is not None
+    many = np.random.default_rng(0).random(100_000)
+    tracemalloc.start()
+    weights = learned.accepted(many)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert np.allclose(weights[:50], learned.accepted(many[:50]))
