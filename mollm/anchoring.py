@@ -128,7 +128,8 @@ class Worth:
 
     def accepted(self, confidence: FloatArray) -> FloatArray:
         """(H,): the expected weight of labels that agree with the one shown at these confidences."""
-        known: FloatArray = np.linspace(0, 1, 101)  # between these it is as good as straight, and memory stays small for any H
+        # Between a hundred points it is as good as straight, and memory stays small for any H.
+        known: FloatArray = np.linspace(0, 1, 101)
         q, pull = _q(known)[..., None, :], _PULLS[:, None]
         w = (1 - pull) * q / (pull + (1 - pull) * q)
         return np.asarray(np.interp(confidence, known, np.einsum("abch,abc->h", w, np.exp(self._log_posterior))))
