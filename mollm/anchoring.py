@@ -129,7 +129,7 @@ class Worth:
     def accepted(self, confidence: FloatArray) -> FloatArray:
         """(H,): the expected weight of labels that agree with the one shown at these confidences."""
         # Between a hundred points it is as good as straight, and memory stays small for any H.
-        known: FloatArray = np.linspace(0, 1, 101)
+        known = np.linspace(0, 1, 101).astype(np.float64)
         q, pull = _q(known)[..., None, :], _PULLS[:, None]
         w = (1 - pull) * q / (pull + (1 - pull) * q)
         return np.asarray(np.interp(confidence, known, np.einsum("abch,abc->h", w, np.exp(self._log_posterior))))
