@@ -191,6 +191,13 @@ def test_a_template_is_known_by_its_content(tmp_path: Path) -> None:
     assert fingerprint(BASE.model_copy(update={"prompt": "plain"}), LABELS, "i", ()) in prints
 
 
+def test_label_lists_that_nothing_can_be_asked_with_say_so() -> None:
+    """Before any runtime is opened: doubles, none, a name that is blank."""
+    for names in (("a", "b", "a"), ()):
+        with pytest.raises(ConfigError, match="Choice"):
+            LabelSet(names)
+
+
 def test_unknown_runtime_and_missing_models_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="transformers"):
         open_annotator(BASE.model_copy(update={"runtime": "_http"}), LABELS, "i")

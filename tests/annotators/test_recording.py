@@ -70,6 +70,20 @@ def test_wrong_names_and_broken_files_say_so(tmp_path: Path) -> None:
         opened(tmp_path / "r")
 
 
+@pytest.mark.parametrize("value", [float("nan"), -0.5, float("inf")])
+def test_numbers_that_are_none_are_an_abstention(tmp_path: Path, value: float) -> None:
+    make(tmp_path / "r")
+    with np.load(tmp_path / "r" / "signals.npz") as arrays:
+        probs, votes = arrays["label_probs"].copy(), arrays["votes"]
+    probs[2, 0, 1] = value
+    np.savez(tmp_path / "r" / "signals.npz", label_probs=probs, votes=votes)
+    with opened(tmp_path / "r") as annotator:
+        broken, fine = annotator.annotate(["text 2", "text 3"])
+    assert broken.abstained == 1
+    assert "NaN, infinity or a negative" in broken.error
+    assert not fine.error
+
+
 def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     """100,000 distinct texts in chunks against 1,000: the peak stays within 150 MB (issue 3)."""
     sizes = (1_000, 100_000)

@@ -98,6 +98,32 @@ def test_label_lists_of_every_kind(models: Path, names: tuple[str, ...]) -> None
     assert answer.label_probs.shape == (len(names),)
 
 
+def test_five_hundred_labels_that_overfill_the_window_are_a_clear_error(models: Path) -> None:
+    with pytest.raises(ConfigError, match="overfill the window"):
+        opened(models, LabelSet(tuple(f"class {n}" for n in range(500))))
+
+
+def test_labels_that_read_the_same_get_codes(models: Path) -> None:
+    with opened(models, LabelSet(("s1", "s2"), shown=("sports", "sports"))) as annotator:
+        assert "codes" in annotator.describe()
+        assert annotator.annotate(["x"])[0].label_probs.sum() == pytest.approx(1)
+
+
+def test_a_model_that_computes_nan_abstains_on_that_text(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-precision weights do overflow: that is one text's abstention, with its reason."""
+    with opened(models, batch_size=1) as annotator:
+        honest = annotator._next_logprobs
+
+        def overflowing(frame: Any, sequences: list[list[int]]) -> Any:
+            found = honest(frame, sequences)
+            return found * float("nan") if len(sequences[0]) > 30 else found
+
+        monkeypatch.setattr(annotator, "_next_logprobs", overflowing)
+        broken, fine = annotator.annotate(["word " * 40, "sports"])
+    assert (broken.abstained, fine.abstained) == (1, 0)
+    assert "NaN" in broken.error
+
+
 def test_special_tokens_in_a_text_are_plain_characters(models: Path) -> None:
     with opened(models, prompt="chat") as annotator:
         end = annotator.tokenizer.eos_token_id
