@@ -39,6 +39,27 @@ def test_ties_at_the_cut_are_all_kept() -> None:
     np.testing.assert_allclose(expected_votes([0.4, 0.3, 0.3], 1.0, 0.5), [0.4, 0.3, 0.3])
 
 
+def test_a_row_kept_as_float32_is_cut_where_its_original_is() -> None:
+    """.9 as float32 is a little less than .9: the nucleus is reached all the same. Recordings are float32."""
+    for row in ([0.9, 0.1], [0.5, 0.4, 0.1], [0.1] * 9 + [0.05, 0.05], [0.63, 0.27, 0.1, 0.0]):
+        exact = expected_votes(np.array(row), 1.0, 0.9)
+        np.testing.assert_allclose(expected_votes(np.array(row, dtype=np.float32), 1.0, 0.9), exact, atol=1e-6)
+        np.testing.assert_array_equal(exact > 0, expected_votes(np.float32(row), 1.0, 0.9) > 0)
+
+
+@pytest.mark.parametrize("mass", [0.9, 0.95, 1.0, 1.0000001, 1.05, 6.0])
+def test_a_row_is_read_as_its_share_of_the_whole(mass: float) -> None:
+    """What is missing to 1 went to tokens that are no label; more than 1 is a token counted for several."""
+    row = np.array([0.6, 0.25, 0.1, 0.05, 0.0])
+    np.testing.assert_allclose(expected_votes(row * mass), expected_votes(row), atol=1e-12)
+
+
+def test_rows_with_zeros_and_the_smallest_numbers() -> None:
+    rows = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 5e-324], [1e-30, 1e-30, 0.0], [1.0, 1e-300, 0.0]])
+    votes = expected_votes(rows)
+    np.testing.assert_allclose(votes, [[1, 0, 0], [0, 0, 1], [0.5, 0.5, 0], [1, 0, 0]], atol=1e-12)
+
+
 def test_silence_is_uniform_and_missing_stays_missing() -> None:
     votes = expected_votes(np.array([[0.0, 0.0], [np.nan, np.nan], [1.0, 0.0]]))
     np.testing.assert_array_equal(votes, [[0.5, 0.5], [np.nan, np.nan], [1.0, 0.0]])
