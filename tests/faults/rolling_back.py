@@ -40,7 +40,9 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
             there.end(worker)  # it would sweep, prune and publish by itself
             lines = _prune_all(there, number)
             assert any(first.batch_version in line for line in lines), lines
+            seen = _project(there, number).reconciled_at
             there.start_worker()
+            until(lambda: _project(there, number).reconciled_at != seen, 300)
         before = _shown(there, number, ids, texts)
         assert before == second.batch_version
         started = time.monotonic()

@@ -76,7 +76,7 @@ class Person:
     """Submits one task after another; the webhook goes to ours and to the 204 server in turns (A B B A ...)."""
 
     def __init__(self, there: Installation, project: int, ids: list[int], elsewhere: str) -> None:
-        self.there, self.elsewhere = there, elsewhere
+        self.there, self.project, self.elsewhere = there, project, elsewhere
         self.hook = projects.get(there.store, project).connection["webhook"]
         self.free = iter(ids)
         self.rng = np.random.default_rng(5)
@@ -102,6 +102,7 @@ class Person:
         while alive.is_alive():
             where = ("mollm", "204", "204", "mollm")[turn % 4]
             self.point(where)
+            queues.request_training(self.there.connection, self.project)  # so that the workers always train
             for _ in range(BLOCK):
                 self.took[where].append(self.submit())
                 time.sleep(PAUSE)

@@ -90,6 +90,8 @@ class LabelStudioClient(Transport):
 
     def project(self, project_id: int) -> RemoteProject:
         found = self._raw(f"project {project_id}", "GET", f"api/projects/{project_id}/")
+        if not isinstance(found, dict) or not {"id", "created_at"} <= set(found):
+            raise LabelStudioError(f"{self.url} answers, but not as a Label Studio does: correct LABEL_STUDIO_URL.")
         return RemoteProject(
             int(found["id"]), str(found.get("title") or ""), str(found["created_at"]), found.get("label_config") or "",
             found.get("sampling") or "", found.get("model_version") or "", int(found.get("maximum_annotations") or 1),
