@@ -177,12 +177,14 @@ class Run:
 
     def annotate(self, chain: Chain, batch: IntArray) -> list[TrainingRow]:
         """The rows that `options.annotate` labels, with the parts of the robust loss that are on."""
+        if not len(batch):
+            return []
         options, probs = self.options, opinion(chain, self.options.annotate)[batch]
         label = probs.argmax(axis=1)
         weight: FloatArray = np.ones(len(batch))
         if options.annotate == "mixture" and options.config.confidence_weights == "on":
             weight = probs.max(axis=1) ** 2
-        if options.discrepancy and self.classifier is not None and len(batch):
+        if options.discrepancy and self.classifier is not None:
             differs = self.classifier.logits(self.pool[batch]).argmax(axis=1) != label
             weight = np.where(differs, options.config.alpha, 1.0) * weight
         panel, precision = mean_probs(chain.signals)[batch], options.config.negative_precision
