@@ -94,8 +94,16 @@ def set_panel(store: Store, project_id: int, members: tuple[PanelMember, ...]) -
 
 
 def rename_decisions(store: Store, project_id: int, moved: Mapping[str, str]) -> None:
-    """Give what is stored under a decision's old key (of labels and predictions) its new key."""
+    """Give what is stored under a decision's old key (labels, predictions, few-shot examples) its new key."""
+    if not moved:
+        return
     with store.write() as connection:
+        here = projects.c.id == project_id
+        options = connection.execute(sa.select(projects.c.options).where(here)).scalar_one()
+        if shots := options.get("shots"):
+            keyed = [(text, label, key[0] if key else "") for text, label, *key in shots]
+            renamed = [[text, label, moved.get(key, key)] for text, label, key in keyed]
+            connection.execute(projects.update().where(here).values(options=options | {"shots": renamed}))
         for table, rest in ((human_annotations, ("annotation_id",)), (predictions, ("version", "task_id"))):
             other = table.alias()
             same = [table.c[name] == other.c[name] for name in ("project_id", *rest)]

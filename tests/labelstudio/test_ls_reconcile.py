@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,61 @@ def test_tombstones_keep_what_was_deleted(store: Store, tmp_path: Path) -> None:
         ).one()
     assert row.label == "A"
     assert row.deleted_at
+
+
+STARS = '<Rating name="stars" toName="text" maxRating="3"/></View>'
+
+
+def test_a_second_control_keeps_what_is_known_of_the_first(store: Store) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A", parent=studio.predict(task, "A"))
+    run(store, studio)
+    projects.change(store, P, options={"shots": [["text 1", "A"]]})
+    before = labels.every(store, P)
+    studio.label_config = CONFIG.replace("</View>", STARS)
+    for rows in studio.annotations_of.values():  # what was shown is deleted meanwhile
+        for row in rows.values():
+            row |= {"parent_prediction": None, "prediction": {}}
+    report = run(store, studio)
+    assert report.lines[:2] == ("the label config has changed", "new: stars; the LLMs are asked about it")
+    rows = labels.every(store, P)
+    assert [replace(row, decision="") for row in rows if row.decision == "label"] == before
+    assert {row.label for row in rows if row.decision == "stars"} == {None}
+    assert report.human_labels_total == 10
+    assert projects.get(store, P).options["shots"] == [["text 1", "A", "label"]]
+    studio.label_config = CONFIG
+    run(store, studio)
+    assert labels.every(store, P) == before
+
+
+def test_nothing_is_renamed_before_a_persons_word(store: Store) -> None:
+    studio = FakeStudio(10)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    before = labels.every(store, P)
+    studio.label_config = CONFIG.replace('value="A"', 'value="D"').replace("</View>", STARS)
+    with pytest.raises(LabelsWouldVanish, match="10 of 10"):
+        run(store, studio)
+    assert labels.every(store, P) == before
+    assert projects.get(store, P).decision.labels.names == ("A", "B", "C")
+    assert run(store, studio, accept_loss=True).human_labels_total == 0
+
+
+def test_a_control_that_is_gone_takes_no_label_of_another(store: Store) -> None:
+    studio = FakeStudio(10)
+    studio.label_config = CONFIG.replace("</View>", STARS)
+    connected(store, studio)
+    projects.change(store, P, label_config=CONFIG)  # as of before: the first pass sees both
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    assert {row.decision for row in labels.every(store, P)} == {"label", "stars"}
+    studio.label_config = CONFIG
+    report = run(store, studio)
+    assert report.human_labels_total == 10
+    assert "gone: stars; what people said of it is left out of training" in report.lines
+    assert {row.decision for row in labels.every(store, P)} == {""}

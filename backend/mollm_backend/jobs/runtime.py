@@ -48,7 +48,8 @@ class Runtime:
     def shots(self, project: Project, decision: Decision) -> tuple[Shot, ...]:
         """The few-shot examples of a decision's prompts (fixed until `mollm train --refresh-prompts`)."""
         rows = project.options.get("shots", [])
-        return tuple(Shot(text, label) for text, label, *key in rows if (key or [""])[0] == decision.key)
+        mine = (Shot(text, label) for text, label, *key in rows if (key or [""])[0] == decision.key)
+        return tuple(shot for shot in mine if shot.label in decision.labels.names)
 
     def loop_config(self, project: Project) -> LoopConfig:
         """The settings of a round, with the project's own values over the general ones. Raises ConfigError."""

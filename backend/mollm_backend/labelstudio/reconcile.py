@@ -85,9 +85,8 @@ def reconcile(
         change = _config_change(stored, remote)
         changed = bool(change.lines)
         project = replace(stored, decisions=change.decisions)
-        projects.rename_decisions(store, project_id, dict(change.moved))
         since = "" if full or changed else _last_stamp(store, stored)
-        passes = [_pass(store, client, project, since=since, everything=changed, accept_loss=accept_loss)]
+        passes = [_pass(store, client, project, since=since, change=change, accept_loss=accept_loss)]
         if since and not _counts_agree(store, remote):
             passes.append(_pass(store, client, project, accept_loss=accept_loss))
     except (OtherProject, LabelsWouldVanish, ConfigError) as problem:
@@ -135,16 +134,19 @@ def _counts_agree(store: Store, remote: RemoteProject) -> bool:
 
 def _pass(
     store: Store, client: LabelStudioClient, project: Project, *,
-    since: str = "", everything: bool = False, accept_loss: bool = False,
+    since: str = "", change: Change | None = None, accept_loss: bool = False,
 ) -> _Difference:  # fmt: skip
     """Collect, ask, write. `since` "" is a complete listing, which alone may say that a task is gone."""
-    known = labels.by_annotation(labels.every(store, project.id))
+    moved = dict(change.moved) if change else {}
+    rows = (replace(row, decision=moved.get(row.decision, row.decision)) for row in labels.every(store, project.id))
+    known, everything = labels.by_annotation(rows), bool(change and change.lines)
     found = _Difference()
     seen = _compare_tasks(store, project, client.tasks(project.id, since=since), known, found, everything)
     if not since:
         found.vanished = _really_gone(client, project.id, set(tasks.marks(store, project.id)) - seen)
     _compare_annotations(client, project, known, found)
     _guard(project, known, found, accept_loss)
+    projects.rename_decisions(store, project.id, moved)
     _write(store, project.id, found)
     return found
 
