@@ -98,12 +98,12 @@ def rename_decisions(store: Store, project_id: int, moved: Mapping[str, str]) ->
     if not moved:
         return
     with store.write() as connection:
-        here = projects.c.id == project_id
-        options = connection.execute(sa.select(projects.c.options).where(here)).scalar_one()
+        this = projects.c.id == project_id
+        options = connection.execute(sa.select(projects.c.options).where(this)).scalar_one()
         if shots := options.get("shots"):
             keyed = [(text, label, key[0] if key else "") for text, label, *key in shots]
             renamed = [[text, label, moved.get(key, key)] for text, label, key in keyed]
-            connection.execute(projects.update().where(here).values(options=options | {"shots": renamed}))
+            connection.execute(projects.update().where(this).values(options=options | {"shots": renamed}))
         for table, rest in ((human_annotations, ("annotation_id",)), (predictions, ("version", "task_id"))):
             other = table.alias()
             same = [table.c[name] == other.c[name] for name in ("project_id", *rest)]
