@@ -41,8 +41,8 @@ class Gain:
 
 
 def measure(chain: Chain, repeats: int = REPEATS) -> tuple[Gain, ...]:
-    """The gain of each part against the plain loss; empty without classifier or below `CHOSEN_FEW` human labels."""
-    if chain.embeddings is None or chain.targets.H < CHOSEN_FEW:
+    """The gain of each part against the plain loss; empty without classifier or below `CHOSEN_FEW` labelled texts."""
+    if chain.embeddings is None or int(chain.has_text[chain.targets.index].sum()) < CHOSEN_FEW:
         return ()
     plain = Parts(False, False, False)
     folded = [chain.refolded(repeat) for repeat in range(repeats)]

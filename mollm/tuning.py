@@ -81,7 +81,8 @@ def asked_for(chain: Chain, encoder: Encoder | None) -> bool:
 
 def obstacle(chain: Chain, items: Sequence[Item], probabilities: FloatArray, open_items: BoolArray) -> str | None:
     """Why this round is not worth tuning for, in a sentence; None where it is."""
-    if chain.targets.H < ENOUGH or len(np.unique(chain.targets.label)) < 2:
+    with_text = chain.targets.take(chain.has_text[chain.targets.index])
+    if with_text.H < ENOUGH or len(np.unique(with_text.label)) < 2:
         return f"The encoder's layers are tuned from {ENOUGH} human labels on."
     if chain.config.classifier != "auto":
         return None

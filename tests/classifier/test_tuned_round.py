@@ -131,6 +131,16 @@ def test_below_enough_labels_the_head_stands(tiny: Path) -> None:
     assert "tuned" not in outcome.state
 
 
+def test_labels_of_items_without_text_do_not_count(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "ENOUGH", 20)
+    items, signals, gold = world(60)
+    silent = [Item(item.id, None if n < 30 else item.text) for n, item in enumerate(items)]
+    outcome = run_round(silent, signals, Targets.of(np.arange(30), gold[:30]), config=CONFIG, encoder=Encoder(tiny),
+                        round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+    assert "tuned" not in outcome.state
+    assert np.isfinite(outcome.probabilities).all()
+
+
 def test_an_encoder_without_layers_is_refused() -> None:
     class Letters:
         def embed(self, texts: list[str]) -> np.ndarray:
