@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mollm import recording
 from mollm.errors import InputError
 from mollm.mixture import Mixture, aggregators
 from mollm.mixture.auto import Auto
@@ -18,6 +21,7 @@ from tests.synthetic import Synthetic, synthetic
 pytestmark = pytest.mark.slow
 
 LEARNED = [Auto, LogPool, Stacked]
+RECORDINGS = Path(os.environ.get("MOLLM_RECORDINGS", Path(__file__).parents[2] / "../shared/recordings"))
 FIVE = (0.75, 0.72, 0.7, 0.68, 0.65)
 
 
@@ -89,6 +93,39 @@ def test_an_adversarial_annotator_costs_at_most_a_point_against_the_pool_of_the_
         gains.append(auto.mean() - pool.mean())
     assert np.mean(gains) >= -0.01
     assert min(gains) >= -0.02
+
+
+def recorded(name: str, seed: int) -> Synthetic:
+    """A thousand items of a recorded panel: LLMs as they really err together, and are sure of it."""
+    if not (RECORDINGS / name).is_dir():
+        pytest.skip(f"the recording {name} is not at {RECORDINGS}: set MOLLM_RECORDINGS")
+    whole = recording.load(RECORDINGS / name)
+    some = np.random.default_rng(seed).permutation(whole.signals.N)[:1000]
+    return Synthetic(whole.signals.take(some), whole.gold[some], None)
+
+
+LIES = {
+    "wrong at random": lambda gold, C, rng: (gold + rng.integers(1, C, len(gold))) % C,
+    "wrong by rule": lambda gold, C, rng: (gold + 1) % C,
+    "always the same": lambda gold, C, rng: np.full(len(gold), C - 1),
+    "abstains": lambda gold, C, rng: np.full(len(gold), -1),
+    "tosses a coin": lambda gold, C, rng: rng.integers(0, C, len(gold)),
+}
+
+
+@pytest.mark.parametrize("how", LIES)
+@pytest.mark.parametrize("name", ["trec", "imdb"])
+def test_beside_real_annotators_a_useless_or_lying_one_costs_at_most_a_point(name: str, how: str) -> None:
+    gains = []
+    for seed in range(3):
+        data = recorded(name, seed)
+        said = LIES[how](data.gold, data.signals.C, np.random.default_rng(seed))
+        pool, auto = (
+            predict(kind, of, data.targets(50, seed)).argmax(axis=1) == data.gold
+            for kind, of in ((LogPool, data), (Auto, with_annotator(data, said)))
+        )
+        gains.append(auto.mean() - pool.mean())
+    assert min(gains) >= -0.01
 
 
 @pytest.mark.parametrize("bad", ["nan", "negative", "unnormalised"])
