@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import numpy as np
@@ -23,6 +20,7 @@ from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 from tests.annotators.fake_server import FakeServer
+from tests.annotators.listening import listening
 
 TEXTS = [f"{'meow cat' if n % 2 else 'woof dog'} number {n:02d}" for n in range(24)]
 PANEL = """
@@ -39,41 +37,6 @@ url = "{url}"
 prompt = "plain"
 orders = 1
 """
-
-
-@contextmanager
-def listening(port: int) -> Iterator[FakeServer]:
-    """The fake LLM server on a real socket."""
-    fake = FakeServer()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.answer("POST")
-
-        def do_GET(self) -> None:
-            self.answer("GET")
-
-        def answer(self, method: str) -> None:
-            content = self.rfile.read(int(self.headers.get("content-length") or 0))
-            reply = fake.handle(httpx.Request(method, f"http://fake{self.path}", content=content))
-            self.send_response(reply.status_code)
-            self.send_header("content-length", str(len(reply.content)))
-            self.end_headers()
-            self.wfile.write(reply.content)
-
-        def log_message(self, *args: object) -> None:
-            """Nothing is said."""
-
-    ThreadingHTTPServer.daemon_threads = True
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -131,7 +94,8 @@ def test_a_server_that_is_down_leaves_a_gap_that_is_filled(
     monkeypatch.setattr("mollm_backend.jobs.due.time.time", lambda: later)
     assert queued(runtime)
 
-    with listening(port) as fake:
+    fake = FakeServer()
+    with listening(port, fake):
         jobs.annotate(7, "served")
         assert owed(runtime) == {"served": 0, "steady": 0}
         assert not signals.absent(runtime.store)
@@ -148,7 +112,8 @@ def test_a_server_that_dies_on_the_way_keeps_what_it_said(
     """Chunks that were answered stay; nothing of the chunk that failed is stored as an abstention; asked once each."""
     monkeypatch.setattr("mollm.annotators._http._wait", lambda state: 0.0)
     runtime.settings = runtime.settings.model_copy(update={"chunk_texts": 8})
-    with listening(port) as fake:
+    fake = FakeServer()
+    with listening(port, fake):
         crash = httpx.Response(500, json={"error": {"message": "EngineDeadError"}})
         dead = [False]
 
