@@ -109,16 +109,19 @@ def finish_nudges(connection: redis.Redis, project_id: int, count: int) -> None:
 
 def request_training(connection: redis.Redis, project_id: int) -> None:
     """A person asked for training: it starts after the next reconciliation, however few labels are new."""
-    connection.set(f"mollm:train:{project_id}", "1", ex=86400)
     nudge(connection, project_id)
+    connection.set(f"mollm:train:{project_id}", nudges(connection, project_id), ex=86400)
 
 
-def training_requested(connection: redis.Redis, project_id: int) -> bool:
-    return bool(connection.exists(f"mollm:train:{project_id}"))
+def training_requested(connection: redis.Redis, project_id: int) -> int:
+    """The request that waits, named by the number of events up to it; 0 where none does."""
+    asked = connection.get(f"mollm:train:{project_id}")
+    return 0 if asked is None or asked == connection.get(f"mollm:train-done:{project_id}") else int(asked)
 
 
-def training_answered(connection: redis.Redis, project_id: int) -> None:
-    connection.delete(f"mollm:train:{project_id}")
+def training_answered(connection: redis.Redis, project_id: int, request: int) -> None:
+    """All labels that were given before this request have been trained on; one that came later still waits."""
+    connection.set(f"mollm:train-done:{project_id}", request, ex=86400)
 
 
 def hold(connection: redis.Redis, identity: str) -> float:

@@ -76,6 +76,7 @@ def test_a_refit_learns_and_its_batch_leaves_out_what_is_labelled(runtime: Runti
     jobs.train(7)
     label(runtime.store, *range(1, 21))
     queues.request_training(runtime.connection, 7)
+    queues.finish_nudges(runtime.connection, 7, queues.nudges(runtime.connection, 7))
     jobs.train(7)
     newest = versions.newest(runtime.store, 7)
     assert newest is not None
@@ -85,6 +86,24 @@ def test_a_refit_learns_and_its_batch_leaves_out_what_is_labelled(runtime: Runti
     assert {entry.task_id for entry in batch} == set(range(21, 61))
     jobs.train(7)  # nothing is new: the same job again does nothing
     assert len(versions.every(runtime.store, 7)) == 2
+
+
+def test_a_request_waits_for_the_labels_that_were_given_before_it(runtime: Runtime) -> None:
+    add_texts(runtime.store, 20)
+    jobs.train(7)
+    label(runtime.store, 1)
+    queues.request_training(runtime.connection, 7)  # another label was given too, and is not taken in yet
+    jobs.train(7)
+    assert queues.training_requested(runtime.connection, 7)
+    label(runtime.store, 2)
+    queues.finish_nudges(runtime.connection, 7, queues.nudges(runtime.connection, 7))
+    due.sweep_project(runtime, project(runtime.store))
+    assert queues.enqueued(runtime.connection, "train", 7)
+    jobs.train(7)
+    newest = versions.newest(runtime.store, 7)
+    assert newest is not None
+    assert newest.human_labels == 2
+    assert not queues.training_requested(runtime.connection, 7)
 
 
 def test_an_edited_label_counts_as_changed(runtime: Runtime) -> None:

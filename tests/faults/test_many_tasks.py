@@ -50,7 +50,8 @@ def train_all(there: Installation, project: int, count: int) -> float:
     """An ordinary worker trains the first version on all of it; returns its peak in MB."""
     worker = there.start_worker("trainer")
     until(lambda: (versions.newest(there.store, project) or _NONE).facts.get("pool") == count, 1200, every=1.0)
-    until(lambda: all(row.published_at for row in batch(there.store, project)), 600, every=1.0)
+    until(lambda: bool(batch(there.store, project)), 600, every=1.0)
+    until(lambda: all(row.published_at for row in batch(there.store, project)), 900, every=1.0)
     found = peak_mb(worker)
     there.end(worker)
     return found

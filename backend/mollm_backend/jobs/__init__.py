@@ -135,10 +135,13 @@ def train(runtime: Runtime, project_id: int) -> None:
         if not mine:
             return
         project = projects.get(runtime.store, project_id)
-        reason = due.why_train(runtime, project)
-        queues.training_answered(runtime.connection, project_id)
+        request = queues.training_requested(runtime.connection, project_id)
+        covered = queues.nudges_done(runtime.connection, project_id) >= request  # asked before the labels are read
+        reason = due.why_train(runtime, project, requested=bool(request))
         if reason is not None:
             training.train(runtime, project, reason)
+        if request and covered:
+            queues.training_answered(runtime.connection, project_id, request)
 
 
 @job

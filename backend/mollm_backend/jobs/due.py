@@ -81,9 +81,12 @@ def _stale(project: Project) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(project.reconciled_at) > RECONCILE_EVERY
 
 
-def why_train(runtime: Runtime, project: Project, found: Progress | None = None) -> str | None:
+def why_train(
+    runtime: Runtime, project: Project, found: Progress | None = None, *, requested: bool | None = None
+) -> str | None:
     """`training_reason` with the project's own settings and requests."""
-    requested = queues.training_requested(runtime.connection, project.id)
+    if requested is None:
+        requested = bool(queues.training_requested(runtime.connection, project.id))
     refit_every = runtime.loop_config(project).refit_every
     return training_reason(runtime.store, project, refit_every, requested=requested, found=found)
 
