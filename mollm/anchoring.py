@@ -28,7 +28,7 @@ from mollm.records import BoolArray, FloatArray, IntArray
 
 MIN_LABELS = 20
 """Blind labels, and labels of shown tasks, below which nothing is said and nothing learned."""
-PULL_PRIOR = (1.0, 5.0)  # Beta: mean 1/6, where an accepted label at q = .8 weighs .8 (the default in `provenance`)
+PULL_PRIOR = (1.0, 5.0)  # Beta: mean 1/6, where an accepted label at q = .8 weighs .8
 _PULLS = (np.arange(50) + 0.5) / 50
 _LEVELS = np.linspace(-3.0, 3.0, 25)  # a, under a normal prior of standard deviation 1
 _SLOPES = np.linspace(0.0, 2.0, 17)  # b, under a normal prior around 1 (calibrated) of standard deviation .5

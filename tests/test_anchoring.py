@@ -107,7 +107,7 @@ def test_the_stronger_the_pull_the_less_an_accepted_label_weighs() -> None:
 
 def test_learned_weights_calibrate_the_mixture_of_a_crowd_that_follows() -> None:
     """Truth is what people think by themselves; half of those who see a label follow it."""
-    ece: dict[str, list[float]] = {"plain": [], "default": [], "learned": []}
+    ece: dict[str, list[float]] = {"plain": [], "guessed": [], "learned": []}
     N, H = 1200, 400
     for seed in range(8):
         data = synthetic(N=N, accuracy=(0.6, 0.55, 0.5), correlation=0.7, seed=seed)
@@ -123,14 +123,14 @@ def test_learned_weights_calibrate_the_mixture_of_a_crowd_that_follows() -> None
         accepted, rest = shown & agree, np.setdiff1d(np.arange(N), asked)
         for name, weight in (
             ("plain", np.ones(H)),
-            ("default", np.where(accepted, DEFAULT_WEIGHTS[Provenance.ACCEPTED], 1.0)),
+            ("guessed", np.where(accepted, 0.8, 1.0)),
             ("learned", np.where(accepted, learned.accepted(said[asked].max(axis=1)), 1.0)),
         ):
             temperature = calibration.temperature(said[asked], Targets(asked, label, weight))
             fitted = calibration.at_temperature(said, temperature)
             ece[name].append(calibration.ece(fitted[rest], data.gold[rest]))
     means = {name: float(np.mean(values)) for name, values in ece.items()}
-    assert means["learned"] < means["default"] < means["plain"], means
+    assert means["learned"] < means["guessed"] < means["plain"], means
     assert means["learned"] < 0.8 * means["plain"], means
 
 

@@ -73,11 +73,11 @@ def test_edited_and_from_scratch_by_one_person_weigh_one(store: Store) -> None:
     json.dumps(people.as_json(found), allow_nan=False)
 
 
-def test_accepted_labels_weigh_less_by_default_and_as_the_project_says(store: Store) -> None:
+def test_bulk_accepted_labels_weigh_less_and_all_as_the_project_says(store: Store) -> None:
     add_texts(store, 10)
     labels.upsert(store, 7, [annotation(n, n, "dog", provenance=kind) for n, kind in enumerate(Provenance, 1)])
     weights = {row.provenance.value: row.weight for row in found_in(store).human}
-    assert weights == {"from_scratch": 1.0, "edited": 1.0, "accepted": 0.8, "bulk_accepted": 0.2}
+    assert weights == {"from_scratch": 1.0, "edited": 1.0, "accepted": 1.0, "bulk_accepted": 0.2}
     own = {people.WEIGHTS: {"accepted": 0.5}}
     assert {row.provenance.value: row.weight for row in found_in(store, own).human}["accepted"] == 0.5
     with pytest.raises(ConfigError):
