@@ -19,8 +19,8 @@ VOTE_FLOOR = 0.05
 """Half a vote of ten samples, added to each class."""
 OVERFULL = 1.5
 """A row of raw label mass above this was collected on an empty first token and says nothing (method.md 2)."""
-CHUNK = 65_536
-"""Items in memory at a time: a million items stream through in a few hundred megabytes."""
+CHUNK = 16_384
+"""Items in memory at a time: a million items stream through in two hundred megabytes, their embeddings included."""
 
 
 def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:

@@ -87,7 +87,9 @@ def made_up(N: int, M: int, C: int, rng: np.random.Generator) -> tuple[Signals, 
 def made_up_text(gold: IntArray, C: int, D: int, rng: np.random.Generator) -> FloatArray:
     """(N, D) single precision, as an encoder gives: each class's own direction under much noise."""
     text = rng.standard_normal((len(gold), D), dtype=np.float32)
-    text += (0.15 * rng.standard_normal((C, D))).astype(np.float32)[gold]
+    own = 0.15 * rng.standard_normal((C, D), dtype=np.float32)
+    for c in range(C):
+        text[gold == c] += own[c]
     return text  # type: ignore[return-value]
 
 
