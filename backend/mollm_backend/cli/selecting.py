@@ -130,10 +130,8 @@ def print_rows(found: dict[str, dict[str, float | bool | int]]) -> None:
         "seconds",
         "cpu_seconds",
         "peak_mb",
-        "plain_items",
         "plain_seconds",
         "ratio",
-        "ratio_at_items",
         "cpu_ratio_at_items",
         "equal_picks",
     )
