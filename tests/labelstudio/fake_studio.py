@@ -116,6 +116,10 @@ class FakeStudio:
             if self.annotations_of.get(task):
                 yield task, list(self.annotations_of[task].values())
 
+    def annotation_ids(self, task_id: int) -> set[int]:
+        self._call()
+        return set(self.annotations_of.get(task_id, {}))
+
     def prediction(self, prediction_id: int) -> dict[str, Any] | None:
         self._call()
         return self.predictions.get(prediction_id)

@@ -135,6 +135,23 @@ def half_of_an_answer(answer: Answer) -> None:
         answer.cut = len(answer.body) // 2
 
 
+def counters_set_back(answer: Answer) -> None:
+    """What Label Studio says while predictions are imported beside a Submit: the task's counter is 0 all the same."""
+    if answer.path.startswith("/api/tasks/?"):
+        rows = [row | {"total_annotations": 0} for row in answer.json["tasks"]]
+        answer.json = answer.json | {"tasks": rows}
+
+
+def test_a_label_whose_counter_was_set_back_is_seen(
+    store: Store, client: LabelStudioClient, studio: RealLabelStudio, project: int
+) -> None:
+    free = next(task.id for task in client.tasks(project) if not task.annotations)
+    with through(store, studio.url, project, counters_set_back) as wrong:
+        client.submit(free, GREEN)
+        reconcile(store, wrong, project)
+        assert kept(store, project) == (LABELLED + 1, TASKS)
+
+
 def an_empty_list(answer: Answer) -> None:
     if answer.path.startswith("/api/tasks/?"):
         answer.json = answer.json | {"tasks": [], "total": 0}

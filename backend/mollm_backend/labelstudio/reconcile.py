@@ -171,7 +171,9 @@ def _compare_tasks(
         same = mark == (data_hash, remote.updated_at) and counts[remote.id] == remote.annotations
         if everything or not same:
             found.stamps[remote.id] = remote.updated_at
-            if remote.annotations or counts[remote.id]:
+            # The listing's count is Label Studio's own counter, which an import of predictions at the same moment may
+            # set back: a known task that was touched is looked at whatever it says.
+            if remote.annotations or counts[remote.id] or mark is not None:
                 found.look_at[remote.id] = remote.annotations
     _write_new(store, project.id, found)
     return seen
@@ -223,8 +225,10 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
         lambda tasks: client.versions_of(project.id, tasks),
     )
     found.annotations = list(labels.by_annotation(filled).values())
-    # Half an answer, or deleted just now: only where listing and export agree is a label that is not there gone.
-    found.unsure = [task_id for task_id, count in found.look_at.items() if exported[task_id] < count]
+    # Half an answer, or a counter that is wrong: only where Label Studio says it twice is a label gone.
+    short = [task_id for task_id, count in found.look_at.items() if exported[task_id] < count]
+    said_again = {task_id: client.annotation_ids(task_id) for task_id in short[:_LOOK_TWICE]}
+    found.unsure = [task_id for task_id in short if not said_again.get(task_id, {0}) <= there]
     looked_at, gone = set(found.look_at) - set(found.unsure), set(found.vanished)
     found.deleted = [
         number for number, (row, *_) in known.items()
