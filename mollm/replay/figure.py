@@ -45,6 +45,7 @@ def draw(found: Curves, title: str, path: Path, ylabel: str = "test accuracy") -
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
     for legend, per_seed in found.items():
@@ -56,6 +57,7 @@ def draw(found: Curves, title: str, path: Path, ylabel: str = "test accuracy") -
         (line,) = axes.plot(x, mean, label=legend, linewidth=width, linestyle="--" if legend == "oracle" else "-")
         axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(xlabel="round", ylabel=ylabel, title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize="small")
