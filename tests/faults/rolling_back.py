@@ -40,7 +40,7 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
         second = _published(there, number, count)
         if pruned:
             there.end(worker)  # it would sweep, prune and publish by itself
-            _prune_all(there, number)
+            _prune_all(there, number, str(first.batch_version))
             assert there.client.tasks_with_version(number, first.batch_version or "") == set()
             seen = _project(there, number).reconciled_at
             there.start_worker()
@@ -81,11 +81,13 @@ def _published(there: Installation, number: int, count: int) -> Project:
     return project
 
 
-def _prune_all(there: Installation, number: int) -> None:
+def _prune_all(there: Installation, number: int, batch: str) -> None:
     """What a day does: everything that is not current goes out of Label Studio (a locked database is tried again)."""
     for _ in range(3):
         with suppress(LabelStudioDown):
             prune(there.store, there.client, number, at=datetime.now(UTC) + timedelta(hours=25))
+            there.client.delete_version(number, batch)  # where the first try was refused, its mark is set already
+            return
 
 
 def _shown(there: Installation, number: int, ids: list[int], texts: list[str]) -> str:
