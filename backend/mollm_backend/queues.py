@@ -20,8 +20,9 @@ from rq.serializers import JSONSerializer
 
 # In the order in which a free worker takes them: people wait for the first three.
 QUEUES = ("train", "publish", "reconcile", "annotate")
-# Seconds that a job may take before it is stopped; only training is long.
-TIMEOUTS = {"train": 1800, "publish": 300, "reconcile": 900, "annotate": 300}
+# Seconds that a job may take before it is stopped. Only training is long: a round may tune an encoder for minutes, and
+# does so once for every decision of its project.
+TIMEOUTS = {"train": 6 * 3600, "publish": 300, "reconcile": 900, "annotate": 300}
 _OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
 
 
