@@ -33,11 +33,10 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
         number, ids = there.make_project(texts)
         connect(there.store, there.client, there.settings, number, there.url, check_order=False)
         worker = there.start_worker()
-        first = _published(there, number, count)
+        first = _published(there, number, count, 0)
         for task in ids[:LABELLED]:
             there.client.submit(task, result("cow"))
-        until(lambda: _project(there, number).published_version != first.published_version, 300)
-        second = _published(there, number, count)
+        second = _published(there, number, count, LABELLED)
         if pruned:
             there.end(worker)  # it would sweep, prune and publish by itself
             _prune_all(there, number, str(first.batch_version))
@@ -64,13 +63,13 @@ def _project(there: Installation, number: int) -> Project:
     return projects.get(there.store, number)
 
 
-def _published(there: Installation, number: int, count: int) -> Project:
-    """Wait for a version over all tasks that the stream serves; write its layer over all tasks."""
+def _published(there: Installation, number: int, count: int, human: int) -> Project:
+    """Wait for a version of all answers and `human` labels that the stream serves; write its layer over all tasks."""
 
     def ready() -> bool:
         project = _project(there, number)
         version = versions.find(there.store, number, project.published_version)
-        if version is None or version.facts.get("pool") != count:
+        if version is None or (version.facts["answered"], version.human_labels) != (2 * count, human):
             return False
         return there.client.project(number).model_version == project.batch_version
 
