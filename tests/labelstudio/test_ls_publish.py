@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ from mollm.store.decisions import Decision, Source
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
 from mollm.store.versions import StoredEntry, StoredPrediction, Version
-from mollm_backend.labelstudio import label_config, order, publish
-from mollm_backend.labelstudio.client import Imported, RemoteProject
+from mollm_backend.labelstudio import label_config, order, prune, publish
+from mollm_backend.labelstudio.client import Imported, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.prune import prunable
 
@@ -38,6 +38,7 @@ class FakePages:
         self.patches: list[dict[str, Any]] = []
         self.tabs: list[dict[str, Any]] = []
         self.dies: int | None = None
+        self.locked = False
 
     def project(self, project_id: int) -> RemoteProject:
         return self.remote
@@ -58,6 +59,11 @@ class FakePages:
                 raise KeyboardInterrupt
             self.held.append((row["task"], row["model_version"], row["score"], row["result"]))
         return Imported(len(rows))
+
+    def delete_version(self, project_id: int, version: str) -> None:
+        if self.locked:
+            raise LabelStudioError("database is locked")
+        self.held = [row for row in self.held if row[1] != version]
 
     def views(self, project_id: int) -> list[dict[str, Any]]:
         return self.tabs
@@ -197,3 +203,21 @@ def test_only_old_batches_that_nobody_can_hold_open_are_prunable(store: Store, p
     assert set(prunable(store, P, {"b3", "b1"}, later)) == {"b2"}
     versions.mark_unpublished(store, P, "b1")
     assert prunable(store, P, {"b3"}, later) == ["b2"]
+
+
+def test_an_old_batch_whose_deletion_is_refused_is_tried_again(
+    store: Store, pages: FakePages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "reconcile", lambda *_args: None)
+    for version, task in (("b1", 9), ("b2", 4)):
+        versions.save_batch(store, P, version, entries([task]))
+        run(store, pages, version)
+    later, client = datetime.now(UTC) + timedelta(hours=25), cast("LabelStudioClient", pages)
+    pages.locked = True
+    with pytest.raises(LabelStudioError):
+        prune.prune(store, client, P, at=later)
+    pages.locked = False
+    assert len(prune.prune(store, client, P, at=later)) == 1
+    assert pages.tasks_with_version(P, "b1") == set()
+    assert pages.tasks_with_version(P, "b2") == {4}
+    assert prune.prune(store, client, P, at=later) == ()

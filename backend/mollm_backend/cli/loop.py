@@ -166,6 +166,7 @@ def rollback(
     if batch is None:
         raise InputError(f"{version} was never published, so there is no batch to go back to.")
     versions.publish(store, project, version)
+    versions.mark_unpublished(store, project, batch)  # what Label Studio still holds of it, publishing asks there
     projects.change(store, project, batch_version=batch)
     events.add(store, "done", f"rolled back to {version}", project)
     queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)

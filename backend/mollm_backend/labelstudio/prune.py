@@ -35,7 +35,7 @@ def prune(store: Store, client: LabelStudioClient, project_id: int, *, at: datet
     current = {client.project(project_id).model_version, project.batch_version or "", project.published_version or ""}
     lines = []
     for name in prunable(store, project_id, current, at or datetime.now(UTC)):
+        client.delete_version(project_id, name)  # first: one that is refused stays listed here, and is tried again
         versions.mark_unpublished(store, project_id, name)
-        client.delete_version(project_id, name)
         lines.append(f"removed the predictions of the old batch {name} from Label Studio")
     return tuple(lines)
