@@ -3,12 +3,14 @@
 #   PYTHON=python3.12 make          another interpreter
 #   TORCH_INDEX_URL=URL make        an index for torch (a CPU build where PyPI's would bring CUDA)
 #   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
+#   BENCH_SEEDS=40 make bench       more seeds for the mixture (an hour with 10; all are from 100 on)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 MOLLM_HOME ?= $(HOME)/.mollm
 MOLLM_RECORDINGS ?= ../shared/recordings
+BENCH_SEEDS ?= 10
 export MOLLM_HOME
 
 BIN := .venv/bin
@@ -65,10 +67,14 @@ unit: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/mollm bench serve
 	@$(BIN)/mollm bench select
+	@$(BIN)/mollm bench fuse
 	@for name in trec imdb; do test -d "$(MOLLM_RECORDINGS)/$$name" || continue; \
-	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds 10 --first-seed 100 || exit 1; done
-	@test ! -d "$(MOLLM_RECORDINGS)/trec" || $(BIN)/mollm replay loop "$(MOLLM_RECORDINGS)/trec" \
-	--strategy discrepancy --human-per-round 50 --classifier head --seeds 3 --first-seed 100
+	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds $(BENCH_SEEDS) --first-seed 100 || exit 1; \
+	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds $(BENCH_SEEDS) --first-seed 100 \
+	--choose both --test 2000 --aggregator auto || exit 1; done
+	@test ! -d "$(MOLLM_RECORDINGS)/trec" || for how in "--human-per-round 50 --classifier head" \
+	"--human-per-round 50 --classifier top" "--annotate mixture --classifier top"; do \
+	$(BIN)/mollm replay loop "$(MOLLM_RECORDINGS)/trec" --strategy discrepancy $$how --seeds 3 --first-seed 100 || exit 1; done
 
 # What happens when parts are killed, at once and in the middle of their work.
 faults: $(INSTALLED)
