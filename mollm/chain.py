@@ -188,8 +188,8 @@ class Chain:
             current = self.crossfitted(out, replace(parts, discrepancy_weights=False))
             assert current is not None
             weight = np.where(current.argmax(axis=1) != probs.argmax(axis=1), self.config.alpha, 1.0) * weight
-        precision = self.config.negative_precision
-        never = negative_labels(probs, mean_probs(self.signals), seen, target=precision).mask & parts.negatives
+        panel, precision, rule = mean_probs(self.signals), self.config.negative_precision, self.config.negative_rule
+        never = negative_labels(probs, panel, seen, target=precision, rule=rule).mask & parts.negatives
         return tuple(human) + tuple(
             TrainingRow(int(n), int(probs[n].argmax()), float(weight[n]), tuple(np.flatnonzero(never[n]).tolist()))
             for n in candidates

@@ -106,6 +106,7 @@ class LoopConfig(Frozen):
     negatives: Literal["auto", "on", "off"] = "auto"
     confidence_weights: Literal["auto", "on", "off"] = "on"
     negative_precision: float = Field(0.995, gt=0, le=1)
+    negative_rule: Literal["precision", "paper"] = "precision"  # "paper": its fixed threshold .001 on the mean of z
     alpha: float = Field(0.5, ge=0, le=1)
     lambda_start: float = Field(0.4, ge=0)
     lambda_end: float = Field(1.0, ge=0)

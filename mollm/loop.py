@@ -90,7 +90,9 @@ def run_round(
     tuned = tuning.tuned(chain, encoder, items, probabilities, held_out, open_items, progress)
     probabilities, held_out = tuned.probabilities, tuned.held_out
     state |= tuning.state_of(tuned, chain)
-    never = negative_labels(probabilities, mean_probs(signals), targets, held_out, config.negative_precision)
+    never = negative_labels(
+        probabilities, mean_probs(signals), targets, held_out, config.negative_precision, rule=config.negative_rule
+    )
     progress("picking the next batch")
     entries = next_batch(chain, probabilities, classifier, open_items)
     losses = log_loss(held_out, targets)

@@ -11,6 +11,7 @@ of .001 on the mean of z is the other rule; it is right for .998 of pairs on TRE
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import betaincinv
@@ -59,12 +60,16 @@ def negative_labels(
     targets: Targets,
     held_out: FloatArray | None = None,
     target: float = TARGET,
+    *,
+    rule: Literal["precision", "paper"] = "precision",
 ) -> NegativeLabels:
     """The negatives of N items from calibrated `probs` (N, C) and the panel's own `panel` (N, C).
 
     `targets` are the H human labels, `held_out` (H, C) the cross-fitted probabilities of their items (None:
-    their rows of `probs`, which have seen them).
+    their rows of `probs`, which have seen them). `rule` "paper" takes the published code's threshold instead.
     """
+    if rule == "paper":
+        return paper_negatives(probs, panel, targets)
     score = _score(probs, panel)
     tested = _score(probs[targets.index] if held_out is None else held_out, panel[targets.index])
     threshold, supposed = 0.0, PRIOR_PAIRS * SLIP / max(probs.shape[1] - 1, 1)

@@ -187,8 +187,9 @@ class Run:
         if options.discrepancy and self.classifier is not None:
             differs = self.classifier.logits(self.pool[batch]).argmax(axis=1) != label
             weight = np.where(differs, options.config.alpha, 1.0) * weight
-        panel, precision = mean_probs(chain.signals)[batch], options.config.negative_precision
-        never = negative_labels(probs, panel, Targets.of([], []), target=precision).mask & options.negatives
+        panel, config, nothing = mean_probs(chain.signals)[batch], options.config, Targets.of([], [])
+        found = negative_labels(probs, panel, nothing, target=config.negative_precision, rule=config.negative_rule)
+        never = found.mask & options.negatives
         return [
             TrainingRow(int(n), int(label[j]), float(weight[j]), tuple(np.flatnonzero(never[j]).tolist()))
             for j, n in enumerate(batch)

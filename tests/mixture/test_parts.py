@@ -214,6 +214,7 @@ def test_negatives_need_mixture_and_panel_and_the_paper_rule_only_the_panel() ->
     assert negative_labels(probs, probs, nothing, target=0.98).mask[:, 2].all()
     paper = paper_negatives(probs, panel, nothing)
     assert paper.mask[:, 1].all()
+    assert (negative_labels(probs, panel, nothing, rule="paper").mask == paper.mask).all()
     assert paper.precision is None
     assert "no human label" in paper.explain()
 
