@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mollm.errors import InputError
-from mollm.records import IntArray, Item, LabelSet, Signals
+from mollm.records import FloatArray, IntArray, Item, LabelSet, Signals
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,16 @@ def load(directory: Path) -> Recording:
     )  # fmt: skip
 
 
+def counts(votes: FloatArray, samples: int) -> IntArray:
+    """(..., C) shares as counts out of `samples`, by largest remainders: with the abstained they sum to `samples`."""
+    abstained = np.clip(1 - votes.sum(axis=-1, keepdims=True), 0, 1)
+    whole = np.concatenate([votes, abstained], axis=-1) * samples
+    out = np.floor(whole + 1e-9)
+    short = samples - out.sum(axis=-1, keepdims=True)
+    place = np.argsort(np.argsort(out - whole, axis=-1, kind="stable"), axis=-1)
+    return np.asarray(out + (place < short), dtype=np.int64)[..., :-1]
+
+
 def save(directory: Path, recording: Recording, models: Sequence[str] | None = None) -> None:
     """Write a recording directory (each file by rename, so that a killed run leaves no half file)."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +101,7 @@ def save(directory: Path, recording: Recording, models: Sequence[str] | None = N
     np.savez_compressed(
         signals_part,
         label_probs=recording.signals.label_probs.astype(np.float32),
-        votes=np.rint(np.nan_to_num(recording.signals.votes) * recording.samples).astype(np.int8),
+        votes=counts(np.nan_to_num(recording.signals.votes), recording.samples).astype(np.int8),
     )
     signals_part.replace(directory / "signals.npz")
     items_part = directory / ".items.part"

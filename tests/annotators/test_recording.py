@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from mollm import recording
 from mollm.annotators import open_annotator
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
-from mollm.records import Item, LabelSet, Signals
+from mollm.records import FloatArray, Item, LabelSet, Signals
 from mollm_backend.cli import app
-from mollm_backend.cli.record import counted
 
 LABELS = LabelSet(("sports", "money"))
 
@@ -99,14 +101,15 @@ def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 150e6
 
 
-@pytest.mark.parametrize(
-    ("votes", "abstained"), [((1 / 3, 1 / 3, 1 / 3), 0.0), ((0.125, 0.125, 0.5), 0.25), ((0, 0, 0), 1.0)]
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(0, 1)), st.integers(1, 100)
 )
-def test_votes_as_hundredths_sum_to_what_was_said(votes: tuple[float, ...], abstained: float) -> None:
-    counts = counted(np.array(votes), abstained) * 100
-    assert counts.sum() == pytest.approx(100 - round(100 * abstained), abs=1)
-    np.testing.assert_allclose(counts / 100, votes, atol=0.01)
-    np.testing.assert_allclose(counts, np.rint(counts))
+def test_shares_are_counted_so_that_they_never_sum_to_more(raw: FloatArray, samples: int) -> None:
+    votes = raw / np.maximum(raw.sum(axis=1, keepdims=True), 1)
+    found = recording.counts(votes, samples)
+    assert (found.sum(axis=1) <= samples).all()
+    assert (np.abs(found - votes * samples) < 1 + 1e-6).all()
+    assert (recording.counts(found / samples, samples) == found).all()
 
 
 def test_record_writes_a_recording_and_takes_up_where_it_stopped(

@@ -103,7 +103,7 @@ def _ask(loaded: settings.Settings, config: AnnotatorConfig, pool: Pool, out: Pa
             for start in range(0, len(todo), CHUNK):
                 chunk = todo[start : start + CHUNK]
                 for n, answer in zip(chunk, annotator.annotate([pool.items[n].text or "" for n in chunk]), strict=True):
-                    known[n] = (answer.label_probs, counted(answer.votes, answer.abstained))
+                    known[n] = (answer.label_probs, answer.votes)
                     lines.write(json.dumps([pool.items[n].text_key, *(row.tolist() for row in known[n])]) + "\n")
                 lines.flush()
                 progress.update(bar, completed=len(known))
@@ -111,15 +111,6 @@ def _ask(loaded: settings.Settings, config: AnnotatorConfig, pool: Pool, out: Pa
         raise AnnotatorUnavailable(f"{config.name} has not answered for all texts: run the command again.")
     pairs = [known[n] for n in range(len(pool.items))]
     return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
-
-
-def counted(votes: FloatArray, abstained: float) -> FloatArray:
-    """(C,) shares in hundredths that still sum to what was not abstained (largest remainders)."""
-    whole = np.append(votes, abstained) * SAMPLES
-    counts = np.floor(whole + 1e-9)
-    short = round(SAMPLES - counts.sum())
-    counts[np.argsort(counts - whole, kind="stable")[:short]] += 1
-    return np.asarray(counts[:-1] / SAMPLES)
 
 
 def _noted(notes: Path) -> dict[str, Pair]:
@@ -165,7 +156,7 @@ def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int)
         raise InputError(f"Project {project_id} has no readable tasks in the store yet (see `mollm doctor`).")
     held = signals.load(store, project, rows)
     known = {
-        (member.fingerprint, n): (held.label_probs[n, m], counted(held.votes[n, m], 1 - float(held.votes[n, m].sum())))
+        (member.fingerprint, n): (held.label_probs[n, m], held.votes[n, m])
         for m, member in enumerate(project.panel)
         for n in range(len(rows))
         if not np.isnan(held.label_probs[n, m]).any()
