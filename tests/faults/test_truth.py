@@ -307,7 +307,7 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
         assert (lost, wrong, off) == (set(), set(), set())
         assert set(people.how) == set(expected)
         assert texts_of(store, project) == there
-        assert versions.newest(store, project) is not None  # it was trained and published meanwhile
+        _until(lambda: versions.newest(store, project) is not None, 120)  # a small run may settle before it trains
         assert projects.get(store, project).attention == ""
 
 
