@@ -29,7 +29,7 @@ LABELLED = 12
 def measure(directory: Path, count: int, *, pruned: bool) -> float:
     """Seconds from the command to the first version's return. `pruned`: its batch had been taken out meanwhile."""
     panel, texts = write_panel(directory, count)
-    with installation(directory, panel, MOLLM_REFIT_EVERY="10", MOLLM_CHUNK_TEXTS="256") as there:
+    with installation(directory, panel, MOLLM_REFIT_EVERY=str(LABELLED), MOLLM_CHUNK_TEXTS="256") as there:
         number, ids = there.make_project(texts)
         connect(there.store, there.client, there.settings, number, there.url, check_order=False)
         worker = there.start_worker()

@@ -84,6 +84,13 @@ def eventually(what: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="mollm-up-"))  # short, for the socket's sake
@@ -141,6 +148,7 @@ def test_after_kill_9_the_next_start_ends_the_orphans_and_runs(home: Path, start
     first.wait_until_up()
     marks = first.marks()
     worker = next(record for record in records.read(home / "run") if record.name == "worker")
+    assert eventually(lambda: _catches(worker.pid, signal.SIGTERM), 60), "without a handler SIGTERM ends a stopped one"
     os.kill(worker.pid, signal.SIGSTOP)  # a hung orphan: deaf to everything but SIGKILL
     first.process.kill()
     first.process.wait()
