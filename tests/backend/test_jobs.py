@@ -31,10 +31,12 @@ def project(store: Store) -> Project:
     return projects.get(store, 7)
 
 
-def label(store: Store, *task_ids: int, wrong: bool = False) -> None:
-    """People label tasks; odd ids are dogs (see add_texts)."""
+def label(store: Store, *task_ids: int, wrong: bool = False, at: datetime | None = None) -> None:
+    """People label tasks (`at`, where the time matters); odd ids are dogs (see add_texts)."""
+    said = {n: "cat" if (n % 2 == 0) != wrong else "dog" for n in task_ids}
+    moment = at.isoformat() if at else ""
     rows = [
-        Annotation(100 + n, n, 1, "cat" if (n % 2 == 0) != wrong else "dog", False, Provenance.FROM_SCRATCH)
+        Annotation(100 + n, n, 1, said[n], False, Provenance.FROM_SCRATCH, created_at=moment, updated_at=moment)
         for n in task_ids
     ]
     labels.upsert(store, 7, rows)
@@ -69,6 +71,25 @@ def test_a_refit_waits_for_enough_labels_or_for_a_request(runtime: Runtime) -> N
     assert due.training_reason(runtime.store, project(runtime.store), 10, requested=True) is not None
     label(runtime.store, 10)
     assert due.training_reason(runtime.store, project(runtime.store), 10) == "10 human labels are new or changed"
+
+
+def test_a_few_labels_are_learned_once_people_rest(runtime: Runtime) -> None:
+    add_texts(runtime.store, 40)
+    jobs.train(7)
+    now = datetime.now(UTC)
+    with runtime.store.write() as connection:
+        connection.execute(schema.versions.update().values(created_at=(now - timedelta(hours=1)).isoformat()))
+    label(runtime.store, 1, 2, at=now - timedelta(minutes=30))
+    label(runtime.store, 3, at=now - timedelta(minutes=2))
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None, "somebody labels"
+    label(runtime.store, 3, at=now - timedelta(minutes=11))
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is not None
+    jobs.train(7)
+    newest = versions.newest(runtime.store, 7)
+    assert newest is not None
+    assert newest.human_labels == 3
+    label(runtime.store, 4, at=now - timedelta(minutes=11))
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None, "the last training was just now"
 
 
 def test_a_refit_learns_and_its_batch_leaves_out_what_is_labelled(runtime: Runtime) -> None:

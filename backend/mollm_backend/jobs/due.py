@@ -21,6 +21,8 @@ from mollm_backend.progress import Progress
 # A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
 FIRST_POOL = 200
 RECONCILE_EVERY = timedelta(minutes=10)
+# The labels of a session that ended below the threshold are learned once people rest so long.
+PEOPLE_REST = timedelta(minutes=10)
 
 
 def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
@@ -152,4 +154,15 @@ def training_reason(
         return f"{changed} human labels are new or changed"
     if requested and changed:
         return "training was asked for"
+    if changed and _people_rest([newest.created_at, *(row.updated_at for row in rows)]):
+        return f"people rest, and {changed} of their labels are new or changed"
     return None
+
+
+def _people_rest(moments: Sequence[str]) -> bool:
+    """Whether the last version and the last annotation are a while ago; what has no time counts as just now."""
+    if not all(moments):
+        return False
+    times = [datetime.fromisoformat(moment) for moment in moments]
+    last = max(each if each.tzinfo else each.replace(tzinfo=UTC) for each in times)
+    return datetime.now(UTC) - last > PEOPLE_REST
