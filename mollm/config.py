@@ -101,7 +101,7 @@ class LoopConfig(Frozen):
     reserve: int = Field(200, ge=0)
     refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
     classifier: Literal["auto", "none", "head", "top", "full"] = "auto"
-    encoder: str = "all-MiniLM-L6-v2"
+    encoder: str = "all-MiniLM-L6-v2"  # the caller loads it; here it is part of what names a version
     discrepancy_weights: Literal["auto", "on", "off"] = "auto"
     negatives: Literal["auto", "on", "off"] = "auto"
     confidence_weights: Literal["auto", "on", "off"] = "on"

@@ -17,7 +17,7 @@ from mollm.config import COLD_STEP, LoopConfig
 from mollm.discrepancy import Discrepancy
 from mollm.errors import InputError, ModelFileError
 from mollm.mixture import aggregators
-from mollm.mixture.calibration import at_temperature
+from mollm.mixture.calibration import at_temperature, ece
 from mollm.mixture.cold_start import ahead
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
@@ -189,18 +189,15 @@ def log_loss(probs: FloatArray, targets: Targets) -> FloatArray:
     return np.asarray(-np.log(np.maximum(probs[np.arange(targets.H), targets.label], 1e-12)))
 
 
-def scores(probs: FloatArray, targets: Targets, bins: int = 15) -> dict[str, float]:
+def scores(probs: FloatArray, targets: Targets) -> dict[str, float]:
     """`log_loss`, `accuracy`, `ece` (top label, equal-width bins) of held-out `probs` (H, C); empty without labels."""
     if not targets.H:
         return {}
     weight = targets.weight / targets.weight.sum()
-    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == targets.label
-    bin_of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(bin_of, weights=weight * (right - confidence), minlength=bins)
     return {
         "log_loss": float(weight @ log_loss(probs, targets)),
-        "accuracy": float(weight @ right),
-        "ece": float(np.abs(gaps).sum()),
+        "accuracy": float(weight @ (probs.argmax(axis=1) == targets.label)),
+        "ece": ece(probs, targets.label, targets.weight),
     }
 
 

@@ -156,14 +156,13 @@ class Signals:
             votes=self.votes[chosen],
         )
 
-    def with_annotator(self, name: str, probs: FloatArray, votes: FloatArray | None = None) -> Self:
-        """The panel with one annotator more (the classifier joins like this). `probs` (N, C)."""
-        votes = probs if votes is None else votes
+    def with_annotator(self, name: str, probs: FloatArray) -> Self:
+        """The panel with one annotator more (the classifier joins like this). `probs` (N, C) are its votes, too."""
         return replace(
             self,
             annotators=(*self.annotators, name),
             label_probs=np.concatenate([self.label_probs, probs[:, None, :]], axis=1),
-            votes=np.concatenate([self.votes, votes[:, None, :]], axis=1),
+            votes=np.concatenate([self.votes, probs[:, None, :]], axis=1),
         )
 
 
@@ -243,21 +242,6 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """The mixture's answer for one item: `probs` (C,) calibrated, `label` its argmax, `negatives` very unlikely."""
-
-    item: str
-    probs: tuple[float, ...]
-    label: str
-    negatives: tuple[str, ...] = ()
-    version: str = ""
-
-    @property
-    def confidence(self) -> float:
-        return max(self.probs)
-
-
-@dataclass(frozen=True, slots=True)
 class BatchEntry:
     """One place in the order in which humans see items: why it was picked, and by how much."""
 
@@ -265,14 +249,6 @@ class BatchEntry:
     rank: int
     reason: str
     gain: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """An acquisition batch: the items that a human should see next, in this order, under one version."""
-
-    version: str
-    entries: tuple[BatchEntry, ...]
 
 
 @dataclass(frozen=True)

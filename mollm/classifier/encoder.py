@@ -34,10 +34,9 @@ Progress = Callable[[str], None]
 class Encoder:
     """`embed` gives (N, D) for N texts; equal texts are computed once, ever, for one model directory."""
 
-    def __init__(self, directory: Path, cache: Path | None = None, device: str = "auto") -> None:
+    def __init__(self, directory: Path, cache: Path | None = None) -> None:
         self.directory = Path(directory)
         self.cache = None if cache is None else Path(cache)
-        self.device = device
         self._loaded: tuple[Any, Any] | None = None
         self._fingerprint: str | None = None
 
@@ -94,7 +93,7 @@ class Encoder:
                 raise ModelFileError(
                     f"The encoder at {self.directory} cannot be loaded ({error}): fetch it again."
                 ) from None
-            device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+            device = "cuda" if torch.cuda.is_available() else "cpu"
             self._loaded = (tokenizer, model.to(device).eval())
         return self._loaded
 

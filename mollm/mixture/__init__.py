@@ -24,7 +24,6 @@ class Mixture(ABC):
     """
 
     name: ClassVar[str]
-    uses_embeddings: ClassVar[bool] = False
 
     annotators_: tuple[str, ...] = ()
     labels_: tuple[str, ...] = ()

@@ -32,7 +32,6 @@ def _ladder(embeddings: FloatArray | None) -> dict[str, Callable[[], Mixture]]:
 
 class Auto(Mixture):
     name: ClassVar[str] = "auto"
-    uses_embeddings: ClassVar[bool] = True
 
     chosen_: Mixture
     temperature_: float = 1.0

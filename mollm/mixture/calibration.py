@@ -13,6 +13,8 @@ from mollm.records import FloatArray, IntArray, Targets
 
 PRIOR_SPREAD = 0.25
 """Standard deviation of log temperature before any label: few labels move it little."""
+BINS = 15
+"""Of the calibration error."""
 
 
 def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
@@ -34,11 +36,15 @@ def temperature(held_out: FloatArray, targets: Targets) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded").x))
 
 
-def ece(probs: FloatArray, truth: IntArray, bins: int = 15) -> float:
-    """Expected calibration error of the top label over equal-width bins of its probability."""
+def ece(probs: FloatArray, truth: IntArray, weight: FloatArray | None = None) -> float:
+    """Expected calibration error of the top label over equal-width bins of its probability; NaN of no rows.
+
+    `probs` (n, C), `truth` (n,), `weight` (n,) > 0 what each row counts (None: all the same).
+    """
     if not len(probs):
         return float("nan")
+    weight = np.ones(len(probs)) if weight is None else weight
     confidence, right = probs.max(axis=1), probs.argmax(axis=1) == truth
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(place, right, bins) - np.bincount(place, confidence, bins)
-    return float(np.abs(gap).sum() / len(probs))
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gap = np.bincount(place, weight * right, BINS) - np.bincount(place, weight * confidence, BINS)
+    return float(np.abs(gap).sum() / weight.sum())

@@ -40,7 +40,6 @@ class Stacked(Mixture):
     """`gram` may be given when many fits share one pool's embeddings (cross-fitting)."""
 
     name: ClassVar[str] = "stacked"
-    uses_embeddings: ClassVar[bool] = True
 
     centring_: Centring
     logit_: ConditionalLogit

@@ -39,7 +39,7 @@ def curves(
     return found
 
 
-def draw(found: Curves, title: str, path: Path, ylabel: str = "test accuracy") -> None:
+def draw(found: Curves, title: str, path: Path) -> None:
     """Mean over seeds with a band of one standard deviation, written to `path` (its suffix chooses the format)."""
     import matplotlib
 
@@ -56,7 +56,7 @@ def draw(found: Curves, title: str, path: Path, ylabel: str = "test accuracy") -
         width = 2.5 if legend in ("ours", "oracle") else 1.2
         (line,) = axes.plot(x, mean, label=legend, linewidth=width, linestyle="--" if legend == "oracle" else "-")
         axes.fill_between(x, mean - spread, mean + spread, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.set(xlabel="round", ylabel=ylabel, title=title)
+    axes.set(xlabel="round", ylabel="test accuracy", title=title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet
-from mollm.store import Store, labels, projects, tasks, versions
+from mollm.store import Store, projects, tasks, versions
 from mollm.store.decisions import Decision, Source
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
@@ -152,14 +152,6 @@ def test_the_order_check_names_what_hinders() -> None:
     assert order.why_not_served(good, "b1") == ""
     for bad in ({"model_version": "x"}, {"sampling": "Sequential sampling"}, {"maximum_annotations": 2}):
         assert order.why_not_served(replace(good, **bad), "b1")
-
-
-def test_open_entries_are_those_that_nobody_closed(store: Store, pages: FakePages) -> None:
-    versions.save_batch(store, P, "b1", entries([9, 4, 20, 7]))
-    done = labels.Annotation(1, 4, 1, "A", False, labels.Provenance.FROM_SCRATCH)
-    labels.upsert(store, P, [done, replace(done, annotation_id=2, task_id=20, label=None, was_cancelled=True)])
-    tasks.tombstone(store, P, [7])
-    assert [row.task_id for row in order.open_entries(store, P, "b1")] == [9]
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mollm.errors import ConfigError
 from mollm.store import Store, projects
-from mollm.store.projects import PanelMember, Project
+from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
@@ -30,7 +30,6 @@ def connect(
     project_id: int,
     backend_url: str,
     *,
-    panel: tuple[PanelMember, ...] = (),
     check_order: bool = True,
 ) -> Project:
     """Register the backend and our webhook, set the sampling, and take what people have labelled already.
@@ -50,12 +49,10 @@ def connect(
             f"this number ({known.url}, made {known.ls_created_at}): use another MOLLM_HOME for another Label Studio."
         )
     found = (known.connection.get("found") if known else None) or _found(remote)
-    project = Project(
-        project_id, client.url, remote.title, remote.created_at, remote.label_config, decisions, panel
-    )  # fmt: skip
+    project = Project(project_id, client.url, remote.title, remote.created_at, remote.label_config, decisions)
     if known is not None:
         # The stored config stays: reconciliation must see a change to take all texts and labels in again.
-        project = replace(known, url=client.url, title=remote.title, panel=panel or known.panel, connected=True)
+        project = replace(known, url=client.url, title=remote.title, connected=True)
     connection = {"backend_url": backend_url, "found": found, **_ids(known)}
     projects.save(store, replace(project, connection=connection))
     _register(store, client, settings, project_id, backend_url)

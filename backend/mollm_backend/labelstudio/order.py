@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mollm.store import Store, labels, tasks, versions
-from mollm.store.versions import StoredEntry
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.label_config import rank_score
@@ -71,32 +69,6 @@ def why_not_served(remote: RemoteProject, batch_version: str) -> str:
     if remote.maximum_annotations > 1:
         return f"{remote.maximum_annotations} annotations a task are asked for: half-labelled tasks come first"
     return ""
-
-
-def open_entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
-    """The batch's entries that nobody has labelled or skipped, in their order."""
-    closed = labels.closed_tasks(labels.every(store, project_id))
-    there = tasks.marks(store, project_id)
-    entries = versions.batch(store, project_id, batch_version)
-    return [row for row in entries if row.task_id in there and row.task_id not in closed]
-
-
-def self_check(store: Store, client: LabelStudioClient, project_id: int, batch_version: str) -> OrderCheck:
-    """Ask the project's own stream for the next task and compare. It is then locked for this token's user.
-
-    A task that this user already holds comes first whatever the order: it counts if it is in the batch.
-    """
-    problem = why_not_served(client.project(project_id), batch_version)
-    if problem:
-        return OrderCheck(False, problem)
-    expected = [row.task_id for row in open_entries(store, project_id, batch_version)]
-    task = client.next_task(project_id)
-    if task is None or not expected:
-        return OrderCheck(True, "nothing is left to serve")
-    served = int(task["id"])
-    if served == expected[0] or (task.get("queue") == "Task lock" and served in expected):
-        return OrderCheck(True)
-    return OrderCheck(False, f"the stream served task {served} ({task.get('queue')}), not {expected[0]}")
 
 
 def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str) -> str:

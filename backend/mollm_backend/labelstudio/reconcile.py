@@ -37,7 +37,7 @@ _LOOK_TWICE = 50  # this many missing tasks are asked for one by one; more are l
 
 @dataclass(frozen=True)
 class ReconcileReport:
-    """What a pass changed. `training_key` is a content address of all human labels that are there now."""
+    """What a pass changed; `lines` say it to people."""
 
     new_tasks: int
     changed_tasks: int
@@ -45,8 +45,6 @@ class ReconcileReport:
     new_labels: int
     changed_labels: int
     deleted_labels: int
-    human_labels_total: int
-    training_key: str
     lines: tuple[str, ...]
 
 
@@ -96,7 +94,7 @@ def reconcile(
         parsed = [decision.as_json() for decision in project.decisions]
         projects.change(store, project_id, label_config=remote.label_config, decisions=parsed)
     projects.change(store, project_id, reconciled_at=now(), attention="", title=remote.title)
-    return _report(store, project, passes, change.lines)
+    return _report(passes, change.lines)
 
 
 def _check_same(project: Project, remote: RemoteProject, url: str) -> None:
@@ -269,9 +267,7 @@ def _write(store: Store, project_id: int, found: _Difference) -> None:
     tasks.stamp(store, project_id, {task_id: at for task_id, at in found.stamps.items() if task_id not in unsure})
 
 
-def _report(store: Store, project: Project, passes: list[_Difference], lines: Sequence[str]) -> ReconcileReport:
-    rows = labels.every(store, project.id)
-    human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
+def _report(passes: Sequence[_Difference], lines: Sequence[str]) -> ReconcileReport:
     counts = {
         "new_tasks": sum(found.new_tasks for found in passes),
         "changed_tasks": sum(len(found.changed) for found in passes),
@@ -291,9 +287,4 @@ def _report(store: Store, project: Project, passes: list[_Difference], lines: Se
     if unknown:
         said.append(f"of {unknown} bulk accepted labels it cannot be told which version they were made from")
     summary = [f"from Label Studio: {', '.join(said)}"] if said else []
-    return ReconcileReport(
-        **counts,
-        human_labels_total=len({(row.item, row.annotator) for rows in human for row in rows}),
-        training_key=digest(*sorted(labels.row_keys(*human))),
-        lines=(*lines, *summary),
-    )
+    return ReconcileReport(**counts, lines=(*lines, *summary))

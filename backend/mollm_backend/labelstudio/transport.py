@@ -129,10 +129,10 @@ class Transport:
 
         return self._call(what, call, read=method == "GET")
 
-    def _gone(self, what: str, path: str, params: JSON | None = None) -> None:
+    def _gone(self, what: str, path: str) -> None:
         """Delete; what is not there any more is as good as deleted."""
         try:
-            self._raw(what, "DELETE", path, params=params)
+            self._raw(what, "DELETE", path)
         except LabelStudioNotFound:
             return
 
