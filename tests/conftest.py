@@ -1,16 +1,26 @@
-"""The order of a whole run (quick tests first, the slow real parts last), and what those need to be there."""
+"""The order of a whole run (quick tests first, the slow real parts last), and what those need to be there.
+
+No test of `make test` depends on speed: hypothesis draws the same examples every time and has no deadline, and a
+timeout anywhere only bounds a hang. Bars on speed hold under `make faults` (MOLLM_BARS=1), which ends with the figures.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("mollm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mollm")
 
 SLOW_PARTS = ("real_llm", "label_studio", "browser", "vllm")
-SET_UP_SECONDS = 3000
+SET_UP_SECONDS = 6000
+BARS_HOLD = os.environ.get("MOLLM_BARS") == "1"
 
 
 def heavy_home() -> Path:
@@ -39,3 +49,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         os.environ.pop("MOLLM_TEST_PREPARE")
         if done.returncode:
             pytest.exit(f"`mollm prepare` failed, so nothing real can be tested: {done.stdout[-2000:]}", 1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    outcome.get_result().is_fault_run = item.get_closest_marker("faults") is not None  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the runs of `make faults` measured, a paragraph each."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    ran = [report for report in reports if getattr(report, "is_fault_run", False) and report.capstdout.strip()]
+    if ran:
+        terminalreporter.section("figures")
+    for report in ran:
+        terminalreporter.write_line(f"{report.outcome} {report.nodeid} ({report.duration:.0f} s)")
+        for line in report.capstdout.strip().splitlines():
+            terminalreporter.write_line(f"    {line}")

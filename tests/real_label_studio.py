@@ -18,7 +18,7 @@ import httpx
 USER = "person@example.com"
 PASSWORD = "a-long-enough-password"
 TOKEN = "test-token-of-a-throwaway-server"
-START_SECONDS = 300.0
+START_SECONDS = 1800.0  # a first start takes a minute on an idle machine; this only bounds a hang
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def label_studio(
 ) -> Iterator[RealLabelStudio]:
     """Start Label Studio on a free (or the given) port with its data in `directory`; ends it, and only it, on leaving.
 
-    The first start in a directory makes the database (about a minute); `extra` overrides its environment.
+    The first start in a directory makes the database (about a minute); `extra` overrides its environment. It waits
+    longer than by default (1 and 3 s) for a backend to answer: a test machine may be busy.
     """
     directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -58,7 +59,7 @@ def label_studio(
         "LABEL_STUDIO_PASSWORD": PASSWORD, "LABEL_STUDIO_USER_TOKEN": TOKEN,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true", "USE_DEFAULT_BANNED_SUBNETS": "false",
         "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16,fe80::/10", "COLLECT_ANALYTICS": "False",
-        "LATEST_VERSION_CHECK": "False", **(extra or {}),
+        "LATEST_VERSION_CHECK": "False", "ML_TIMEOUT_HEALTH": "60", "ML_TIMEOUT_SETUP": "60", **(extra or {}),
     }  # fmt: skip
     command = [str(executable()), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
     log = directory / f"label-studio-{port}.log"
@@ -87,7 +88,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"Label Studio ended at once:\n{log.read_text(errors='replace')[-3000:]}")
         try:
-            if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+            if httpx.get(f"{url}/health", timeout=10).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -7,13 +7,22 @@ import re
 import time
 from typing import Any
 
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
-SECONDS = 60
-PATIENCE = 10
+SECONDS = 600  # both only bound a hang
+PATIENCE = 60
+BEING_DRAWN = (
+    StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
+    ElementClickInterceptedException,
+)  # fmt: skip
 # The bar at the bottom: the task's number, in the stream its place in the history, then the buttons.
 SHOWN_TASK = r"#?(\d+)\s+(?:\d+ of \d+\s+)?(?:Skip\s+)?Submit\b"
 
@@ -25,9 +34,7 @@ class LabelStudioPage:
         self.project = project
 
     def _until(self, what: Any) -> Any:
-        wait = WebDriverWait(
-            self.driver, SECONDS, poll_frequency=0.2, ignored_exceptions=[StaleElementReferenceException]
-        )
+        wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.2, ignored_exceptions=BEING_DRAWN)
         try:
             return wait.until(what)
         except TimeoutException as error:
@@ -48,8 +55,7 @@ class LabelStudioPage:
     def label_all_tasks(self) -> None:
         """The button that starts the label stream."""
         self.driver.get(f"{self.url}/projects/{self.project}/data")
-        button = (By.XPATH, "//button[normalize-space()='Label All Tasks']")
-        self._until(expected_conditions.element_to_be_clickable(button)).click()
+        self.click(By.XPATH, "//button[normalize-space()='Label All Tasks']")
         self.current()
 
     def current(self) -> int:
@@ -72,13 +78,33 @@ class LabelStudioPage:
                     return names
             time.sleep(0.2)
 
+    def click(self, how: str, what: str) -> None:
+        """Click once, as soon as it is there and nothing lies over it."""
+
+        def clicked(driver: Any) -> bool:
+            driver.find_element(how, what).click()
+            return True
+
+        self._until(clicked)
+
     def choose(self, label: str) -> None:
-        box = self.driver.find_element(By.CSS_SELECTOR, f"input[type=checkbox][name='{label}']")
-        self.driver.execute_script("arguments[0].click()", box)
+        def clicked(driver: Any) -> bool:
+            box = driver.find_element(By.CSS_SELECTOR, f"input[type=checkbox][name='{label}']")
+            driver.execute_script("arguments[0].click()", box)
+            return True
+
+        self._until(clicked)
         self._until(lambda _: self.checked() == [label])
 
     def submit(self) -> None:
         """Submit, and wait until the stream shows another task."""
         before = self.current()
-        self.driver.find_element(By.CSS_SELECTOR, "button[name=submit]").click()
+
+        def pressed(driver: Any) -> bool:
+            now = self.task()
+            if now == before:
+                driver.find_element(By.CSS_SELECTOR, "button[name=submit]").click()
+            return now is not None  # another one: a press whose answer was lost had gone through
+
+        self._until(pressed)
         self._until(lambda _: self.task() not in (None, before))

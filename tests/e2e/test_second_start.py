@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from mollm.store import Store, projects, signals
-from tests.e2e.conftest import Demo, wait_for
+from tests.e2e.conftest import LONG, Demo, wait_for
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.real_llm]
 KEYS = {"label_studio_url", "token", "project", "backend_url", "dashboard_url"}
@@ -21,9 +21,9 @@ def test_the_second_start_takes_seconds_and_asks_no_llm(demo: Demo) -> None:
     assert stat.S_IMODE(demo.told.stat().st_mode) == 0o600
     number = before["project"]
     store = Store(f"sqlite:///{demo.home / 'mollm.db'}", migrate=False)
-    wait_for(lambda: projects.get(store, number).published_version, 900, demo.log.read_text)
+    wait_for(lambda: projects.get(store, number).published_version, LONG, demo.log.read_text)
     wait_for(
-        lambda: not any(signals.count_missing(store, projects.get(store, number)).values()), 300, demo.log.read_text
+        lambda: not any(signals.count_missing(store, projects.get(store, number)).values()), LONG, demo.log.read_text
     )
     asked = {name: cost.calls for name, cost in signals.costs(store).items()}
     print(f"Ctrl-C took {demo.stop():.1f} s")

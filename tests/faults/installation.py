@@ -9,10 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -24,12 +24,14 @@ from mollm.store import Store
 from mollm_backend import queues
 from mollm_backend import settings as reading
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.settings import Settings
 from mollm_backend.supervisor import parts, ports, valkey
 from mollm_backend.supervisor.processes import Child, Family, Program
 
 from ..real_label_studio import TOKEN, label_studio
 
+T = TypeVar("T")
 LABELS = LabelSet(("cat", "dog", "cow"))
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
@@ -86,7 +88,7 @@ class Installation:
 
     def end(self, child: Child) -> None:
         self.family.forget(child)
-        child.process.wait(10)
+        child.process.wait(300)
 
     def make_project(self, texts: Sequence[str], part: int = 5000) -> tuple[int, list[int]]:
         """A project with these texts; returns its id and the ids of its tasks in the texts' order."""
@@ -129,6 +131,15 @@ def installation(directory: Path, panel: Path, **more: str) -> Iterator[Installa
 
 def script(module: str, *args: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *args)
+
+
+def again_if_busy(do: Callable[[], T]) -> T:
+    """A write to Label Studio, again where its SQLite answers "database is locked" beside another writer."""
+    for _ in range(59):
+        with suppress(LabelStudioDown):
+            return do()
+        time.sleep(1)
+    return do()
 
 
 def until(met: Callable[[], bool], seconds: float, every: float = 0.2) -> float:

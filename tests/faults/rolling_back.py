@@ -21,7 +21,7 @@ from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.labelstudio.prune import prune
 from mollm_backend.labelstudio.publish import prelabel
 
-from .installation import Installation, installation, result, script, until, write_panel
+from .installation import Installation, again_if_busy, installation, result, script, until, write_panel
 
 LABELLED = 12
 
@@ -35,7 +35,7 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
         worker = there.start_worker()
         first = _published(there, number, count, 0)
         for task in ids[:LABELLED]:
-            there.client.submit(task, result("cow"))
+            again_if_busy(lambda task=task: there.client.submit(task, result("cow")))  # type: ignore[misc]
         second = _published(there, number, count, LABELLED)
         if pruned:
             there.end(worker)  # it would sweep, prune and publish by itself
@@ -43,7 +43,7 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
             assert there.client.tasks_with_version(number, first.batch_version or "") == set()
             seen = _project(there, number).reconciled_at
             there.start_worker()
-            until(lambda: _project(there, number).reconciled_at != seen, 300)
+            until(lambda: _project(there, number).reconciled_at != seen, 1800)
         before = _shown(there, number, ids, texts)
         assert before == second.batch_version
         started = time.monotonic()
@@ -52,7 +52,7 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
             env=os.environ | dict(there.environment), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        until(lambda: there.client.project(number).model_version == first.batch_version, 300, every=0.1)
+        until(lambda: there.client.project(number).model_version == first.batch_version, 1800, every=0.1)
         seconds = time.monotonic() - started
         assert _shown(there, number, ids, texts) == first.batch_version
         _check(there, number, first, ids)
@@ -73,19 +73,22 @@ def _published(there: Installation, number: int, count: int, human: int) -> Proj
             return False
         return there.client.project(number).model_version == project.batch_version
 
-    until(ready, 600, every=0.5)
+    until(ready, 1800, every=0.5)
     project = _project(there, number)
-    report = prelabel(there.store, there.client, number, project.published_version or "")
-    assert report.created == count
+    version = project.published_version or ""
+    again_if_busy(lambda: prelabel(there.store, there.client, number, version))
+    assert len(there.client.tasks_with_version(number, version)) == count
     return project
 
 
 def _prune_all(there: Installation, number: int) -> None:
     """What a day does: everything that is not current goes out of Label Studio (a locked database is tried again)."""
-    for _ in range(3):
+    for _ in range(60):
         with suppress(LabelStudioDown):
             prune(there.store, there.client, number, at=datetime.now(UTC) + timedelta(hours=25))
             return
+        time.sleep(1)
+    raise TimeoutError("Label Studio never let the old batches go")
 
 
 def _shown(there: Installation, number: int, ids: list[int], texts: list[str]) -> str:

@@ -18,6 +18,8 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
 from tests.real_label_studio import RealLabelStudio, executable, label_studio
 
+# A busy machine must not lose an event: by default Label Studio gives up after a second.
+PATIENT = {"WEBHOOK_TIMEOUT": "60"}
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text" choice="single-radio">'
     '<Choice value="Red"/><Choice value="Green" alias="g"/><Choice value="Blue"/></Choices></View>'
@@ -33,7 +35,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLabelStudio
         pytest.skip(reason)
     # A kept data directory saves the minute in which the first start makes the database.
     kept = os.environ.get("MOLLM_LABEL_STUDIO_DATA")
-    with label_studio(Path(kept) if kept else tmp_path_factory.mktemp("label-studio")) as running:
+    with label_studio(Path(kept) if kept else tmp_path_factory.mktemp("label-studio"), PATIENT) as running:
         yield running
 
 

@@ -33,7 +33,7 @@ def driver(tmp_path: Path) -> Iterator[Any]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    driver.set_page_load_timeout(120)
+    driver.set_page_load_timeout(600)
     yield driver
     driver.quit()
 
@@ -94,7 +94,7 @@ def test_a_pairs_side_is_shown_and_the_other_one_can_be_picked(
     data = site.client._raw("task", "GET", f"api/tasks/{task}/")["data"]
     other = {"left": "right", "right": "left"}[site.said(task)["best"]]
     text = data["one" if other == "left" else "two"]
-    driver.find_element(By.XPATH, f"//*[normalize-space(text())='{text}']").click()
+    page.click(By.XPATH, f"//*[normalize-space(text())='{text}']")
     page.submit()
     found = sent(site, task)
     assert plain(found["result"]) == {"best": {"selected": other}}

@@ -103,7 +103,7 @@ def test_the_socket_is_handed_on(tmp_path: Path) -> None:
         fd = server.fileno()
         family.start(Program("echo", (sys.executable, "-c", code, str(fd)), keep=(fd,)))
         try:
-            with socket.create_connection(server.getsockname(), timeout=10) as client:
+            with socket.create_connection(server.getsockname(), timeout=120) as client:
                 assert client.recv(4) == b"here"
         finally:
             family.end_all()

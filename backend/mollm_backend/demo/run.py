@@ -22,7 +22,7 @@ from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family, Tell
 
-LABEL_STUDIO_SECONDS = 600.0
+LABEL_STUDIO_SECONDS = 1800.0  # a minute on an idle machine; one that fell is noticed at once
 # The demo's loop turns soon enough to be watched.
 DEMO_REFIT_EVERY = 10
 DEMO_BATCH_SIZE = 20

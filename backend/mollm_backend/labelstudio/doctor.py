@@ -152,7 +152,7 @@ def _backend(client: LabelStudioClient, settings: Settings, project: Project) ->
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=3).status_code < 500
+        return httpx.get(f"{url}/health", timeout=10).status_code < 500
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
 

@@ -118,6 +118,9 @@ def program(home: Path, host: str, port: int) -> Program:
         "COLLECT_ANALYTICS": "False",
         "LATEST_VERSION_CHECK": "False",
         "DJANGO_DB": "sqlite",
+        # By default it refuses a backend that does not answer within 1 and 3 s: too little on a busy machine.
+        "ML_TIMEOUT_HEALTH": "30",
+        "ML_TIMEOUT_SETUP": "30",
     }
     command = (
         str(home / "label-studio" / "bin" / "label-studio"),

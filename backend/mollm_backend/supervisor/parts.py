@@ -33,7 +33,7 @@ def fetch(name: str, home: str) -> Program:
     return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
 
 
-def wait_for_web(family: Family, url: str, seconds: float = 60.0) -> None:
+def wait_for_web(family: Family, url: str, seconds: float = 300.0) -> None:
     """Wait until /health answers. Raises ChildFailed, with the log's last lines, where it does not in time."""
     child = family.children[WEB]
     deadline = time.monotonic() + seconds

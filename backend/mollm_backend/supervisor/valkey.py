@@ -45,7 +45,7 @@ def program(directory: Path) -> Program:
     return Program(NAME, (str(_binary()), str(config)))
 
 
-def start(family: Family, directory: Path, url: str, seconds: float = 30.0) -> None:
+def start(family: Family, directory: Path, url: str, seconds: float = 120.0) -> None:
     """Start the server and wait until it answers. Raises ChildFailed where it does not within `seconds`."""
     child = family.start(program(directory))
     deadline = time.monotonic() + seconds
