@@ -31,6 +31,8 @@ TEXTS = (
 )
 WAYS = ("recording", "transformers chat", "transformers plain", "transformers codes", "transformers sample",
         "openai ids", "openai biased", "openai top", "openai samples", "openai ollama")  # fmt: skip
+# A runtime that nobody has named here yet is opened on the tiny model, which it may ignore.
+WAYS += tuple(sorted(set(runtimes()) - {way.partition(" ")[0] for way in WAYS}))
 Make = Callable[[str], Annotator]
 
 
@@ -66,6 +68,9 @@ def make(models: Path, tmp_path: Path) -> Make:
             }[how]  # fmt: skip
             config = AnnotatorConfig.model_validate({"name": "a", "model": "tiny", "batch_size": 3} | settings)
             return open_annotator(config, LABELS, "Name the topic.", SHOTS, models)
+        if runtime != "openai":
+            config = AnnotatorConfig(name="a", runtime=runtime, model="tiny")
+            return open_annotator(config, LABELS, "Name the topic.", models_dir=models)
         can = {"ids": ALL, "top": ALL - {"logprob_token_ids"}, "samples": PLAIN, "biased": LLAMA_CPP, "ollama": OLLAMA}[
             how
         ]
@@ -78,10 +83,6 @@ def make(models: Path, tmp_path: Path) -> Make:
 def annotator(request: pytest.FixtureRequest, make: Make) -> Iterator[Annotator]:
     with make(request.param) as found:
         yield found
-
-
-def test_every_runtime_is_here() -> None:
-    assert {way.partition(" ")[0] for way in WAYS} == set(runtimes())
 
 
 def test_answers_keep_the_contract(annotator: Annotator) -> None:

@@ -17,21 +17,10 @@ from mollm_backend.labelstudio.label_config import labels_of, lines_of, parse, r
 from mollm_backend.labelstudio.task_text import text_of
 
 TEXT = '<Text name="text" value="$text"/>'
-CHOICES = '<Choices name="tone" toName="text"><Choice value="good"/><Choice value="bad" alias="b"/></Choices>'
-MULTIPLE = (
-    '<Choices name="flags" toName="text" choice="multiple"><Choice value="urgent" hint="now"/>'
-    '<Choice value="rude" alias="r"/></Choices>'
-)
-TAXONOMY = (
-    '<Taxonomy name="topic" toName="text"><Choice value="Sport"><Choice value="Football" alias="fb"/>'
-    '<Choice value="Chess" hint="a board"/></Choice><Choice value="a / b"><Choice value="c"/></Choice>'
-    '<Choice value="Other"/></Taxonomy>'
-)
-RATING = '<Rating name="stars" toName="text" maxRating="4"/>'
-PAIR = '<Text name="one" value="$one"/><Text name="two" value="$two"/><Pairwise name="best" toName="one,two"/>'
-# A label config for each file of the folder.
-CONFIGS = {"choices": TEXT + CHOICES, "multiple": TEXT + MULTIPLE, "taxonomy": TEXT + TAXONOMY,
-           "rating": TEXT + RATING, "pairwise": PAIR}  # fmt: skip
+TWO = '<Text name="one" value="$one"/><Text name="two" value="$two"/>'
+EXAMPLES = {kind: control.example for kind, control in controls().items()}
+CHOICES, MULTIPLE, TAXONOMY, RATING = (EXAMPLES[kind] for kind in ("choices", "multiple", "taxonomy", "rating"))
+CONFIGS = {kind: {1: TEXT, 2: TWO}[controls()[kind].objects] + example for kind, example in EXAMPLES.items()}
 TOGETHER = f"<View>{TEXT}{CHOICES}{MULTIPLE}{TAXONOMY}{RATING}</View>"
 KINDS = sorted(controls())
 
@@ -125,7 +114,7 @@ def test_a_condition_around_a_control_is_seen() -> None:
         (TEXT + '<Pairwise name="p" toName="text"/>', "2 objects"),
         (TEXT + '<Pairwise name="p" toName="text,gone"/>', "2 objects"),
         (TEXT + '<Text name="same" value="$text"/><Pairwise name="p" toName="text,same"/>', "with itself"),
-        (PAIR + '<Choices name="c" toName="one"><Choice value="a"/><Choice value="b"/></Choices>', "different texts"),
+        (CONFIGS["pairwise"] + CHOICES.replace('"text"', '"one"'), "different texts"),
         (TEXT + CHOICES.replace('<Choice value="good"/>', '<Choice value="good"><Choice value="x"/></Choice>'),
          "Taxonomy"),
         (TEXT + '<Choices name="c" toName="text" choice="multiple"/>', "no Choice"),

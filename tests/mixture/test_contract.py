@@ -22,6 +22,10 @@ def kind(request: pytest.FixtureRequest) -> type[Mixture]:
     return request.param
 
 
+def test_the_name_is_the_files(kind: type[Mixture]) -> None:
+    assert kind.__module__ == f"mollm.mixture.{kind.name}"
+
+
 def fit(kind: type[Mixture], data: Synthetic, targets: Targets, *, text: bool = True) -> Mixture:
     embeddings = data.embeddings if text else None
     return kind().fit(data.signals, targets, rng=np.random.default_rng(7), embeddings=embeddings)

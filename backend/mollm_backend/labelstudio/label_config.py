@@ -16,7 +16,6 @@ from mollm_backend.labelstudio.controls import Control, Said, attributes, by_con
 
 MAX_CONFIG = 1_000_000
 _OBJECTS = ("Text", "HyperText", "Paragraphs")
-_WANTED = "mollm decides `Choices`, `Taxonomy`, `Rating` and `Pairwise` on `Text`, `HyperText` or `Paragraphs`"
 
 
 def parse(xml: str) -> tuple[Decision, ...]:
@@ -29,10 +28,15 @@ def parse(xml: str) -> tuple[Decision, ...]:
     objects = dict(interface._objects)
     nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
     if not nodes:
-        raise ConfigError(f"The label config has no control: {_WANTED}. Add one of them.")
+        raise ConfigError(f"The label config has no control: {_wanted()}. Add one of them.")
     found = [decision for node in nodes for decision in _decisions(node, objects)]
     _check_same_text(found)
     return _keyed(found)
+
+
+def _wanted() -> str:
+    *tags, last = (f"`{tag}`" for tag in dict.fromkeys(control.tag for control in controls().values()))
+    return f"mollm decides {', '.join(tags)} and {last} on `Text`, `HyperText` or `Paragraphs`"
 
 
 def _interface(xml: str) -> Any:
@@ -53,15 +57,13 @@ def _decisions(node: Any, objects: Mapping[str, Any]) -> tuple[Decision, ...]:
     name = node.attrib["name"]
     control = next((control for control in controls().values() if control.takes(node)), None)
     if control is None:
-        raise ConfigError(f"The control {name!r} is a {node.tag}: {_WANTED}. Remove it.")
+        raise ConfigError(f"The control {name!r} is a {node.tag}: {_wanted()}. Remove it.")
     _check_control(node)
     return control.decisions(node, _sources(node, control, objects))
 
 
 def _check_control(node: Any) -> None:
     what, attr = f"{node.tag} {node.attrib['name']!r}", attributes(node)
-    if attr.get("choice", "single") not in ("single", "single-radio", "multiple"):
-        raise ConfigError(f'{what} has choice="{attr["choice"]}": set single, single-radio or multiple.')
     if "value" in attr:
         raise ConfigError(
             f'{what} takes its choices from each task (value="{attr["value"]}"): '
@@ -70,9 +72,6 @@ def _check_control(node: Any) -> None:
     for key in ("perregion", "peritem"):
         if attr.get(key, "false").lower() == "true":
             raise ConfigError(f"{what} is {key}: labels of regions are not supported; label the whole task.")
-    nested = any(True for row in node.iter("Choice") for _ in row.iterancestors("Choice"))
-    if node.tag == "Choices" and nested:
-        raise ConfigError(f"{what} has a Choice inside a Choice: make it a Taxonomy.")
     around = [node, *node.iterancestors()]
     if any(attributes(tag).get("visiblewhen") or attributes(tag).get("whentagname") for tag in around):
         raise ConfigError(f"{what} is shown only sometimes (visibleWhen): remove the condition.")
@@ -83,14 +82,14 @@ def _sources(node: Any, control: Control, objects: Mapping[str, Any]) -> tuple[S
     targets = [objects.get(name.strip()) for name in names]
     if len(targets) != control.objects or None in targets:
         count = "one object" if control.objects == 1 else f"{control.objects} objects"
-        raise ConfigError(f'{what} must name {count} in toName, not "{node.attrib["toName"]}": {_WANTED}.')
+        raise ConfigError(f'{what} must name {count} in toName, not "{node.attrib["toName"]}": {_wanted()}.')
     return tuple(_source(what, target) for target in targets)
 
 
 def _source(what: str, target: Any) -> Source:
     attr = {key.lower(): value for key, value in target.attr.items()}
     if target.tag not in _OBJECTS:
-        raise ConfigError(f"{what} is on {target.tag} {target.name!r}, not on text: {_WANTED}.")
+        raise ConfigError(f"{what} is on {target.tag} {target.name!r}, not on text: {_wanted()}.")
     if attr.get("valuetype", "text").lower() == "url":
         raise ConfigError(
             f'{target.tag} {target.name!r} has valueType="url": mollm fetches no address that a task names; '

@@ -1,7 +1,7 @@
 """Controls: one kind of control tag a file, found by its name; each knows its decisions and its JSON, both ways.
 
-A new control is one new file with one subclass of `Control`. Nothing here loads the SDK: `node` is an element of the
-label config's XML tree, as lxml gives it.
+A new control is one new file with one subclass of `Control`; the contract suite runs over its `example`. Nothing here
+loads the SDK: `node` is an element of the label config's XML tree, as lxml gives it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Control(ABC):
     """A kind of control. `value` and `read` are each other's inverse over the labels of the control's decisions."""
 
     tag: ClassVar[str]
+    example: ClassVar[str]  # as it stands in a label config, on the object `text` (on two objects: `one,two`)
     objects: ClassVar[int] = 1  # how many objects it compares or labels
 
     def takes(self, node: Any) -> bool:
@@ -99,6 +100,14 @@ def choice_rows(name: str, elements: Iterable[Any]) -> list[tuple[str, str, str]
     if not all(row.get("value") for row in rows):
         raise ConfigError(f"{name!r} has a Choice without a value: give each one.")
     return [(row.get("alias") or row["value"], row["value"], row.get("hint", "")) for row in rows]
+
+
+def flat_choice_rows(node: Any) -> list[tuple[str, str, str]]:
+    """`choice_rows` of a `Choices` tag. Raises ConfigError for a Choice inside a Choice, too."""
+    name = node.attrib["name"]
+    if any(True for row in node.iter("Choice") for _ in row.iterancestors("Choice")):
+        raise ConfigError(f"Choices {name!r} has a Choice inside a Choice: make it a Taxonomy.")
+    return choice_rows(name, node.iter("Choice"))
 
 
 def label_set(rows: Sequence[tuple[str, str, str]]) -> LabelSet:

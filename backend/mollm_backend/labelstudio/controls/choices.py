@@ -6,21 +6,24 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.store.decisions import Decision, Source
-from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set
+from mollm_backend.labelstudio.controls import OneOf, attributes, flat_choice_rows, label_set
 
 
 class Choices(OneOf):
     """A Choice is stored by its alias where it has one, shown by its value and explained by its hint."""
 
     tag = "Choices"
+    example = '<Choices name="tone" toName="text"><Choice value="good"/><Choice value="bad" alias="b"/></Choices>'
     key = "choices"
 
     def takes(self, node: Any) -> bool:
         return node.tag == self.tag and attributes(node).get("choice", "single") != "multiple"
 
     def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
-        name = node.attrib["name"]
-        rows = choice_rows(name, node.iter("Choice"))
+        name, how = node.attrib["name"], attributes(node).get("choice", "single")
+        if how not in ("single", "single-radio"):
+            raise ConfigError(f'Choices {name!r} has choice="{how}": set single, single-radio or multiple.')
+        rows = flat_choice_rows(node)
         if len(rows) < 2:
             raise ConfigError(f"Choices {name!r} has {len(rows)} Choice elements: a decision needs at least two.")
         return (Decision(name, sources, label_set(rows)),)

@@ -8,7 +8,7 @@ from typing import Any
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
 from mollm.store.decisions import Decision, Source
-from mollm_backend.labelstudio.controls import Control, Said, attributes, choice_rows
+from mollm_backend.labelstudio.controls import Control, Said, attributes, flat_choice_rows
 
 APPLIES, NOT = "applies", "does not apply"
 
@@ -17,13 +17,17 @@ class Multiple(Control):
     """Nothing chosen is an answer too: no label applies. Label Studio then stores no part for the control at all."""
 
     tag = "Choices"
+    example = (
+        '<Choices name="flags" toName="text" choice="multiple"><Choice value="urgent" hint="now"/>'
+        '<Choice value="rude" alias="r"/></Choices>'
+    )
 
     def takes(self, node: Any) -> bool:
         return node.tag == self.tag and attributes(node).get("choice") == "multiple"
 
     def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
         name = node.attrib["name"]
-        rows = choice_rows(name, node.iter("Choice"))
+        rows = flat_choice_rows(node)
         if not rows:
             raise ConfigError(f"Choices {name!r} has no Choice elements: write them into the label config.")
         labels = LabelSet((APPLIES, NOT), ("yes", "no"))

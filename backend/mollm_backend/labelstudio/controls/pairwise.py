@@ -16,6 +16,7 @@ class Pairwise(OneOf):
     """Which of two objects is the better one. Both are read as one text that names its sides."""
 
     tag = "Pairwise"
+    example = '<Pairwise name="best" toName="one,two"/>'
     key = "selected"
     objects = 2
 

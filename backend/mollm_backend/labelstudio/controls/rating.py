@@ -16,6 +16,7 @@ class Rating(OneOf):
     """One star to `maxRating` of them; no star is no answer."""
 
     tag = "Rating"
+    example = '<Rating name="stars" toName="text" maxRating="4"/>'
     key = "rating"
 
     def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:

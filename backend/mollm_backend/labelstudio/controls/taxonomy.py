@@ -21,6 +21,11 @@ class Taxonomy(OneOf):
     """
 
     tag = "Taxonomy"
+    example = (
+        '<Taxonomy name="topic" toName="text"><Choice value="Sport"><Choice value="Football" alias="fb"/>'
+        '<Choice value="Chess" hint="a board"/></Choice><Choice value="a / b"><Choice value="c"/></Choice>'
+        '<Choice value="Other"/></Taxonomy>'
+    )
     key = "taxonomy"
 
     def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
