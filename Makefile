@@ -78,7 +78,7 @@ bench: $(INSTALLED)
 
 # What happens when parts are killed, at once and in the middle of their work.
 faults: $(INSTALLED)
-	@$(PYTEST) -m "faults and not vllm" $(PYTEST_OPTIONS)
+	@MOLLM_BARS=1 MOLLM_TEST_PREPARE=1 $(PYTEST) -v -m "faults and not vllm" $(PYTEST_OPTIONS)
 
 # vLLM's CPU build in an environment of its own (3.5 GB), then the tests that talk to it.
 #   make test-vllm VLLM=DIR         an environment that has vLLM already is used as it is

@@ -12,7 +12,7 @@ import structlog
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from mollm.errors import InputError, MollmError
+from mollm.errors import ConfigError, InputError, MollmError
 from mollm.store import Store, projects, versions
 from mollm_backend import dashboard, lookup, metrics, openapi, queues
 from mollm_backend.labelstudio import events
@@ -45,7 +45,12 @@ class Web:
 
 
 def create_app(settings: Settings, store: Store | None = None, connection: redis.Redis | None = None) -> Flask:
-    """The Flask app: Label Studio's ML backend protocol, the status page and the metrics."""
+    """The Flask app: Label Studio's ML backend protocol, the status page and the metrics.
+
+    Raises ConfigError where a secret is empty.
+    """
+    if not (settings.basic_auth_password.get_secret_value() and settings.webhook_secret.get_secret_value()):
+        raise ConfigError("An empty password or webhook secret would let anybody in: read the settings by `load`.")
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     web = Web(settings, store or Store(settings.store_url), connection or queues.connect(settings.queue_url))

@@ -106,4 +106,6 @@ def _secrets(home: Path) -> dict[str, str]:
             finally:
                 part.unlink()
         found[name] = path.read_text(encoding="ascii").strip()
+        if not found[name]:
+            raise ConfigError(f"{path} is empty: remove it, and a new secret is made at the next start.")
     return found

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 import redis
 from flask import Flask
+from pydantic import SecretStr
 
+from mollm.errors import ConfigError
 from mollm.store import Store, projects, versions
 from mollm_backend import queues
+from mollm_backend.app import create_app
+from mollm_backend.settings import Settings, load
 
 from .conftest import CONFIG, add_texts
 
@@ -56,6 +60,16 @@ def test_everything_else_needs_the_right_one(app: Flask, path: str, headers: dic
         answer = getattr(app.test_client(), method)(path, headers=headers)
         assert answer.status_code == 401
         assert "hook" not in answer.text
+
+
+@pytest.mark.parametrize("name", ["basic_auth_password", "webhook_secret"])
+def test_an_empty_secret_is_refused_and_never_an_open_door(settings: Settings, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        create_app(settings.model_copy(update={name: SecretStr("")}))
+    load(tmp_path / "home")
+    (tmp_path / "home" / "secrets" / name).write_text("\n")
+    with pytest.raises(ConfigError, match=f"{name} is empty: remove it"):
+        load(tmp_path / "home")
 
 
 def test_the_webhook_secret_opens_the_webhook_alone(app: Flask) -> None:

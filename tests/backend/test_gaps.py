@@ -78,6 +78,8 @@ def test_a_server_that_is_down_leaves_a_gap_that_is_filled(
     runtime: Runtime, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mollm.annotators._http._wait", lambda state: 0.0)
+    now = time.time()
+    monkeypatch.setattr("mollm_backend.jobs.due.time.time", lambda: now)
     jobs.annotate(7, "served")
     jobs.annotate(7, "steady")
     assert owed(runtime) == {"served": len(TEXTS), "steady": 0}
@@ -90,8 +92,7 @@ def test_a_server_that_is_down_leaves_a_gap_that_is_filled(
     assert sum((row.label == "dog") == (row.task_id % 2 == 1) for row in predicted) == len(TEXTS)
 
     assert not queued(runtime)  # not before its time
-    later = time.time() + 60
-    monkeypatch.setattr("mollm_backend.jobs.due.time.time", lambda: later)
+    now += 60
     assert queued(runtime)
 
     fake = FakeServer()

@@ -72,11 +72,12 @@ def test_an_answer_is_never_replaced_and_its_cost_is_added(store: Store) -> None
 
 def test_an_absent_annotator_waits_longer_each_time_until_it_answers(store: Store) -> None:
     add_tasks(store, "meow")
-    for _ in range(2):
-        signals.mark_absent(store, "f-tiny", "server down", first_wait=60)
+    signals.mark_absent(store, "f-tiny", "server down", first_wait=60)
+    before = time.time()
+    signals.mark_absent(store, "f-tiny", "server down", first_wait=60)
     absence = signals.absent(store)["f-tiny"]
     assert (absence.reason, absence.attempts) == ("server down", 2)
-    assert 100 < absence.retry_at - time.time() <= 120
+    assert before + 120 <= absence.retry_at <= time.time() + 120
     answer(store, PANEL[0], "meow")
     assert signals.absent(store) == {}
 
@@ -220,7 +221,7 @@ def test_kill_9_in_the_middle_of_writing_leaves_whole_chunks(store: Store, seed:
         target=_write_for_ever, args=(store.url.render_as_string(hide_password=False),)
     )
     process.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while not signals.costs(store) and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(float(np.random.default_rng(seed).uniform(0, 0.2)))
