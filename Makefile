@@ -65,18 +65,26 @@ unit: $(INSTALLED)
 	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 bench: $(INSTALLED)
+	@echo "== the web backend while the worker trains"
 	@$(BIN)/mollm bench serve
+	@echo "== query strategies against their plain algorithms"
 	@$(BIN)/mollm bench select
+	@echo "== the mixture's speed and memory"
 	@$(BIN)/mollm bench fuse
 	@for name in trec imdb; do test -d "$(MOLLM_RECORDINGS)/$$name" || continue; \
+	echo "== $$name: from 50 random human labels"; \
 	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds $(BENCH_SEEDS) --first-seed 100 || exit 1; \
+	echo "== $$name: 50 chosen human labels against 50 random ones"; \
 	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds $(BENCH_SEEDS) --first-seed 100 \
 	--choose both --test 2000 --aggregator auto || exit 1; done
 	@test ! -d "$(MOLLM_RECORDINGS)/trec" || for how in "--human-per-round 50 --classifier head" \
 	"--human-per-round 50 --classifier top" "--annotate mixture --classifier top"; do \
+	echo "== trec: ten rounds, $$how"; \
 	$(BIN)/mollm replay loop "$(MOLLM_RECORDINGS)/trec" --strategy discrepancy $$how --seeds 3 --first-seed 100 || exit 1; done
 
-# What happens when parts are killed, at once and in the middle of their work.
+# What happens when parts are killed, flooded, lied to and attacked, on real parts (some hours; the figures come last).
+#   MOLLM_FAULT_TASKS, MOLLM_FAULT_ANNOTATIONS, MOLLM_MANY_TASKS, MOLLM_ROLLBACK_TASKS, MOLLM_STORM_SECONDS,
+#   MOLLM_FUZZ_BODIES               smaller sizes for a quick look
 faults: $(INSTALLED)
 	@MOLLM_BARS=1 MOLLM_TEST_PREPARE=1 $(PYTEST) -v -m "faults and not vllm" $(PYTEST_OPTIONS)
 

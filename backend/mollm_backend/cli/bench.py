@@ -39,8 +39,12 @@ def serve(
     if json_output:
         print(json.dumps(figures))
         return
-    for key, value in figures.items():
-        print(f"{key:24} {value:g}")
+    for what, times in (("predict", found.predict), ("webhook", found.webhook)):
+        low, high = (figures[f"{what}_p{q}_ms"] for q in (50, 99))
+        print(f"/{what}: {len(times)} requests, p50 {low:.1f} ms, p99 {high:.1f} ms (bar: 100)")
+    print(
+        f"{found.trainings} trainings were finished meanwhile; the worker trained {found.training_share:.0%} of the time"
+    )
 
 
 def _to_stderr(line: str) -> None:
