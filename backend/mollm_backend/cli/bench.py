@@ -42,9 +42,7 @@ def serve(
     for what, times in (("predict", found.predict), ("webhook", found.webhook)):
         low, high = (figures[f"{what}_p{q}_ms"] for q in (50, 99))
         print(f"/{what}: {len(times)} requests, p50 {low:.1f} ms, p99 {high:.1f} ms (bar: 100)")
-    print(
-        f"{found.trainings} trainings were finished meanwhile; the worker trained {found.training_share:.0%} of the time"
-    )
+    print(f"{found.trainings} trainings ended meanwhile; the worker trained {found.training_share:.0%} of the time")
 
 
 def _to_stderr(line: str) -> None:
