@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import sqlalchemy as sa
-
 from mollm.errors import ConfigError
-from mollm.store import Store, events, now
+from mollm.store import Store, events, now, signals
 from mollm.store.projects import Project
-from mollm.store.schema import ledger
 
 KEYS = ("tokens_a_day", "seconds_a_day")
 
@@ -57,13 +54,10 @@ def of(store: Store, project: Project) -> Budget:
     limits = limits_of(project.options)
     if not any(limits.values()):
         return Budget(project.id)
-    spent = sa.func.sum(ledger.c.prompt_tokens + ledger.c.completion_tokens), sa.func.sum(ledger.c.seconds)
-    query = sa.select(*spent).where(ledger.c.project_id == project.id, ledger.c.day == now()[:10])
-    with store.read() as connection:
-        tokens, seconds = connection.execute(query).one()
-    return Budget(
-        project.id, int(limits["tokens_a_day"]), limits["seconds_a_day"], int(tokens or 0), float(seconds or 0.0)
-    )
+    today = signals.costs(store, project.id, day=now()[:10]).values()
+    tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in today)
+    seconds = sum(cost.seconds for cost in today)
+    return Budget(project.id, int(limits["tokens_a_day"]), limits["seconds_a_day"], tokens, seconds)
 
 
 def state(store: Store, project: Project) -> dict[str, Any]:

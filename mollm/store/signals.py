@@ -179,12 +179,14 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
     return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
 
 
-def costs(store: Store, project_id: int | None = None) -> dict[str, Cost]:
-    """What each annotator has cost so far, by name."""
+def costs(store: Store, project_id: int | None = None, *, day: str | None = None) -> dict[str, Cost]:
+    """What each annotator has cost so far, or on one `day` (2026-12-31, UTC), by name."""
     columns = [sa.func.sum(ledger.c[name]).label(name) for name in Cost.__dataclass_fields__]
     query = sa.select(ledger.c.annotator, *columns).group_by(ledger.c.annotator).order_by(ledger.c.annotator)
     if project_id is not None:
         query = query.where(ledger.c.project_id == project_id)
+    if day is not None:
+        query = query.where(ledger.c.day == day)
     with store.read() as connection:
         return {
             row.annotator: Cost(**{name: getattr(row, name) for name in Cost.__dataclass_fields__})
