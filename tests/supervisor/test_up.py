@@ -23,9 +23,9 @@ from mollm_backend.cli import app
 from mollm_backend.demo import run as demo_run
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import die_with, start_mark
-from mollm_backend.supervisor.ports import free_port
 from mollm_backend.supervisor.processes import Family
 from tests.conftest import BARS_HOLD
+from tests.real_label_studio import free_port
 
 # No model is fetched for these tests.
 PANEL = """
@@ -45,7 +45,7 @@ class Run:
     def __init__(self, home: Path) -> None:
         kept = ("PATH", "HOME", "LANG", "VIRTUAL_ENV")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
-        self.port = free_port("127.0.0.1", 24_000)
+        self.port = free_port()
         panel = home / "panel.toml"
         panel.write_text(PANEL)
         environment |= {"MOLLM_HOME": str(home), "MOLLM_PORT": str(self.port)}
