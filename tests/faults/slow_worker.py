@@ -1,4 +1,7 @@
-"""A real worker whose recorded LLM takes 50 ms a chunk and writes down what it was asked (run as a script)."""
+"""A real worker whose recorded LLM takes its time for a chunk and writes down what it was asked.
+
+Run as a script: the file to write to, the seconds of a chunk.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ from mollm.annotators import Answer, recording
 from mollm.records import digest
 from mollm_backend import worker
 
-CHUNK_SECONDS = 0.05
-
-
 answer = recording.Recording.annotate_batch
 
 
@@ -22,7 +22,7 @@ def slowly(annotator: recording.Recording, texts: Sequence[str]) -> list[Answer]
     asked = os.open(Path(sys.argv[1]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(asked, "".join(f"{digest(text)}\n" for text in texts).encode())
     os.close(asked)
-    time.sleep(CHUNK_SECONDS)
+    time.sleep(float(sys.argv[2]))
     return answer(annotator, texts)
 
 

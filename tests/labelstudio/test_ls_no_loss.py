@@ -20,7 +20,7 @@ from mollm_backend.settings import Settings
 from tests.labelstudio.proxy import Answer, proxied
 from tests.real_label_studio import RealLabelStudio, label_studio
 
-pytestmark = pytest.mark.label_studio
+pytestmark = [pytest.mark.label_studio, pytest.mark.faults]
 MakeProject = Callable[..., tuple[int, list[int]]]
 GREEN = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["g"]}}]
 LABELLED, TASKS = 20, 30
@@ -43,6 +43,11 @@ def kept(store: Store, project: int) -> tuple[int, int]:
     return len(labels.every(store, project)), len(tasks.every(store, project))
 
 
+def held(store: Store, project: int) -> str:
+    labelled, there = kept(store, project)
+    return f"{labelled} labels on {there} tasks kept, lost 0"
+
+
 @contextmanager
 def through(store: Store, url: str, project: int, change: Callable[[Answer], None]) -> Iterator[LabelStudioClient]:
     """A client through a proxy that the store believes to be the server."""
@@ -62,6 +67,7 @@ def test_the_wrong_address(store: Store, studio: RealLabelStudio, recorder: Any,
     with closing(LabelStudioClient(recorder.url, studio.token)) as no_studio, pytest.raises(LabelStudioError):
         reconcile(store, no_studio, project)
     assert kept(store, project) == (LABELLED, TASKS)
+    print(f"a proxy's address and no Label Studio at all: refused; {held(store, project)}")
 
 
 def back_up(source: Path, target: Path) -> None:
@@ -102,6 +108,8 @@ def test_a_restored_backup(
     projects.change(store, project, url=client.url)
     reconcile(store, client, project, full=True)  # the newer data comes back: nothing was deleted for good
     assert kept(store, project) == (before, TASKS)
+    how = "asked first" if before - LABELLED > 3 else "tombstoned"
+    print(f"a backup {before - LABELLED} labels old: {how}; with the newer data back {held(store, project)}")
 
 
 def half_of_the_tasks(answer: Answer) -> None:
@@ -180,3 +188,4 @@ def test_half_a_page(
     reconcile(store, client, project, full=True)
     assert kept(store, project) == (LABELLED, TASKS)
     assert projects.get(store, project).attention == ""
+    print(f"{fault.__name__.replace('_', ' ')}, in a quick and a full pass: {held(store, project)} after each")
