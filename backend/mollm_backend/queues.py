@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import redis
-from rq import Queue
+from rq import Queue, Worker
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
@@ -140,6 +140,24 @@ def held(connection: redis.Redis, identity: str) -> bool:
 
 def release(connection: redis.Redis, identity: str) -> None:
     connection.delete(f"mollm:hold:{identity}", f"mollm:failures:{identity}")
+
+
+def failing(connection: redis.Redis) -> dict[str, int]:
+    """How often in a row each job failed that has not been done since, by its id."""
+    prefix = "mollm:failures:"
+    keys = [key.decode() for key in connection.scan_iter(f"{prefix}*", count=1000)]
+    return {key.removeprefix(prefix): int(connection.get(key) or 0) for key in keys}
+
+
+def release_all(connection: redis.Redis) -> None:
+    """Forget every failure: a person has started us again, so all is tried at once."""
+    for identity in failing(connection):
+        release(connection, identity)
+
+
+def workers(connection: redis.Redis) -> list[str]:
+    """The names of the workers that live."""
+    return [name for name in map(str, (row.name for row in Worker.all(connection=connection))) if worker_alive(name)]
 
 
 def worker_name() -> str:

@@ -13,12 +13,15 @@ from mollm.config import LoopConfig
 from mollm.errors import ConfigError
 
 DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"
+FILE = "mollm.env"
 
 
 class Settings(BaseSettings):
     """Everything that a user may set. Names in the environment: MOLLM_<NAME>, unless an alias is given."""
 
-    model_config = SettingsConfigDict(env_prefix="MOLLM_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MOLLM_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
 
     home: Path = Field(Path("~/.mollm"), description="where everything lies: store, models, secrets, logs")
     label_studio_url: str = Field("", validation_alias="LABEL_STUDIO_URL", description="the Label Studio server")
@@ -58,6 +61,16 @@ class Settings(BaseSettings):
     def versions_dir(self) -> Path:
         return self.home / "versions"
 
+    def label_studio_unset(self) -> list[str]:
+        """The variables that a worker cannot do without, and that are not set."""
+        found = {"LABEL_STUDIO_URL": self.label_studio_url, "LABEL_STUDIO_API_KEY": self.label_studio_api_key}
+        return [name for name, value in found.items() if not value]
+
+    def running_backend(self) -> str:
+        """Where the last `mollm up` of this home serves (its port may be the next free one); "" before the first."""
+        noted = _note(self.home)
+        return noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
+
     def loop_config(self) -> LoopConfig:
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
 
@@ -65,11 +78,12 @@ class Settings(BaseSettings):
 def load(home: Path | None = None) -> Settings:
     """Read the settings; make the home (0700) and its secrets (0600) on first use. `home` overrides MOLLM_HOME.
 
+    What the environment does not set is taken from `mollm.env` in the home, so that every command sees the same.
     Raises ConfigError that names the variable and what is wrong with it.
     """
     try:
-        first = Settings()
-        home = (home or first.home).expanduser().resolve()
+        home = (home or Settings().home).expanduser().resolve()
+        first = Settings(_env_file=home / FILE)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = _secrets(home)
         return first.model_copy(
@@ -86,6 +100,15 @@ def load(home: Path | None = None) -> Settings:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
+
+
+def note_backend(home: Path, url: str) -> None:
+    """Remember where the backend serves, for commands that are typed elsewhere."""
+    _note(home).write_text(url, encoding="utf-8")
+
+
+def _note(home: Path) -> Path:
+    return home / "run" / "backend-url"
 
 
 def _secrets(home: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import MollmError
 from mollm.store import Store, projects
-from mollm_backend import jobs, queues, settings
+from mollm_backend import jobs, logs, queues, settings
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 
@@ -76,6 +76,7 @@ def limit_threads() -> None:
 def main() -> None:
     """Run one worker until SIGTERM or SIGINT."""
     limit_threads()
+    logs.set_up()
     loaded = settings.load()
     logging.basicConfig(level=loaded.log_level, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs

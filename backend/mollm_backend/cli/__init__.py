@@ -23,8 +23,8 @@ COMMANDS = {
                 "first training set."),
     "disconnect": ("project:disconnect", "Take the backend and the webhook away and put back what connect found; "
                    "labels and predictions stay."),
-    "doctor": ("project:doctor", "Look at Label Studio, the network in both directions, webhook and stream; exit 1 if "
-               "there is a problem."),
+    "doctor": ("project:doctor", "Look at Label Studio, the network in both directions, webhook, stream and worker; "
+               "exit 1 on a problem."),
     "options": ("options:options", "Set a project's daily budget, its blind share and what labels weigh; show them "
                 "and today's spending."),
     "prelabel": ("loop:prelabel", "Write the published pre-annotation of every task into Label Studio. Resumable: run "

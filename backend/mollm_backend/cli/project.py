@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from mollm.store import Store, projects
+from mollm.store import Store, labels, projects, tasks
+from mollm_backend.cli import working
 from mollm_backend.cli.loop import AsJson, nudge, open_store
 from mollm_backend.labelstudio import connect as connecting
 from mollm_backend.labelstudio import doctor as doctoring
@@ -21,7 +23,11 @@ from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
 
 console = Console()
-Project = Annotated[int, typer.Option("--project", help="The project's number in Label Studio.")]
+STYLES = {"fine": "green", "notice": "yellow", "problem": "red"}
+Project = Annotated[int | None, typer.Option("--project", help="The same, as an option.")]
+Number = Annotated[
+    int | None, typer.Argument(metavar="PROJECT", help="The project's number in Label Studio: N in .../projects/N.")
+]
 Url = Annotated[str, typer.Option("--url", help="Label Studio's address; default: LABEL_STUDIO_URL.")]
 
 
@@ -38,24 +44,44 @@ def _opened(url: str) -> Iterator[tuple[Settings, Store, LabelStudioClient]]:
         store.close()
 
 
+def _one(number: int | None, project: int | None) -> int:
+    """The project, however it was given. Raises BadParameter where it was not, or twice."""
+    found = {given for given in (number, project) if given is not None}
+    if len(found) != 1:
+        raise typer.BadParameter("give the project's number once, as in .../projects/N of its page.")
+    return found.pop()
+
+
 def connect(
-    project: Project,
+    number: Number = None,
+    project: Project = None,
     url: Url = "",
     backend_url: Annotated[
         str, typer.Option("--backend-url", help="This backend's address as Label Studio sees it.")
     ] = "",
 ) -> None:
     """Connect a project: backend row, webhook, sampling; its annotations become the first training set."""
+    chosen = _one(number, project)
     with _opened(url) as (settings, store, client):
-        here = backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
-        with console.status(f"connecting project {project} of {client.url} ..."):
-            found = connecting.connect(store, client, settings, project, here)
-        for line in _connected(found):
+        here = backend_url or _address(store, settings, chosen)
+        with console.status(f"connecting project {chosen} of {client.url} ..."):
+            found = connecting.connect(store, client, settings, chosen, here)
+        for line in (*_connected(found), *_taken_in(store, found)):
             console.print(line, highlight=False, soft_wrap=True)
-        nudge(settings, project)
-        for finding in doctoring.examine(store, client, settings, project):
-            if finding.kind == "problem":
-                console.print(f"[red]problem[/red] {finding.line}. Fix: {finding.fix}.")
+        nudge(settings, chosen)
+        for finding in doctoring.examine(store, client, settings, chosen):
+            if finding.kind != "fine":
+                _print(finding)
+        console.print(f"Next: watch {here}/ or `mollm doctor {chosen}`.", highlight=False, soft_wrap=True)
+
+
+def _address(store: Store, settings: Settings, project: int) -> str:
+    """The backend's address where none is given: as set, as connected before, or where `mollm up` serves."""
+    known = projects.find(store, project)
+    before = str(known.connection.get("backend_url", "")) if known and "ml_backend" in known.connection else ""
+    if settings.backend_url or (before and not doctoring.is_local(before)):
+        return settings.backend_url or before
+    return settings.running_backend() or before or f"http://{settings.host}:{settings.port}"
 
 
 def _connected(found: projects.Project) -> list[str]:
@@ -66,33 +92,52 @@ def _connected(found: projects.Project) -> list[str]:
     return [f"{start}, which asks:", *(f"  {line}" for line in lines_of(found.decisions))]
 
 
-def disconnect(project: Project, url: Url = "") -> None:
+def _taken_in(store: Store, found: projects.Project) -> list[str]:
+    """What there is to work on, and what happens now."""
+    count, _unreadable = tasks.count(store, found.id)
+    human = labels.count(labels.every(store, found.id))
+    if not count:
+        return ["It has no tasks yet: import some, the panel reads them as they come."]
+    learned = f", {human} labels of people (the first training set)" if human else ""
+    return [f"Taken in: {count} tasks{learned}. The panel reads them now; the first batch follows."]
+
+
+def disconnect(number: Number = None, project: Project = None, url: Url = "") -> None:
     """Take the backend and the webhook away and put back what connect found; labels and predictions stay."""
+    chosen = _one(number, project)
     with _opened(url) as (_settings, store, client):
-        for line in connecting.disconnect(store, client, project):
-            console.print(line)
-        console.print(f"Project {project} is disconnected.")
+        for line in connecting.disconnect(store, client, chosen):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"Project {chosen} is disconnected.", highlight=False)
 
 
 def doctor(
-    project: Annotated[int | None, typer.Option("--project", help="One project; default: all.")] = None,
+    number: Annotated[int | None, typer.Argument(metavar="PROJECT", help="One project; default: all.")] = None,
+    project: Project = None,
     url: Url = "",
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Let labels go that are no longer in Label Studio.")
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Look at Label Studio, the network in both directions, webhook and stream; exit 1 if there is a problem."""
+    """Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem."""
+    one = None if number is None and project is None else _one(number, project)
     with _opened(url) as (settings, store, client):
+        chosen = projects.every(store) if one is None else [projects.get(store, one)]
         if accept_loss:
-            for found in projects.every(store) if project is None else [projects.get(store, project)]:
+            for found in chosen:
                 reconcile(store, client, found.id, accept_loss=True, full=True)
-        findings = doctoring.examine(store, client, settings, project)
+        findings = [*doctoring.examine(store, client, settings, one), *working.examine(store, settings, chosen)]
     if json_output:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
-            fix = f". Fix: {finding.fix}" if finding.fix else ""
-            console.print(f"{finding.kind:8} {finding.line}{fix}", highlight=False, soft_wrap=True)
+            _print(finding)
     if any(finding.kind == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _print(finding: doctoring.Finding) -> None:
+    """One line: what is so, and after it what to do."""
+    fix = f". Fix: {finding.fix.rstrip('.')}." if finding.fix else ""
+    console.print(Text(f"{finding.kind:8}", STYLES[finding.kind]) + f"{finding.line}{fix}", soft_wrap=True)

@@ -18,7 +18,7 @@ from mollm_backend import dashboard, queues
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
-from mollm_backend.settings import Settings
+from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family, Tell
 
@@ -69,9 +69,11 @@ class Up:
                 raise ConfigError("Nothing answers at REDIS_URL: start that server, or unset REDIS_URL for our own.")
         else:
             valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
+        queues.release_all(queues.connect(self.settings.queue_url))  # what failed was perhaps mended meanwhile
         # Kept open here: while the web server is started anew, requests wait in this socket's queue.
         self.listening = server = ports.listen(self.settings.host, self.settings.port)
         url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
+        note_backend(self.home, url)
         self.settings = self.settings.model_copy(update={"backend_url": url, "redis_url": self.settings.queue_url})
         self.environment |= {"MOLLM_HOME": str(self.home), "MOLLM_BACKEND_URL": url}
         self.environment["REDIS_URL"] = self.settings.queue_url
@@ -127,9 +129,14 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     parts.wait_for_web(family, url)
     up.worker()
     secret = settings.home / "secrets" / "basic_auth_password"
-    tell(f"web backend and status page: {url}  user {settings.basic_auth_user}  password in {secret}")
+    tell(f"web backend and status page: {url}/  user {settings.basic_auth_user}  password in {secret}")
+    if unset := settings.label_studio_unset():
+        tell(f"problem: {' and '.join(unset)} not set: the worker cannot do anything. Ctrl-C, write them into "
+             f"{settings.home / FILE} (or export them), start again")  # fmt: skip
     known = where_it_stands(dashboard.status(store, queues.connect(up.settings.queue_url)))
-    for line in known or ["next: `mollm connect --project N`, with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY set"]:
+    for line in known or [
+        "next, in another terminal: `mollm connect --project N` (N as in .../projects/N of its page)"
+    ]:
         tell(line)
     up.follow(store)
 

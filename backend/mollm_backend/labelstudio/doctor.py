@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -49,9 +49,10 @@ def examine(
         found.append(_problem("not-connected", "no project is connected", "run `mollm connect --project N`"))
     for project in chosen:
         try:
-            found += _project(store, client, settings, project)
+            found += (_named(row, project.id) for row in _project(store, client, settings, project))
         except LabelStudioError as error:
-            found.append(_problem("project", f"project {project.id}: {error}", "see Label Studio's log"))
+            fix = error.fix or "see Label Studio's log"
+            found.append(_problem("project", f"project {project.id}: {error.said}", fix))
     return [*found, *_orphans(client, chosen if project_id is None else projects.every(store))]
 
 
@@ -59,15 +60,21 @@ def _problem(name: str, line: str, fix: str) -> Finding:
     return Finding("problem", name, line, fix)
 
 
+def _named(finding: Finding, project_id: int) -> Finding:
+    """With the project's number before what does not name it."""
+    if f"project {project_id}" in finding.line:
+        return finding
+    return replace(finding, line=f"project {project_id}: {finding.line}")
+
+
 def _server(client: LabelStudioClient) -> Iterator[Finding]:
     try:
         version, user, skew = client.version(), client.whoami(), client.clock_skew()
     except LabelStudioRefused as error:
-        fix = "copy a valid token from Account & Settings into LABEL_STUDIO_API_KEY"
-        yield _problem("token", str(error), fix)
+        yield _problem("token", error.said, error.fix)
         return
     except LabelStudioError as error:
-        yield _problem("server", str(error), "start Label Studio, or correct LABEL_STUDIO_URL")
+        yield _problem("server", error.said, error.fix or "start Label Studio, or correct LABEL_STUDIO_URL")
         return
     yield Finding("fine", "server", f"Label Studio {version} at {client.url}, as {user}, {client.token_kind} token")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
@@ -99,9 +106,20 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         fix = "do as it says; `mollm doctor --accept-loss` if the labels are meant to go"
         yield _problem("attention", f"project {project.id}: {project.attention}", fix)
     yield from _config(store, project, remote)
-    yield from _backend(client, settings, project)
-    yield from _webhooks(client, settings, project)
+    answers = _answers(str(project.connection.get("backend_url", "")))
+    yield from _fine(_backend(client, settings, project, answers=answers), "backend", _reached(project))
+    yield from _fine(_webhooks(client, settings, project, answers=answers), "webhook", "the webhook carries its secret")
     yield from _stream(client, project, remote)
+
+
+def _fine(found: Iterator[Finding], name: str, line: str) -> Iterator[Finding]:
+    """What was found, or that all is well there."""
+    rows = list(found)
+    return iter(rows or [Finding("fine", name, line)])
+
+
+def _reached(project: Project) -> str:
+    return f"Label Studio reaches the backend at {project.connection.get('backend_url')}, and so do we"
 
 
 def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
@@ -117,22 +135,24 @@ def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[F
         yield Finding("notice", "label-config-changed", line, "nothing: the worker takes it in within a minute")
     count, unreadable = tasks.count(store, project.id)
     if unreadable:
-        line = f"{unreadable} of {count} tasks have no text that can be read"
-        yield Finding("notice", "unreadable", line, "`mollm explain PROJECT TASK` says why")
+        first = next(task for task in tasks.every(store, project.id) if task.problem)
+        line = f"{unreadable} of {count} tasks have no text that can be read; task {first.task_id}: {first.problem}"
+        fix = f"mend the tasks' data or the label config; `mollm explain {project.id} TASK` for another one"
+        yield Finding("notice", "unreadable", line.rstrip("."), fix)
 
 
-def _backend(client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
+def _backend(
+    client: LabelStudioClient, settings: Settings, project: Project, *, answers: bool
+) -> Iterator[Finding]:  # fmt: skip
     """Our row among the ML backends, and whether each side reaches the other."""
     url = str(project.connection.get("backend_url", ""))
     again = f"run `mollm connect --project {project.id}`"
     rows = [row for row in client.ml_backends(project.id) if row["id"] == project.connection.get("ml_backend")]
-    answers = _answers(url)
     if not answers:
-        fix = "start it with `mollm up`; on another machine or in a container give `--backend-url`"
-        yield _problem("backend-down", f"the backend does not answer at {url} from here", fix)
+        yield _problem("backend-down", f"the backend does not answer at {url} from here", _down_fix(url, again))
     if not rows:
-        fix = f"{again}. {flags_for(url)}" if _is_private(url) else again
-        yield _problem("no-backend", f"project {project.id} has no ML backend row of ours", fix)
+        line = f"project {project.id} has no ML backend row of ours"
+        yield _problem("no-backend", line, _again(url, again, answers=answers))
         return
     row = rows[0]
     if row["url"].rstrip("/") != url:
@@ -162,25 +182,41 @@ def _is_private(url: str) -> bool:
     return bool(address) and ipaddress.ip_address(address).is_private
 
 
+def _down_fix(url: str, again: str) -> str:
+    """What may be wrong where nothing answers: `mollm up` listens on this machine's own address unless told."""
+    if is_local(url):
+        return f"start it with `mollm up`; where it says another address than this, {again} with that as --backend-url"
+    return f"start it with `mollm up`, MOLLM_HOST=0.0.0.0 set (or this address), and open the port; or {again}"
+
+
+def _again(url: str, again: str, *, answers: bool) -> str:
+    """Connect again; where the address may be refused, with Label Studio's flags for it."""
+    return f"{again}. If the address is refused: {flags_for(url)}" if answers and _is_private(url) else again
+
+
+def is_local(url: str) -> bool:
+    """Whether an address means the machine itself, whoever reads it."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
 def _route_fix(client: LabelStudioClient, url: str) -> str:
-    here = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-    far = urlsplit(client.url).hostname not in ("localhost", "127.0.0.1", "::1")
-    if here and far:
+    if is_local(url) and not is_local(client.url):
         return f"{url} means Label Studio's own machine: give this machine's address with `--backend-url`"
     if _is_private(url):
         return f"open the port between them. {flags_for(url)}"
     return "open the port between them, or correct `--backend-url`"
 
 
-def _webhooks(client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
+def _webhooks(
+    client: LabelStudioClient, settings: Settings, project: Project, *, answers: bool
+) -> Iterator[Finding]:  # fmt: skip
     """Ours: there, active, with its secret and all its actions; and no second one without the secret."""
     url, again = str(project.connection.get("backend_url", "")), f"run `mollm connect --project {project.id}`"
     hooks = client.webhooks(project.id)
     ours = next((hook for hook in hooks if hook["id"] == project.connection.get("webhook")), None)
     if ours is None:
         line = "half connected: there is no webhook of ours, so nothing that people do arrives at once"
-        fix = f"{again}. {flags_for(url)}" if _is_private(url) else again
-        yield _problem("no-webhook", line, fix)
+        yield _problem("no-webhook", line, _again(url, again, answers=answers))
     else:
         yield from _our_webhook(ours, settings, url, again)
     doubles = [hook for hook in hooks if hook is not ours and hook["url"].rstrip("/") == f"{url}/webhook"]

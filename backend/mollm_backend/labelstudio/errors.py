@@ -6,7 +6,15 @@ from mollm.errors import MollmError
 
 
 class LabelStudioError(MollmError):
-    """Label Studio answered in a way that this call cannot use; the same call would fail again."""
+    """Label Studio answered in a way that this call cannot use; the same call would fail again.
+
+    `said` and `fix` are the message's two halves: what was wrong, and what to do about it.
+    """
+
+    def __init__(self, said: str, fix: str = "") -> None:
+        super().__init__(f"{said}: {fix}." if fix else said)
+        self.said = said
+        self.fix = fix
 
 
 class LabelStudioDown(LabelStudioError):

@@ -33,11 +33,15 @@ class Transport:
     """One server under one token. Opens no connection before the first call."""
 
     def __init__(self, url: str, api_key: str, *, timeout: float = 100.0) -> None:
+        if not url:
+            raise ConfigError(
+                _not_set("LABEL_STUDIO_URL", "it is Label Studio's address, such as http://localhost:8080")
+            )
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"LABEL_STUDIO_URL is {url!r}: give the server's address, such as http://localhost:8080.")
+            raise ConfigError(f"LABEL_STUDIO_URL is {url!r}: give the whole address, such as http://localhost:8080.")
         if not api_key:
-            raise ConfigError("LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio's Account & Settings.")
+            raise ConfigError(_not_set("LABEL_STUDIO_API_KEY", "copy a token from Label Studio's Account & Settings"))
         self.url = url.rstrip("/")
         self._api_key = api_key
         self._timeout = timeout
@@ -85,8 +89,8 @@ class Transport:
             raise self._error(what, error.status_code or 0, error.body) from error
         except httpx.TransportError as error:
             raise LabelStudioDown(
-                f"Label Studio at {self.url} cannot be reached ({what}: {type(error).__name__}): "
-                "is it running, and is LABEL_STUDIO_URL right?"
+                f"Label Studio at {self.url} cannot be reached ({what}: {type(error).__name__})",
+                "start it, or correct LABEL_STUDIO_URL",
             ) from error
 
     def _error(self, what: str, status: int, body: object) -> LabelStudioError:
@@ -95,14 +99,15 @@ class Transport:
             return PrivateAddress(f"Label Studio at {self.url} talks to no private address ({what}: {says}).")
         if status in (401, 403):
             return LabelStudioRefused(
-                f"Label Studio at {self.url} refused the {self.token_kind} token ({what}: {status} {says}): "
-                "copy a valid one from Account & Settings into LABEL_STUDIO_API_KEY; legacy tokens may be "
-                "switched off for the organization."
+                f"Label Studio at {self.url} refused the {self.token_kind} token ({what}: {status} {says})",
+                "copy a valid one from Account & Settings into LABEL_STUDIO_API_KEY (legacy tokens may be "
+                "switched off for the organization)",
             )
         if status == 404:
-            return LabelStudioNotFound(f"Label Studio at {self.url} has no such thing ({what}: 404 {says}).")
+            fix = "correct the number, or LABEL_STUDIO_URL; what the token's user may not see looks the same"
+            return LabelStudioNotFound(f"Label Studio at {self.url} has no such thing ({what}: 404 {says})", fix)
         if status in (408, 429) or status >= 500:
-            return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says}): see its log.")
+            return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says})", "see its log")
         return LabelStudioError(f"Label Studio at {self.url} did not accept it ({what}: {status} {says}).")
 
     def _raw(
@@ -135,6 +140,10 @@ class Transport:
             self._raw(what, "DELETE", path)
         except LabelStudioNotFound:
             return
+
+
+def _not_set(name: str, what: str) -> str:
+    return f"{name} is not set: {what}. Export it, or write it into mollm.env in MOLLM_HOME, then start again."
 
 
 def _detail(body: Any) -> str:

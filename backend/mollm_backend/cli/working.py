@@ -1,0 +1,67 @@
+"""Whether the work is being done: a worker, jobs that fail, LLMs that are away, and how far the reading is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import redis
+
+from mollm.store import Store, events, signals, tasks
+from mollm.store.projects import Project
+from mollm_backend import budget, progress, queues
+from mollm_backend.labelstudio.doctor import Finding
+from mollm_backend.settings import Settings
+
+
+def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator[Finding]:
+    """What the queue and the store tell of the work on the chosen projects that are connected."""
+    connection = queues.connect(settings.queue_url)
+    try:
+        if not queues.workers(connection):
+            yield Finding("problem", "no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
+        failing = queues.failing(connection)
+    except redis.RedisError:
+        yield Finding("problem", "no-queue", "the queue does not answer, so nothing is read or learned", "`mollm up`")
+        return
+    for project in chosen:
+        if project.connected:
+            yield from _failures(store, project, failing)
+            yield from _panel(store, connection, project)
+
+
+def _failures(store: Store, project: Project, failing: dict[str, int]) -> Iterator[Finding]:
+    """Jobs that failed and were not done since, each with the last line that it left."""
+    lines = events.newest(store, 500, project_id=project.id)
+    for identity, times in sorted(failing.items()):
+        name, _, rest = identity.partition("-")
+        if rest.split("-")[0] == str(project.id):
+            last = next((row.line for row in lines if row.kind == "problem" and row.line.startswith(f"{name}: ")), name)
+            line = f"project {project.id}: the worker failed {times} times, at last: {last}"
+            fix = "do as it says and start `mollm up` again: that tries at once"
+            yield Finding("problem", "job-failed", line, fix)
+
+
+def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[Finding]:
+    """Who is away, and what is still to be read until the next version."""
+    away = signals.absent(store)
+    for member in project.panel:
+        if member.fingerprint in away:
+            line = f"project {project.id}: {member.name} is away: {away[member.fingerprint].reason.rstrip('.')}"
+            fix = "mend that; it is asked again by itself, and the others go on without it"
+            yield Finding("notice", "annotator-away", line, fix)
+    state = budget.of(store, project)
+    if state.paused:
+        yield Finding("notice", "paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")
+    yield Finding("fine", "reading", f"project {project.id}: {_reading(store, connection, project)}")
+
+
+def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
+    count, unreadable = tasks.count(store, project.id)
+    if count == unreadable:
+        return "none of its tasks can be read" if count else "there are no tasks yet"
+    left = progress.newest(store, connection, project).left_by_name(project)
+    if not left:
+        return "the panel has yet to start"
+    waiting = ", ".join(f"{name} has {count} answers to give" for name, count in left.items() if count)
+    version = f"version {project.published_version} is published" if project.published_version else "no version yet"
+    return f"{waiting or 'the panel has read all'}; {version}"
