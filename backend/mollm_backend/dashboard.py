@@ -24,9 +24,12 @@ def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
         waiting = queues.waiting(connection)
     except redis.RedisError:
         waiting = {}
+    failed = failing(connection)
     return {
         "projects": [
-            _project(store, project, progress.newest(store, connection, project)) for project in projects.every(store)
+            _project(store, project, progress.newest(store, connection, project))
+            | {"failing": failures(store, project, failed)}
+            for project in projects.every(store)
         ],
         "queues": waiting,
         "waits": _waits(waiting),
@@ -37,12 +40,43 @@ def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
 
 def _waits(waiting: dict[str, Any]) -> str:
     if not waiting:
-        return "the queue is not reachable: restart mollm up"
+        return "the queue is not reachable: start mollm up"
     running = [job for state in waiting.values() for job in state["running"]]
     count = sum(state["waiting"] for state in waiting.values())
     if not running and not count:
         return "nothing waits"
     return f"running: {', '.join(running) or 'nothing'}; {count} jobs wait"
+
+
+def failing(connection: redis.Redis) -> dict[str, int]:
+    """`queues.failing`, or nothing where the queue does not answer."""
+    try:
+        return queues.failing(connection)
+    except redis.RedisError:
+        return {}
+
+
+def failures(store: Store, project: Project, failing: dict[str, int]) -> list[str]:
+    """A line for each job of a project that failed and was not done since, with what it said last."""
+    found = []
+    for identity, times in sorted(failing.items()):
+        name, _, rest = identity.partition("-")
+        if rest.split("-")[0] == str(project.id):
+            said = events.newest(store, 500, project_id=project.id)
+            last = next((row.line for row in said if row.kind == "problem" and row.line.startswith(f"{name}: ")), name)
+            found.append(f"the worker failed {times} {'time' if times == 1 else 'times'}, at last: {last}")
+    return found
+
+
+def _reading(project: Project, found: Progress) -> str:
+    """Why there is no version yet."""
+    if not project.connected:
+        return "none: the project is disconnected"
+    if not found.tasks:
+        return "none yet: there are no tasks"
+    if found.tasks == found.unreadable:
+        return "none: no task can be read (`mollm doctor` says why)"
+    return "none yet: the panel is still reading"
 
 
 def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
@@ -56,6 +90,7 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
         "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
         "labels": _labels(project), "tasks": found.tasks, "unreadable": found.unreadable,
+        "no_version": _reading(project, found),
         "read": {
             name: readable - ceil(left / len(project.decisions)) for name, left in found.left_by_name(project).items()
         },

@@ -6,12 +6,20 @@ import inspect
 import json
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from mollm.errors import InputError, MollmError
+from mollm.records import LabelSet
+from mollm.store import Store, now, projects, versions
+from mollm.store.decisions import Decision, Source
+from mollm.store.projects import Project
 from mollm_backend import cli
+from mollm_backend.cli import loop
 
 LATER = ("sklearn", "scipy", "numpy", "sqlalchemy", "alembic", "redis", "rq", "torch", "httpx", "pydantic",
          "mollm_backend.jobs", "mollm_backend.demo")  # fmt: skip
@@ -53,3 +61,69 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert CliRunner().invoke(cli.app, ["nosuch"]).exit_code == 2
     assert CliRunner().invoke(cli.app, []).exit_code == 2
     assert isinstance(cli.load("replay"), typer.main.TyperGroup)
+
+
+def test_version_short_help_and_a_misspelt_command() -> None:
+    done = CliRunner().invoke(cli.app, ["--version"])
+    assert done.exit_code == 0
+    assert done.output.startswith("mollm ")
+    assert CliRunner().invoke(cli.app, ["-h"]).output == CliRunner().invoke(cli.app, ["--help"]).output
+    assert CliRunner().invoke(cli.app, ["versions", "-h"]).exit_code == 0
+    done = CliRunner().invoke(cli.app, ["prelabl", "1"])
+    assert done.exit_code == 2
+    assert "Did you mean prelabel" in done.output
+
+
+def test_help_groups_every_command() -> None:
+    output = CliRunner().invoke(cli.app, ["--help"]).output
+    at = [output.index(f"─ {heading} ─") for heading in cli.PANELS.values()]
+    assert at == sorted(at)
+    assert set(cli.PANELS) <= set(cli.COMMANDS)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", "unix:///nowhere.sock")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    return tmp_path
+
+
+def test_an_empty_home_says_what_to_do(home: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["report"])
+    assert done.exit_code == 0
+    assert "No project is connected yet: `mollm connect N`" in done.output
+    assert "Cost" not in done.output
+    for words in (["report", "3"], ["versions", "3"], ["train", "3"], ["demo-score"]):
+        assert isinstance(CliRunner().invoke(cli.app, words).exception, MollmError)
+
+
+def test_a_project_without_version_or_worker_says_what_to_do(home: Path) -> None:
+    with closing(Store(f"sqlite:///{home / 'mollm.db'}")) as store:
+        asked = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
+        projects.save(store, Project(3, "http://x", "[red] pets", "", "<View/>", asked))
+    for name in ("versions", "next-batch"):
+        done = CliRunner().invoke(cli.app, [name, "3"])
+        assert done.exit_code == 0
+        assert "`mollm doctor 3`" in done.output
+    assert "3 [red] pets" in CliRunner().invoke(cli.app, ["report", "3"]).output
+    with pytest.raises(InputError, match="mollm up"):
+        CliRunner().invoke(cli.app, ["train", "3"], catch_exceptions=False)
+    for words, said in ((["prelabel", "3"], "`mollm doctor 3`"), (["prelabel", "3", "--version", "v"], "versions 3")):
+        with pytest.raises(InputError, match=said):
+            CliRunner().invoke(cli.app, words, catch_exceptions=False)
+
+
+def test_a_version_is_listed_whole_in_eighty_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.console, "_width", 80)
+    name = "mollm-12-7070e0c6"
+    with closing(Store(f"sqlite:///{home / 'mollm.db'}")) as store:
+        asked = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
+        projects.save(store, Project(3, "http://x", "pets", "", "<View/>", asked))
+        scores = {"accuracy": 0.871, "log_loss": 0.358, "ece": 0.109}
+        versions.save(store, 3, versions.Version(name, 12, "accepted", 131, {"scores": scores}, now()), [])
+        versions.publish(store, 3, name)
+    output = CliRunner().invoke(cli.app, ["versions", "3"]).output
+    line = next(line for line in output.splitlines() if name in line)
+    assert "published" in line
+    assert [word for word in line.split() if word.startswith("0.")] == ["0.871", "0.358", "0.109"]

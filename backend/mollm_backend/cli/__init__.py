@@ -5,9 +5,11 @@ A command's file, and the libraries that it needs, are imported when it is calle
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
-from typing import Any
+from importlib.metadata import version as version_of
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -19,6 +21,8 @@ COMMANDS = {
     "up": ("up:up", "Start the queue, the web backend and a worker, and keep them running until Ctrl-C."),
     "prepare": ("prepare:prepare", "Install Label Studio in its own environment and fetch the models, where they are "
                 "not there yet."),
+    "demo-score": ("demo:demo_score", "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and "
+                   "100 simulated human labels."),
     "connect": ("project:connect", "Connect a project: backend row, webhook, sampling; its annotations become the "
                 "first training set."),
     "disconnect": ("project:disconnect", "Take the backend and the webhook away and put back what connect found; "
@@ -27,25 +31,34 @@ COMMANDS = {
                "exit 1 on a problem."),
     "options": ("options:options", "Set a project's daily budget, its blind share and what labels weigh; show them "
                 "and today's spending."),
-    "prelabel": ("loop:prelabel", "Write the published pre-annotation of every task into Label Studio. Resumable: run "
-                 "it again after a stop."),
-    "demo-score": ("demo:demo_score", "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and "
-                   "100 simulated human labels."),
     "train": ("loop:train", "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` "
               "does it."),
     "next-batch": ("loop:next_batch", "Show the tasks that people see next, in order, each with its reason."),
+    "explain": ("results:explain", "Say what each LLM, the mixture and the classifier think of a task, and why it is "
+                "(not) shown next."),
     "versions": ("loop:list_versions", "List a project's versions, newest first; the published one is marked."),
     "rollback": ("loop:rollback", "Publish an earlier version again: its pre-annotations and its batch come back in "
                  "Label Studio."),
-    "explain": ("results:explain", "Say what each LLM, the mixture and the classifier think of a task, and why it is "
-                "(not) shown next."),
-    "report": ("results:report", "Report every project: labels, scores, versions, and what each annotator has cost."),
+    "prelabel": ("loop:prelabel", "Write the published pre-annotation of every task into Label Studio. Resumable: run "
+                 "it again after a stop."),
+    "report": ("results:report", "Report one project or all: labels, scores, versions, and what each annotator has "
+               "cost."),
     "export": ("results:export", "Write every task's best label to stdout: the human's where there is one, else the "
                "mixture's."),
     "record": ("record:record", "Ask every LLM of the panel for every text. Resumable: run it again after a stop."),
     "replay": ("replay:app", "Run experiments on a recording, without any LLM."),
     "bench": ("bench:app", "Measure speed on this machine."),
 }  # fmt: skip
+
+
+# How `mollm --help` groups them: the heading before the first of its commands.
+PANELS = {
+    "up": "Start",
+    "connect": "A project",
+    "train": "Its loop",
+    "prelabel": "Its results",
+    "record": "Experiments",
+}
 
 
 def load(name: str) -> Any:
@@ -68,18 +81,39 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1], rich_help_panel=_panel(cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {' or '.join(close)}?" if close else ""))
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(str(name)), rest
+
+
+def _panel(name: str) -> str:
+    """The last heading at or before this command."""
+    names = list(COMMANDS)
+    return next(PANELS[one] for one in reversed(names[: names.index(name) + 1]) if one in PANELS)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mollm {version_of('mollm')}")
+        raise typer.Exit
 
 
 app = typer.Typer(name="mollm", pretty_exceptions_enable=False, add_completion=False)
 
 
-@app.callback(cls=_Commands, no_args_is_help=True)
-def mollm() -> None:
+@app.callback(cls=_Commands, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+def mollm(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """A mixture of small local LLMs that labels a Label Studio project and learns from its people."""
 
 

@@ -56,7 +56,9 @@ def demo_score(
 
 def _only_project(found: list[int]) -> int:
     if len(found) != 1:
-        raise InputError(f"This home has {len(found)} projects ({found}): name one with --project.")
+        if not found:
+            raise InputError("This home has no project yet: `make demo` (or `mollm up --demo`) makes one.")
+        raise InputError(f"This home has the projects {', '.join(map(str, found))}: name one with --project.")
     return found[0]
 
 

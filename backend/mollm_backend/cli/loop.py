@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import redis
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
@@ -18,6 +20,7 @@ from mollm_backend import queues, settings
 
 console = Console()
 ProjectId = Annotated[int, typer.Argument(help="The project's number in Label Studio.")]
+SCORES = {"accuracy": "accuracy", "log-loss": "log_loss", "ECE": "ece"}  # heading: name in a version's facts
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 
 
@@ -32,6 +35,15 @@ def nudge(loaded: settings.Settings, project: int) -> None:
         queues.nudge(queues.connect(loaded.queue_url), project)
     except redis.RedisError:
         console.print("No worker is running: `mollm up` starts it.")
+
+
+@contextmanager
+def _a_queue() -> Iterator[None]:
+    """Say what to do where nobody is there to take the job. Raises InputError."""
+    try:
+        yield
+    except redis.RedisError:
+        raise InputError("No worker is running that could do it: start `mollm up` and say it again.") from None
 
 
 def train(
@@ -55,8 +67,11 @@ def train(
             raise typer.Exit(1)
         options = found.options | {"shots": shots}
         projects.change(store, project, options=options)
-    queues.request_training(queues.connect(loaded.queue_url), project)
-    console.print("Asked for a training: it starts after the labels are reconciled (see the status page).")
+    with _a_queue():
+        queues.request_training(queues.connect(loaded.queue_url), project)
+    console.print(
+        "Asked for a training: it starts after the labels are reconciled (see the status page).", soft_wrap=True
+    )
 
 
 def _shots(store: Store, project: projects.Project, per_label: int) -> list[list[str]]:
@@ -104,7 +119,11 @@ def prelabel(
     loaded, store = open_store()
     chosen = version or projects.get(store, project).published_version
     if not chosen:
-        raise InputError(f"Project {project} has no published version yet: the panel is still reading.")
+        raise InputError(
+            f"Project {project} has no published version yet: `mollm doctor {project}` says what it waits for."
+        )
+    if versions.find(store, project, chosen) is None:
+        raise InputError(f"Project {project} has no version {chosen!r}: see `mollm versions {project}`.")
     client = LabelStudioClient(loaded.label_studio_url, loaded.label_studio_api_key.get_secret_value())
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -129,7 +148,8 @@ def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
     if not rows:
-        console.print("No batch is open: the panel is still reading, or everything is labelled.")
+        why = "everything in it is labelled" if found.batch_version else "no version is published yet"
+        console.print(f"No batch is open: {why}. `mollm doctor {project}` says what it waits for.", soft_wrap=True)
         return
     table = Table("task", "pre-annotation", "confidence", "why", title=found.batch_version)
     for row in rows:
@@ -147,11 +167,18 @@ def list_versions(project: ProjectId, json_output: AsJson = False) -> None:
                   "scores": row.facts.get("scores", {})} for row in rows]  # fmt: skip
         print(json.dumps(shown))
         return
-    table = Table("version", "status", "human labels", "cross-fitted scores", "created")
+    if not rows:
+        console.print(f"No version yet: `mollm doctor {project}` says what it waits for.")
+        return
+    whole = (Column(name, no_wrap=True) for name in ("version", "status", "labels", *SCORES, "created (UTC)"))
+    table = Table(*whole, box=None, padding=(0, 2, 0, 0))  # fits 80 columns: what cannot be read cannot be copied
     for row in rows:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in sorted(row.facts.get("scores", {}).items()))
-        table.add_row(row.id, row.status, str(row.human_labels), scores, row.created_at[:19])
+        scores = row.facts.get("scores", {})
+        cells = [f"{scores[key]:.3f}" if key in scores else "" for key in SCORES.values()]
+        table.add_row(row.id, row.status, str(row.human_labels), *cells, row.created_at[5:16].replace("T", " "))
     console.print(table)
+    console.print("Scores: cross-fitted on the human labels.")
+    console.print(f"Back to one of them: `mollm rollback {project} VERSION`.")
 
 
 def rollback(
@@ -165,6 +192,8 @@ def rollback(
     batch = versions.newest_batch(store, project, version)
     if batch is None:
         raise InputError(f"{version} was never published, so there is no batch to go back to.")
+    with _a_queue():
+        queues.connect(loaded.queue_url).ping()
     versions.publish(store, project, version)
     versions.mark_unpublished(store, project, batch)  # what Label Studio still holds of it, publishing asks there
     projects.change(store, project, batch_version=batch)

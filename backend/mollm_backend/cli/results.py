@@ -18,7 +18,7 @@ from mollm.records import HumanLabel
 from mollm.store import Store, labels, projects, signals, tasks, versions
 from mollm.store.decisions import Decision
 from mollm_backend import dashboard, people, queues
-from mollm_backend.cli.loop import AsJson, ProjectId, open_store
+from mollm_backend.cli.loop import SCORES, AsJson, ProjectId, open_store
 
 console = Console()
 
@@ -97,16 +97,22 @@ def _visible(
 
 
 def _print_explanation(shown: dict[str, Any]) -> None:
-    console.print(shown["text"] or shown["problem"], style="bold")
-    for name, decision in shown.get("decisions", {"": shown}).items():
-        console.print(_opinions(name, decision))
+    console.print(shown["text"] or shown["problem"], style="bold", soft_wrap=True, markup=False)
+    if shown["text"]:
+        for name, decision in shown.get("decisions", {"": shown}).items():
+            console.print(_opinions(name, decision))
     batch = shown["batch"]
-    console.print(f"Next batch: {'not in it' if batch is None else 'place {rank}, because {reason}'.format(**batch)}")
+    _say(f"Next batch: {'not in it' if batch is None else 'place {rank}. {reason}'.format(**batch)}")
     for row in shown["human"]:
         of = f"{row['decision']}: " if "decision" in row else ""
         said = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
-        console.print(f"Human {row['user_id']}: {of}{said} ({row['provenance']})")
-    console.print(f"Pre-annotation visible: {shown['visible']}")
+        _say(f"Human {row['user_id']}: {of}{said} ({row['provenance']})")
+    _say(f"Pre-annotation visible: {shown['visible']}")
+
+
+def _say(line: str) -> None:
+    """One line, however narrow the terminal, and nothing in it taken for markup."""
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _opinions(name: str, shown: dict[str, Any]) -> Table:
@@ -122,30 +128,51 @@ def _opinions(name: str, shown: dict[str, Any]) -> Table:
     return table
 
 
-def report(json_output: AsJson = False) -> None:
-    """Report every project: labels, scores, versions, and what each annotator has cost."""
+def report(
+    project: Annotated[int | None, typer.Argument(help="One project; default: all.")] = None,
+    json_output: AsJson = False,
+) -> None:
+    """Report one project or all: labels, scores, versions, and what each annotator has cost."""
     loaded, store = open_store()
+    if project is not None:
+        projects.get(store, project)
     state = dashboard.status(store, queues.connect(loaded.queue_url))
-    for project, found in zip(state["projects"], projects.every(store), strict=True):
+    if project is not None:
+        state["projects"] = [row for row in state["projects"] if row["id"] == project]
+        state["costs"] = {name: asdict(cost) for name, cost in signals.costs(store, project).items()}
+    for row in state["projects"]:
         try:
-            rows = labels.every(store, found.id)
-            project["people"] = people.of_project(store, found, rows)
+            found = projects.get(store, row["id"])
+            row["people"] = people.of_project(store, found, labels.every(store, found.id))
         except ConfigError as error:
-            project["people"] = {"lines": [str(error)]}
+            row["people"] = {"lines": [str(error)]}
     if json_output:
         print(json.dumps(state))
         return
-    for project in state["projects"]:
-        version = project["version"] or {"id": "none", "scores": {}, "notes": []}
-        console.print(f"[bold]{project['id']} {project['title']}[/]: {project['tasks']} tasks, "
-                      f"{project['human_labels']} human labels, version {version['id']}")  # fmt: skip
-        for name, value in sorted(version["scores"].items()):
-            console.print(f"  {name} {value:.3f} (cross-fitted on human labels)")
-        for note in (*version["notes"], project["budget"]["line"], *project["people"]["lines"]):
-            if note:
-                console.print(f"  {note}", highlight=False, soft_wrap=True)
+    if not state["projects"]:
+        _say("No project is connected yet: `mollm connect N`, with N as in .../projects/N of its page.")
+    for row in state["projects"]:
+        _report(row)
+    if state["costs"]:
+        _print_costs(state["costs"])
+
+
+def _report(project: dict[str, Any]) -> None:
+    """One project in lines."""
+    version = project["version"] or {"id": "none yet", "scores": {}, "notes": [], "human_labels": 0}
+    console.print(f"{project['id']} {project['title']}", style="bold", highlight=False, soft_wrap=True, markup=False)
+    _say(f"  {project['tasks']} tasks, {project['human_labels']} human labels ({version['human_labels']} learned), "
+         f"version {version['id']}")  # fmt: skip
+    scores = [f"{name} {version['scores'][key]:.3f}" for name, key in SCORES.items() if key in version["scores"]]
+    lines = [f"{', '.join(scores)} (cross-fitted on the human labels)" if scores else ""]
+    for line in (*lines, *version["notes"], project["budget"]["line"], *project["people"]["lines"]):
+        if line:
+            _say(f"  {line}")
+
+
+def _print_costs(costs: dict[str, dict[str, float]]) -> None:
     table = Table("annotator", "texts", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost")
-    for name, cost in state["costs"].items():
+    for name, cost in costs.items():
         figures = (cost["texts"], cost["calls"], cost["prompt_tokens"], cost["completion_tokens"])
         table.add_row(name, *(str(figure) for figure in figures), f"{cost['seconds']:.0f}")
     console.print(table)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import redis
 
-from mollm.store import Store, events, signals, tasks
+from mollm.store import Store, signals, tasks
 from mollm.store.projects import Project
-from mollm_backend import budget, progress, queues
+from mollm_backend import budget, dashboard, progress, queues
 from mollm_backend.labelstudio.doctor import Finding
 from mollm_backend.settings import Settings
 
@@ -25,20 +25,10 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
         return
     for project in chosen:
         if project.connected:
-            yield from _failures(store, project, failing)
+            for line in dashboard.failures(store, project, failing):
+                fix = "do as it says and start `mollm up` again: that tries at once"
+                yield Finding("problem", "job-failed", f"project {project.id}: {line}", fix)
             yield from _panel(store, connection, project)
-
-
-def _failures(store: Store, project: Project, failing: dict[str, int]) -> Iterator[Finding]:
-    """Jobs that failed and were not done since, each with the last line that it left."""
-    lines = events.newest(store, 500, project_id=project.id)
-    for identity, times in sorted(failing.items()):
-        name, _, rest = identity.partition("-")
-        if rest.split("-")[0] == str(project.id):
-            last = next((row.line for row in lines if row.kind == "problem" and row.line.startswith(f"{name}: ")), name)
-            line = f"project {project.id}: the worker failed {times} times, at last: {last}"
-            fix = "do as it says and start `mollm up` again: that tries at once"
-            yield Finding("problem", "job-failed", line, fix)
 
 
 def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[Finding]:
