@@ -25,6 +25,8 @@ ODD = " zq7xk 5%"  # tokens that nobody would say here: only a server that obeys
 class BiasedTokens(TokenIds):
     """The label tokens lifted before all others, one request a text (the server puts requests together itself)."""
 
+    two_steps = False  # the server chooses among the lifted tokens itself, and keeps what its slots have read
+
     def probe(self) -> None:
         odd = list(dict.fromkeys(self._tokens(ODD)))
         if len(odd) < 2 or any(math.isinf(value) for value in self._shares("A short text.", odd)[0]):

@@ -5,8 +5,9 @@ A runtime only answers `Question`s: the log-probabilities of a few tokens after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,16 +22,22 @@ from mollm.signals import expected_votes, normalised, total_variation, without_p
 CONTENT_FREE = ("N/A", "[text]", "...")
 BIAS_BAR = 0.25
 ENOUGH_ORDERS = 2
+OFTEN = 0.25  # of the texts need a place: it is then asked along, a token being far cheaper than a second prefill
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to the LLM: how likely is each of `tokens` after `path`, after text `n` in the prompt `order`?"""
+    """One question to the LLM: how likely is each of `tokens` after `path`, after text `n` in the prompt `order`?
+
+    `further` is the place one token on that will most likely be asked next: a runtime that can go on from where it
+    stands answers it along with this one (one token more, no second prefill); others leave it.
+    """
 
     n: int
     order: int
     path: Path
     tokens: Path
+    further: Question | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Read:
     truncated: bool = False
     error: str = ""
     among: bool = False
+    further: Read | None = None
 
 
 Ask = Callable[[Sequence[str], Sequence[Question]], list[Read]]
@@ -61,9 +69,13 @@ def prompts_for(
 
 
 class OnePass:
-    """Turns a runtime's `ask` into answers. Prior and position bias are measured once, on content-free texts."""
+    """Turns a runtime's `ask` into answers. Prior and position bias are measured once, on content-free texts.
 
-    def __init__(self, config: AnnotatorConfig, trees: Sequence[TokenTree], ask: Ask) -> None:
+    `foresees`: the runtime answers a question's `further`.
+    """
+
+    def __init__(self, config: AnnotatorConfig, trees: Sequence[TokenTree], ask: Ask, *, foresees: bool = True) -> None:
+        self.foresees = foresees
         self.config = config
         self.own = tuple(tree.own() for tree in trees)
         self.trees = tuple(trees) if config.votes == "exact" else self.own
@@ -71,6 +83,7 @@ class OnePass:
         self.orders: int | None = config.orders or (1 if len(self.trees) == 1 else None)
         self.prior: FloatArray | None = None
         self.bias = float("nan")
+        self.needed: Counter[tuple[int, Path]] = Counter()
 
     @property
     def C(self) -> int:
@@ -122,23 +135,56 @@ class OnePass:
         heard = [_Heard({order: {} for order in orders}) for _ in texts]
         while True:
             places = [
-                Question(n, order, at, self.trees[order].place(at).tokens)
+                place
                 for n, one in enumerate(heard)
                 if not one.error
                 for order in orders
-                for at in self._worth_asking(order, one.known[order])
+                for place in self._questions(n, order, one.known[order])
             ]
             if not places:
-                return heard
+                break
             for place, read in zip(places, self.ask(texts, places), strict=True):
-                heard[place.n].take(place, read)
+                self._take(heard[place.n], place, read)
+        for one in heard:
+            self.needed.update((order, at) for order, known in one.known.items() for at in known)
+        return heard
+
+    def _questions(self, n: int, order: int, known: Mapping[Path, FloatArray]) -> list[Question]:
+        """What to ask of one text next; a place that another one brings along is not asked for itself."""
+        found = [Question(n, order, at, self._tokens(order, at)) for at in self._worth_asking(order, known)]
+        found = [replace(place, further=self._further(place)) for place in found]
+        along = {place.further.path for place in found if place.further}
+        return [place for place in found if place.path not in along]
+
+    def _further(self, place: Question) -> Question | None:
+        """The place one token on that texts needed most after this one, where they often did."""
+        after = [
+            (count, at)
+            for (order, at), count in self.needed.items()
+            if at and order == place.order and at[:-1] == place.path
+        ]
+        count, at = max(after, default=(0, ()))
+        often = self.foresees and at and count >= OFTEN * self.needed[place.order, place.path]
+        return Question(place.n, place.order, at, self._tokens(place.order, at)) if often else None
+
+    def _take(self, one: _Heard, place: Question, read: Read) -> None:
+        """What was brought along is kept only where it would have been asked: no answer depends on foresight."""
+        one.calls += 1
+        one.take(place, read)
+        if one.error or not place.further or not read.further:
+            return
+        if place.further.path in self._worth_asking(place.order, one.known[place.order]):
+            one.take(place.further, read.further)
+
+    def _tokens(self, order: int, at: Path) -> Path:
+        return self.trees[order].place(at).tokens
 
     def _probs(self, heard: Sequence[_Heard], order: int) -> FloatArray:
         """(n, C) z: the shares among the labels' own tokens (other spellings say little about a small model's mind)."""
         own, wide = self.own[order], self.trees[order]
         return np.stack([own.distribution(own.seen_from(wide, one.known[order])) for one in heard])
 
-    def _worth_asking(self, order: int, known: dict[Path, FloatArray]) -> list[Path]:
+    def _worth_asking(self, order: int, known: Mapping[Path, FloatArray]) -> list[Path]:
         own, wide = self.own[order], self.trees[order]
         return list(dict.fromkeys(wide.worth_asking(known) + own.worth_asking(own.seen_from(wide, known))))
 
@@ -164,7 +210,6 @@ class _Heard:
         self.error = ""
 
     def take(self, place: Question, read: Read) -> None:
-        self.calls += 1
         self.prompt_tokens += read.prompt_tokens
         self.completion_tokens += read.completion_tokens
         self.truncated |= read.truncated

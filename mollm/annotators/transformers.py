@@ -22,9 +22,10 @@ from mollm.annotators._one_pass import OnePass, Question, Read, prompts_for
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Prompt, Shot
+from mollm.prompts.coding import Path as TokenPath
 from mollm.prompts.coding import TokenTree, branches, easy
 from mollm.prompts.parsing import parse_answer, parse_code
-from mollm.records import LabelSet
+from mollm.records import FloatArray, LabelSet
 
 MARK = "\ue000\ue001"  # private use: stands for the text while the chat template is rendered
 CHARACTERS_A_TOKEN = 16  # nobody's tokens are longer on average: what is cut before tokenizing never fits the window
@@ -157,21 +158,29 @@ class Transformers(Annotator):
     def _ask(self, texts: Sequence[str], places: Sequence[Question]) -> list[Read]:
         pieces = {n: self._text_tokens(texts[n]) for n in {place.n for place in places}}
         sequences = [pieces[place.n][0] + self.frames[place.order].after + list(place.path) for place in places]
-        by_length = sorted(range(len(places)), key=lambda k: (places[k].order, len(sequences[k])))
+        by_length = sorted(range(len(places)), key=lambda k: len(sequences[k]))
+        groups: dict[tuple[int, TokenPath], list[int]] = {}
+        for k in by_length:
+            further = places[k].further
+            groups.setdefault((places[k].order, further.path if further else ()), []).append(k)
         reads: dict[int, Read] = {}
-        for order in dict.fromkeys(places[k].order for k in by_length):
-            mine = [k for k in by_length if places[k].order == order]
+        for (order, path), mine in groups.items():
             for start in range(0, len(mine), self.config.batch_size):
                 batch = mine[start : start + self.config.batch_size]
-                logprobs = self._next_logprobs(self.frames[order], [sequences[k] for k in batch])
-                for k, row in zip(batch, logprobs, strict=True):
-                    wanted = row[list(places[k].tokens)].double().cpu().numpy()
+                steps = self._next_logprobs(self.frames[order], [sequences[k] for k in batch], path[-1:])
+                for row, k in enumerate(batch):
+                    further = places[k].further
+                    along = Read(_chosen(steps[1][row], further)) if further else None
                     length = len(self.frames[order].before) + len(sequences[k])
-                    reads[k] = Read(wanted, length, 0, pieces[places[k].n][1])
+                    cut = pieces[places[k].n][1]
+                    reads[k] = Read(_chosen(steps[0][row], places[k]), length, 0, cut, further=along)
         return [reads[k] for k in range(len(places))]
 
-    def _next_logprobs(self, frame: _Frame, sequences: list[list[int]]) -> Any:
-        """(B, V) log-probabilities after `frame.before` and each sequence; padded on the left of the sequence."""
+    def _next_logprobs(self, frame: _Frame, sequences: list[list[int]], forced: TokenPath = ()) -> list[Any]:
+        """(B, V) log-probabilities after `frame.before` and each sequence, and those after each `forced` token more.
+
+        The sequences are padded on their left; a forced token is read from the keys and values of what is before it.
+        """
         torch = self.torch
         known, width = len(frame.before), max(map(len, sequences))
         pads = [width - len(sequence) for sequence in sequences]
@@ -180,15 +189,21 @@ class Transformers(Annotator):
         offset = torch.tensor(pads).unsqueeze(1)
         place = torch.arange(width).unsqueeze(0) - offset
         mask = torch.cat([torch.ones(len(pads), known, dtype=torch.long), (place >= 0).long()], dim=1)
-        device = self.model.device
+        found = []
         with torch.inference_mode():
             cache = copy.deepcopy(self._cache(frame))
             cache.batch_repeat_interleave(len(sequences))
-            out = self.model(
-                input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache,
-                position_ids=(known + place.clamp(min=0)).to(device), logits_to_keep=1, use_cache=True,
-            )  # fmt: skip
-            return torch.log_softmax(out.logits[:, -1].float(), dim=-1)
+            for token in (None, *forced):
+                if token is not None:
+                    ids, place = torch.full((len(pads), 1), token), place[:, -1:] + 1
+                    mask = torch.cat([mask, torch.ones(len(pads), 1, dtype=torch.long)], dim=1)
+                device = self.model.device
+                out = self.model(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache,
+                    position_ids=(known + place.clamp(min=0)).to(device), logits_to_keep=1, use_cache=True,
+                )  # fmt: skip
+                found.append(torch.log_softmax(out.logits[:, -1].float(), dim=-1))
+        return found
 
     def _cache(self, frame: _Frame) -> Any:
         if frame.cache is None:
@@ -230,6 +245,11 @@ def hash_of(text: str) -> int:
     from mollm.records import digest
 
     return int(digest(text)[:8], 16)
+
+
+def _chosen(logprobs: Any, place: Question) -> FloatArray:
+    """(K,) float64 log-probabilities of the asked tokens out of a row of all."""
+    return np.asarray(logprobs[list(place.tokens)].double().cpu().numpy())
 
 
 def _wants_bos(tokenizer: Any) -> bool:

@@ -21,7 +21,7 @@ from mollm.config import AnnotatorConfig
 from mollm.prompts import Shot
 from mollm.records import LabelSet
 
-ALL = frozenset({"tokenize", "logprob_token_ids", "logprobs", "structured_outputs", "n"})
+ALL = frozenset({"tokenize", "logprob_token_ids", "logprobs", "structured_outputs", "n", "allowed_token_ids"})
 VLLM = ALL
 LLAMA_CPP = frozenset({"llama.cpp", "logit_bias", "logprobs", "schema", "n"})  # as seen in tests/llama_cpp
 OLLAMA = frozenset({"logprobs", "schema"})  # no `n`, no tokens
@@ -94,6 +94,8 @@ class FakeServer:
             message = f"This model's maximum context length is {self.window} tokens, you asked for {longest}."
             return httpx.Response(400, json={"error": {"message": message}})
         n = body.get("n", 1) if "n" in self.can else 1
+        if "allowed_token_ids" in body and "logprob_token_ids" in self.can and "allowed_token_ids" not in self.can:
+            return httpx.Response(400, json={"error": {"message": "allowed_token_ids: extra inputs are not permitted"}})
         if "llama.cpp" in self.can and n > self.slots:
             return httpx.Response(400, json={"error": {"message": f"Field 'n': Value must be <= {self.slots}"}})
         choices = [self.choice(body, prompt, chat) for prompt in prompts for _ in range(n)]
@@ -116,8 +118,7 @@ class FakeServer:
         logprobs: dict[str, Any] | None = None
         norm = math.log(sum(math.exp(score) for score in scores.values()))
         if body.get("logprob_token_ids") and "logprob_token_ids" in self.can:
-            found = {f"token_id:{t}": scores.get(self.words[t], -10.0) - norm for t in body["logprob_token_ids"]}
-            logprobs = {"top_logprobs": [found]}
+            logprobs = self.chosen(body, prompt)
         elif body.get("post_sampling_probs") and "logit_bias" in self.can:
             lifted = {t: math.exp(scores.get(self.words[t], -10.0)) for t, _ in body["logit_bias"]}
             rows = [{"id": t, "prob": weight / sum(lifted.values())} for t, weight in lifted.items()]
@@ -130,6 +131,19 @@ class FakeServer:
                 else {"top_logprobs": [{w: s - norm for w, s in top}]}
             )
         return {"message": {"content": said}, "logprobs": logprobs} if chat else {"text": said, "logprobs": logprobs}
+
+    def chosen(self, body: dict[str, Any], prompt: str) -> dict[str, Any]:
+        """The chosen tokens' log-probabilities, step by step; where a token is forced, from before that."""
+        forced = body.get("allowed_token_ids") if "allowed_token_ids" in self.can else None
+        steps, said = [], []
+        for _ in range(body["max_tokens"]):
+            scores = self.scores(prompt)
+            norm = math.log(sum(math.exp(score) for score in scores.values()))
+            steps.append({f"token_id:{t}": scores.get(self.words[t], -10.0) - norm for t in body["logprob_token_ids"]})
+            said.append(self.words[forced[0]] if forced else max(scores, key=lambda word: scores[word]))
+            prompt += said[-1]
+        tokens = [self.words.index(word) if word in self.words else -1 for word in said]
+        return {"tokens": [f"token_id:{token}" for token in tokens], "top_logprobs": steps}
 
     def scores(self, prompt: str) -> dict[str, float]:
         """Next-word scores: the prompt's words with a blank before, those of the last text high."""

@@ -46,6 +46,70 @@ def test_one_pass_is_one_request_for_many_texts() -> None:
     assert all(answer.completion_tokens == 1 and answer.label_probs.argmax() == 0 for answer in answers)
 
 
+def test_a_first_token_that_says_nothing_is_stepped_over_in_the_same_request() -> None:
+    """One prefill and one token more; the answers are those of a server that must be asked twice."""
+    found = {}
+    for can in (ALL, ALL - {"allowed_token_ids"}):
+        server = FakeServer(can, blank=True)
+        with asked(server, prompt="plain", orders=1) as annotator:
+            assert ("step further in the same request" in annotator.describe()) == (can == ALL)
+            annotator.annotate(["the first text shows what texts need"])
+            server.requests.clear()
+            found[can] = annotator.annotate(TEXTS)
+        assert len(server.requests) == (1 if can == ALL else 2)
+    for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(one.votes, other.votes)
+        np.testing.assert_array_equal(one.label_probs, other.label_probs)
+        assert (one.calls, other.calls) == (1, 2)
+        assert one.label_probs.max() > 0.9
+
+
+def test_what_is_brought_along_is_used_only_where_it_is_needed() -> None:
+    """No answer depends on what other texts made likely; what a text needs beyond that is asked by itself."""
+    labels = LabelSet(("new york", "new jersey", "old town", "old bridge", "paris"))
+    texts = ["new york", "old bridge", "paris", "new jersey"]
+    server = FakeServer(window=400)
+    with asked(server, labels, prompt="plain", orders=1) as annotator:
+        fresh = annotator.annotate(texts)
+        annotator.annotate(["new york " * n for n in range(1, 20)])
+        foreseen = annotator.annotate(texts)
+    for one, other in zip(fresh, foreseen, strict=True):
+        np.testing.assert_array_equal(one.votes, other.votes)
+    assert [answer.calls for answer in fresh] == [2, 2, 1, 2]
+    assert [answer.calls for answer in foreseen] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["bent", "one step", "ignored", "null"])
+def test_a_second_step_that_cannot_be_trusted_is_asked_by_itself(kind: str) -> None:
+    """Masked log-probabilities, one step where two were asked, another token than the forced one, no numbers."""
+    server = FakeServer(blank=True)
+
+    def broken(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
+        if "allowed_token_ids" not in body:
+            return None
+        choices = [{"index": n, "logprobs": server.chosen(body, p)} for n, p in enumerate(body["prompt"])]
+        for choice in choices:
+            said = choice["logprobs"]
+            first, second = said["top_logprobs"]
+            keep = f"token_id:{body['allowed_token_ids'][0]}"
+            bent = {key: value if key == keep else -9999.0 for key, value in first.items()}
+            steps = {"bent": [bent, bent], "one step": [first], "null": [first, dict.fromkeys(second)]}
+            said["top_logprobs"] = steps.get(kind, [first, first])
+            said["tokens"] = ["token_id:0"] * 2 if kind == "ignored" else said["tokens"]
+        return httpx.Response(200, json={"model": "fake", "choices": choices})
+
+    with asked(server, prompt="plain", orders=1) as annotator:
+        expected = annotator.annotate(TEXTS)
+        server.broken = broken if kind != "bent" else server.broken  # that one a server does from the beginning
+        for one, other in zip(expected, annotator.annotate(TEXTS), strict=True):
+            np.testing.assert_array_equal(one.votes, other.votes)
+    server.broken = broken
+    with asked(server, prompt="plain", orders=1) as annotator:
+        assert "same request" not in annotator.describe()
+        for one, other in zip(expected, annotator.annotate(TEXTS), strict=True):
+            np.testing.assert_array_equal(one.votes, other.votes)
+
+
 def test_what_is_common_to_all_texts_comes_first() -> None:
     server = FakeServer()
     with asked(server, prompt="plain", orders=1) as annotator:

@@ -51,6 +51,21 @@ def test_scores_are_constrained_decoding_over_the_whole_prompt(
             np.testing.assert_allclose(answer.votes, expected, rtol=2e-3, atol=1e-5)
 
 
+def test_a_step_further_reads_no_prompt_again(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What texts often need after their first place comes from the keys and values at hand, with the same numbers."""
+    labels = LabelSet(("red one", "red two", "ray one", "ray two"))
+    texts = ["all about red", "a much longer text about a ray and what it does", "x", "two"]
+    with opened(models, labels, batch_size=3) as annotator:
+        monkeypatch.setattr("mollm.annotators._one_pass.OFTEN", 2.0)
+        apart = annotator.annotate(texts)
+        monkeypatch.setattr("mollm.annotators._one_pass.OFTEN", 0.01)
+        along = annotator.annotate(texts)
+    for one, other in zip(apart, along, strict=True):
+        np.testing.assert_allclose(one.votes, other.votes, atol=1e-5)
+        np.testing.assert_allclose(one.label_probs, other.label_probs, atol=1e-5)
+    assert sum(answer.calls for answer in along) < sum(answer.calls for answer in apart)
+
+
 def decoded(annotator: Any, ids: list[int], answers: tuple[str, ...], pieces: dict[int, str]) -> np.ndarray:
     """(C,): the probability that constrained decoding ends in each answer."""
     probs, end = np.zeros(len(answers)), annotator.one_pass.trees[0].end
@@ -114,9 +129,9 @@ def test_a_model_that_computes_nan_abstains_on_that_text(models: Path, monkeypat
     with opened(models, batch_size=1) as annotator:
         honest = annotator._next_logprobs
 
-        def overflowing(frame: Any, sequences: list[list[int]]) -> Any:
-            found = honest(frame, sequences)
-            return found * float("nan") if len(sequences[0]) > 30 else found
+        def overflowing(frame: Any, sequences: list[list[int]], forced: tuple[int, ...] = ()) -> Any:
+            found = honest(frame, sequences, forced)
+            return [step * float("nan") for step in found] if len(sequences[0]) > 30 else found
 
         monkeypatch.setattr(annotator, "_next_logprobs", overflowing)
         broken, fine = annotator.annotate(["word " * 40, "sports"])
