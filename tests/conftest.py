@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +27,13 @@ BARS_HOLD = os.environ.get("MOLLM_BARS") == "1"
 def heavy_home() -> Path:
     """Where Label Studio and the models are kept between runs; tests make their own homes for all else."""
     return Path(os.environ.get("MOLLM_HOME", "~/.mollm")).expanduser()
+
+
+def absent(reason: str) -> NoReturn:
+    """A part that is installed for whole runs is not there: these fail, others skip."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _slowness(item: pytest.Item) -> int:

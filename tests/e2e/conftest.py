@@ -20,16 +20,8 @@ import pytest
 
 from mollm_backend.supervisor import label_studio
 from mollm_backend.supervisor.launch import die_with
-from tests.conftest import heavy_home
-
-CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-LONG = 1800.0  # seconds; bounds a hang
-# Without the flags in the second line a browser start looks up its maker's hosts.
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000",
-    "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-)  # fmt: skip
+from tests.conftest import absent, heavy_home
+from tests.e2e.browser import LONG, chromium
 
 
 @dataclass
@@ -81,12 +73,6 @@ class Demo:
         return self.log.read_text().splitlines()
 
 
-def _absent(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def wait_for(what: Callable[[], Any], seconds: float, why: Callable[[], str]) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -100,7 +86,7 @@ def wait_for(what: Callable[[], Any], seconds: float, why: Callable[[], str]) ->
 def demo() -> Iterator[Demo]:
     heavy = heavy_home()
     if not label_studio.is_installed(heavy) or not (heavy / "models").is_dir():
-        _absent(f"no Label Studio or no models in {heavy}: run `mollm prepare`")
+        absent(f"no Label Studio or no models in {heavy}: run `mollm prepare`")
     home = Path(tempfile.mkdtemp(prefix="mollm-e2e-"))  # short, for the socket's sake
     for name in ("label-studio", "models"):
         (home / name).symlink_to((heavy / name).resolve())
@@ -118,16 +104,5 @@ def demo() -> Iterator[Demo]:
 
 @pytest.fixture(scope="session")
 def browser(demo: Demo) -> Iterator[Any]:
-    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
-        _absent("no chromium: as root, `apt-get install chromium chromium-driver`")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={demo.home / 'chromium'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    driver.set_page_load_timeout(LONG)
-    yield driver
-    driver.quit()
+    with chromium(demo.home / "chromium") as driver:
+        yield driver

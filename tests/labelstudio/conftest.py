@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,11 @@ from pydantic import SecretStr
 
 from mollm.store import Store
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.connect import connect
 from mollm_backend.settings import Settings
+from tests.conftest import absent
 from tests.real_label_studio import RealLabelStudio, executable, label_studio
+from tests.serving import Handler, serving
 
 # A busy machine must not lose an event: by default Label Studio gives up after a second.
 PATIENT = {"WEBHOOK_TIMEOUT": "60"}
@@ -29,10 +30,7 @@ CONFIG = (
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLabelStudio]:
     if not executable().exists():
-        reason = f"no Label Studio at {executable()}: set MOLLM_LABEL_STUDIO to its executable"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"no Label Studio at {executable()}: set MOLLM_LABEL_STUDIO to its executable")
     # A kept data directory saves the minute in which the first start makes the database.
     kept = os.environ.get("MOLLM_LABEL_STUDIO_DATA")
     with label_studio(Path(kept) if kept else tmp_path_factory.mktemp("label-studio"), PATIENT) as running:
@@ -63,35 +61,28 @@ def settings(tmp_path: Path) -> Settings:
 class Recorder:
     """A backend that answers as Label Studio expects, and keeps (path, headers, body) of every request."""
 
+    url = ""
+
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.deaf_to = ""  # callers of this kind are hung up on, as a firewall between the two would
+
+    def handler(self) -> type[Handler]:
         recorder = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
+        class Backend(Handler):
+            def _keep(self) -> None:
                 if recorder.deaf_to and recorder.deaf_to in self.headers.get("User-Agent", ""):
                     self.close_connection = True
                     return
-                body = json.loads(self.rfile.read(length)) if length else None
+                body = json.loads(self.body() or b"null")
                 recorder.requests.append((self.path, dict(self.headers), body))
                 answers = {"/setup": {"model_version": "mollm-waiting"}, "/health": {"status": "UP"}}
-                content = json.dumps(answers.get(self.path, {"results": [{}]})).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                self.answer(json.dumps(answers.get(self.path, {"results": [{}]})).encode())
 
-            do_GET = do_POST = _answer
+            do_GET = do_POST = _keep
 
-            def log_message(self, *_args: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        return Backend
 
     def events(self) -> list[tuple[dict[str, str], Any]]:
         return [(headers, body) for path, headers, body in self.requests if path == "/webhook"]
@@ -100,11 +91,8 @@ class Recorder:
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
     recorder = Recorder()
-    recorder.thread.start()
-    yield recorder
-    recorder.server.shutdown()
-    recorder.server.server_close()
-    recorder.thread.join()
+    with serving(recorder.handler()) as recorder.url:
+        yield recorder
 
 
 @pytest.fixture
@@ -120,3 +108,14 @@ def make_project(client: LabelStudioClient) -> Callable[..., tuple[int, list[int
         return made["id"], sorted(answer["task_ids"])
 
     return make
+
+
+@pytest.fixture
+def project(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Recorder,
+    make_project: Callable[..., tuple[int, list[int]]],
+) -> int:  # fmt: skip
+    """A connected project of eight tasks, whose backend is the recorder."""
+    number, _ = make_project(8)
+    connect(store, client, settings, number, recorder.url, check_order=False)
+    return number

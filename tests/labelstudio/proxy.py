@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
+
+from tests.serving import Handler, serving
 
 _HOP = {"connection", "transfer-encoding", "content-encoding", "content-length", "keep-alive"}
 
@@ -42,35 +42,19 @@ def proxied(url: str, change: Change) -> Iterator[str]:
     """Forward everything to `url`; `change` alters an answer in place. Gives the proxy's own address."""
     with httpx.Client(base_url=url, timeout=100, trust_env=False) as upstream:
 
-        class Handler(BaseHTTPRequestHandler):
+        class Proxy(Handler):
             protocol_version = "HTTP/1.1"
 
             def _forward(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = {key: value for key, value in self.headers.items() if key.lower() not in {"host", *_HOP}}
-                said = upstream.request(self.command, self.path, content=content, headers=headers)
+                said = upstream.request(self.command, self.path, content=self.body(), headers=headers)
                 kept = {key: value for key, value in said.headers.items() if key not in _HOP}
                 answer = Answer(self.path, said.status_code, kept, said.content)
                 change(answer)
-                self.send_response_only(answer.status)
-                for key, value in answer.headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(answer.body)))
-                self.end_headers()
-                self.wfile.write(answer.body[: answer.cut])
+                self.answer(answer.body, answer.headers, status=answer.status, cut=answer.cut)
                 self.close_connection = answer.cut is not None
 
             do_GET = do_POST = do_PATCH = do_DELETE = _forward
 
-            def log_message(self, *_args: object) -> None:
-                return
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with serving(Proxy) as address:
+            yield address

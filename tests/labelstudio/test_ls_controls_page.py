@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from mollm.records import Provenance
 from mollm_backend.labelstudio.label_config import labels_of
 from tests.backend.conftest import connection, valkey_url  # noqa: F401 - fixtures
-from tests.e2e.conftest import CHROMEDRIVER, CHROMIUM, FLAGS
+from tests.e2e.browser import chromium
 from tests.labelstudio.test_ls_controls_real import CONFIGS, DATA, PLAIN, Open, Site, open_site, plain  # noqa: F401
 from tests.real_label_studio import RealLabelStudio
 
@@ -21,21 +20,8 @@ pytestmark = [pytest.mark.label_studio, pytest.mark.browser]
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[Any]:
-    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
-        if os.environ.get("CI") == "true":
-            pytest.fail("no chromium")
-        pytest.skip("no chromium: as root, `apt-get install chromium chromium-driver`")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
-    driver.set_page_load_timeout(600)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path / "chromium") as driver:
+        yield driver
 
 
 def stream(site: Site, driver: Any, studio: RealLabelStudio) -> Any:

@@ -22,16 +22,6 @@ from mollm_backend.settings import Settings
 from tests.real_label_studio import RealLabelStudio, free_port, label_studio
 
 pytestmark = pytest.mark.label_studio
-MakeProject = Callable[..., tuple[int, list[int]]]
-
-
-@pytest.fixture
-def project(
-    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
-) -> int:
-    number, _ = make_project(4)
-    connect(store, client, settings, number, recorder.url, check_order=False)
-    return number
 
 
 def names(found: list[Finding], kind: str = "problem") -> set[str]:
@@ -165,7 +155,7 @@ def test_private_addresses_under_the_default_guard(
     studio: RealLabelStudio,
     settings: Settings,
     recorder: Any,
-    make_project: MakeProject,
+    make_project: Callable[..., tuple[int, list[int]]],
 ) -> None:
     number, _ = make_project(2)
     flags = {"USE_DEFAULT_BANNED_SUBNETS": "true", "USER_ADDITIONAL_BANNED_SUBNETS": ""} | guard

@@ -16,29 +16,16 @@ from mollm.store import Store, projects
 from mollm_backend.labelstudio import doctor
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
-from mollm_backend.labelstudio.doctor import Finding, examine
+from mollm_backend.labelstudio.doctor import examine
 from mollm_backend.labelstudio.errors import LabelsWouldVanish
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
 from tests.labelstudio.proxy import Answer, proxied
+from tests.labelstudio.test_ls_doctor import names
 from tests.real_label_studio import RealLabelStudio
 
 MakeProject = Callable[..., tuple[int, list[int]]]
 GREEN = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["g"]}}]
-
-
-@pytest.fixture
-def project(
-    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
-) -> int:
-    number, _ = make_project(8)
-    connect(store, client, settings, number, recorder.url, check_order=False)
-    return number
-
-
-def names(found: list[Finding], kind: str = "problem") -> set[str]:
-    assert all(finding.line and (finding.fix or finding.kind == "fine") for finding in found)
-    return {finding.name for finding in found if finding.kind == kind}
 
 
 def test_every_finding_is_made_by_some_test() -> None:

@@ -42,6 +42,16 @@ def labelled(store: Store) -> int:
     return labels.count(labels.every(store, P))
 
 
+def studio_of_labelled_tasks(store: Store, n: int) -> FakeStudio:
+    """Connected and read: `n` tasks with the label A each."""
+    studio = FakeStudio(n)
+    connected(store, studio)
+    for task in studio.data:
+        studio.annotate(task, "A")
+    run(store, studio)
+    return studio
+
+
 def truth(studio: FakeStudio) -> dict[int, tuple[int, int, str | None, bool]]:
     return {
         number: (
@@ -169,11 +179,7 @@ def test_a_small_project_may_lose_some_without_asking(store: Store) -> None:
 
 @pytest.mark.parametrize("what", ["created_at", "url"])
 def test_a_restored_backup_or_another_server_changes_nothing(store: Store, what: str) -> None:
-    studio = FakeStudio(10)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio_of_labelled_tasks(store, 10)
     other = FakeStudio(2)
     setattr(other, what, "http://elsewhere.test")
     with pytest.raises(OtherProject):
@@ -182,11 +188,7 @@ def test_a_restored_backup_or_another_server_changes_nothing(store: Store, what:
 
 
 def test_a_listing_that_breaks_off_changes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    studio = FakeStudio(10)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio = studio_of_labelled_tasks(store, 10)
     whole = studio.tasks
 
     def half(project_id: int, *, since: str = "") -> Any:
@@ -210,11 +212,7 @@ def test_a_task_that_one_listing_left_out_is_asked_for_by_name(store: Store, mon
 
 
 def test_a_config_change_that_was_killed_is_seen_again(store: Store) -> None:
-    studio = FakeStudio(6)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio = studio_of_labelled_tasks(store, 6)
     studio.label_config = CONFIG.replace('"$text"', '"$other"').replace('value="A"', 'value="Alpha" alias="A"')
     for task in studio.data:
         studio.data[task] = {"text": "old", "other": f"new {task}"}
@@ -229,11 +227,7 @@ def test_a_config_change_that_was_killed_is_seen_again(store: Store) -> None:
 
 
 def test_a_label_that_went_takes_its_labels_only_after_a_word(store: Store) -> None:
-    studio = FakeStudio(10)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio = studio_of_labelled_tasks(store, 10)
     studio.label_config = CONFIG.replace('value="A"', 'value="D"')
     with pytest.raises(LabelsWouldVanish):
         run(store, studio)
@@ -244,11 +238,7 @@ def test_a_label_that_went_takes_its_labels_only_after_a_word(store: Store) -> N
 
 
 def test_an_unusable_config_is_told_and_nothing_is_lost(store: Store) -> None:
-    studio = FakeStudio(5)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio = studio_of_labelled_tasks(store, 5)
     studio.label_config = CONFIG.replace("toName", 'perRegion="true" toName')
     with pytest.raises(ConfigError, match="perregion"):
         run(store, studio)
@@ -336,11 +326,7 @@ def test_a_second_control_keeps_what_is_known_of_the_first(store: Store) -> None
 
 
 def test_nothing_is_renamed_before_a_persons_word(store: Store) -> None:
-    studio = FakeStudio(10)
-    connected(store, studio)
-    for task in studio.data:
-        studio.annotate(task, "A")
-    run(store, studio)
+    studio = studio_of_labelled_tasks(store, 10)
     before = labels.every(store, P)
     studio.label_config = CONFIG.replace('value="A"', 'value="D"').replace("</View>", STARS)
     with pytest.raises(LabelsWouldVanish, match="10 of 10"):

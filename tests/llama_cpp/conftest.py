@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.annotators.real_server import ended, last_lines
+
 SLOTS = 2
 
 
@@ -22,16 +24,13 @@ def llama_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     script = Path(__file__).with_name("serve.py")
     log = tmp_path_factory.mktemp("llama") / "server.log"
     command = [str(Path(home) / "bin" / "python"), str(script), str(gguf), str(SLOTS)]
-    with log.open("w") as out, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True) as server:
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True) as server,
+        ended(server),
+    ):
         assert server.stdout is not None
         url = server.stdout.readline().strip()  # printed once the model is loaded
-        try:
-            if not url.startswith("http"):
-                pytest.fail("llama.cpp did not start:\n" + "\n".join(log.read_text().splitlines()[-20:]))
-            yield url
-        finally:
-            server.terminate()
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.kill()
+        if not url.startswith("http"):
+            pytest.fail(f"llama.cpp did not start:\n{last_lines(log)}")
+        yield url

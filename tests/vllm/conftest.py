@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from mollm_backend.packages import ensure_model
+from tests.annotators.real_server import ended, last_lines
 from tests.conftest import heavy_home
 
 START_SECONDS = 600  # 47 on an idle machine, 214 were seen on a busy one
@@ -42,15 +43,8 @@ def vllm_url(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ]  # fmt: skip
     log = tmp_path_factory.mktemp("vllm") / "server.log"
     env = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env=env) as server:
-        try:
-            yield _wait(f"http://127.0.0.1:{port}", server, log)
-        finally:
-            server.terminate()
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.kill()
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env=env) as server, ended(server):
+        yield _wait(f"http://127.0.0.1:{port}", server, log)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> str:
@@ -65,4 +59,4 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> str:
         except httpx.TransportError:
             pass
         time.sleep(1)
-    pytest.fail("vLLM did not start:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+    pytest.fail(f"vLLM did not start:\n{last_lines(log)}")
