@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -20,12 +22,22 @@ from alembic.script import ScriptDirectory
 
 from mollm.errors import StoreError
 
-__all__ = ["Store", "now"]
+__all__ = ["CHUNK", "Store", "in_chunks", "now"]
+
+CHUNK = 500  # rows, or ids, of one statement: databases bind only so many values
+Row = TypeVar("Row")
 
 
 def now() -> str:
     """The time, UTC, ISO 8601: sorts as text."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def in_chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in lists of at most `CHUNK`."""
+    pending = iter(rows)
+    while chunk := list(islice(pending, CHUNK)):
+        yield chunk
 
 
 class Store:

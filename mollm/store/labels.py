@@ -9,10 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import HumanLabel, Provenance, digest
-from mollm.store import Store, now
+from mollm.store import Store, in_chunks, now
 from mollm.store.schema import human_annotations, tasks
 
-_CHUNK = 500
 # From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
 _STRENGTH = [kind.value for kind in (
     Provenance.BULK_ACCEPTED, Provenance.ACCEPTED, Provenance.EDITED, Provenance.FROM_SCRATCH,
@@ -56,8 +55,7 @@ def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
     What was shown, once known, is never lowered to unknown by a later pass.
     """
     annotations = list(by_annotation(rows).items())
-    for start in range(0, len(annotations), _CHUNK):
-        chunk = annotations[start : start + _CHUNK]
+    for chunk in in_chunks(annotations):
         here = (human_annotations.c.project_id == project_id,
                 human_annotations.c.annotation_id.in_([number for number, _ in chunk]))  # fmt: skip
         with store.write() as connection:
@@ -93,8 +91,7 @@ def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa
 
 
 def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> None:
-    for start in range(0, len(annotation_ids), _CHUNK):
-        chunk = list(annotation_ids[start : start + _CHUNK])
+    for chunk in in_chunks(annotation_ids):
         with store.write() as connection:
             connection.execute(
                 human_annotations.update()

@@ -11,13 +11,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm.store import Store, now
+from mollm.store import Store, in_chunks, now
 from mollm.store.decisions import Decision
 from mollm.store.projects import PanelMember, Project
 from mollm.store.schema import absences, ledger, signals, tasks
 from mollm.store.tasks import Task, count
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
     fresh = {row.text_key: row for row in reversed(rows)}
     here = signals.c.fingerprint == member.fingerprint
     with store.write() as connection:
-        for start in range(0, len(rows), _CHUNK):
-            chunk = [row.text_key for row in rows[start : start + _CHUNK]]
+        for chunk in in_chunks(row.text_key for row in rows):
             query = sa.select(signals.c.text_key).where(here, signals.c.text_key.in_(chunk))
             for key in connection.execute(query).scalars():
                 fresh.pop(key, None)
@@ -164,11 +161,9 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
         place.setdefault(task.item.text_key, []).append(n)
     label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
     votes = np.full_like(label_probs, np.nan)
-    keys = list(place)
     with store.read() as connection:
         for m, member in enumerate(panel):
-            for start in range(0, len(keys), _CHUNK):
-                chunk = keys[start : start + _CHUNK]
+            for chunk in in_chunks(place):
                 query = sa.select(signals.c.text_key, signals.c.label_probs, signals.c.votes).where(
                     signals.c.fingerprint == member.fingerprint, signals.c.text_key.in_(chunk)
                 )

@@ -9,10 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item
-from mollm.store import Store, now
+from mollm.store import Store, in_chunks, now
 from mollm.store.schema import tasks
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,7 @@ def _task(row: sa.Row[Any]) -> Task:
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
     """Insert or replace tasks; a task that had been deleted comes back."""
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
+    for chunk in in_chunks(rows):
         with store.write() as connection:
             ids = [row.task_id for row in chunk]
             connection.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.task_id.in_(ids)))
@@ -59,8 +56,7 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
     """Mark tasks as deleted in Label Studio; their rows stay."""
-    for start in range(0, len(task_ids), _CHUNK):
-        chunk = list(task_ids[start : start + _CHUNK])
+    for chunk in in_chunks(task_ids):
         with store.write() as connection:
             connection.execute(
                 tasks.update()
@@ -103,19 +99,16 @@ def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
     """Note, task by task, up to which of Label Studio's stamps all is taken in."""
     rows = [{"p": project_id, "t": task_id, "u": updated_at} for task_id, updated_at in stamps.items()]
     here = sa.and_(tasks.c.project_id == sa.bindparam("p"), tasks.c.task_id == sa.bindparam("t"))
-    for start in range(0, len(rows), _CHUNK):
+    for chunk in in_chunks(rows):
         with store.write() as connection:
-            connection.execute(
-                tasks.update().where(here).values(updated_at=sa.bindparam("u")), rows[start : start + _CHUNK]
-            )
+            connection.execute(tasks.update().where(here).values(updated_at=sa.bindparam("u")), chunk)
 
 
 def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:
     """The named tasks that are there now, by id."""
     found: dict[int, Task] = {}
     with store.read() as connection:
-        for start in range(0, len(task_ids), _CHUNK):
-            chunk = list(task_ids[start : start + _CHUNK])
+        for chunk in in_chunks(task_ids):
             query = sa.select(tasks).where(
                 tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
             )

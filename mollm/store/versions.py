@@ -11,10 +11,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray
-from mollm.store import Store, now
+from mollm.store import CHUNK, Store, in_chunks, now
 from mollm.store.schema import batch_entries, predictions, projects, versions
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
         connection.execute(
             predictions.delete().where(predictions.c.project_id == project_id, predictions.c.version == version.id)
         )
-        pending = iter(rows)
-        while chunk := list(islice(pending, _CHUNK)):
+        for chunk in in_chunks(rows):
             connection.execute(predictions.insert(), [_prediction_values(project_id, version.id, row) for row in chunk])
         connection.execute(versions.delete().where(*here))
         connection.execute(
@@ -151,8 +148,7 @@ def said(
 def _chunks(task_ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
     if task_ids is None:
         return [sa.true()]
-    starts = range(0, len(task_ids), _CHUNK)
-    return [predictions.c.task_id.in_(list(task_ids[start : start + _CHUNK])) for start in starts]
+    return [predictions.c.task_id.in_(chunk) for chunk in in_chunks(task_ids)]
 
 
 def predicted(
@@ -216,7 +212,7 @@ def ranks(store: Store, project_id: int, batch_version: str, task_ids: Sequence[
     here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
     query = sa.select(batch_entries.c.task_id, batch_entries.c.rank).where(*here)
     with store.read() as connection:
-        if len(task_ids) <= _CHUNK:
+        if len(task_ids) <= CHUNK:
             query = query.where(batch_entries.c.task_id.in_(list(task_ids)))
         return {row.task_id: row.rank for row in connection.execute(query)}
 
@@ -249,8 +245,7 @@ def mark_unpublished(store: Store, project_id: int, batch_version: str) -> None:
 
 def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
     """Note that Label Studio holds these entries' predictions."""
-    for start in range(0, len(task_ids), _CHUNK):
-        chunk = list(task_ids[start : start + _CHUNK])
+    for chunk in in_chunks(task_ids):
         with store.write() as connection:
             connection.execute(
                 batch_entries.update()
