@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import redis
 
-from mollm.store import Store, events, labels, projects, signals, versions
+from mollm.store import Store, batches, events, labels, projects, signals, versions
 from mollm.store.projects import Project
 from mollm_backend import budget, progress, queues
 from mollm_backend.labelstudio.label_config import lines_of
@@ -83,7 +83,7 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
     readable = found.tasks - found.unreadable
     annotations = labels.every(store, project.id)
     version = versions.find(store, project.id, project.published_version)
-    entries = versions.batch(store, project.id, project.batch_version or "")
+    entries = batches.entries(store, project.id, project.batch_version or "")
     closed = labels.closed_tasks(annotations)
     away = signals.absent(store)
     return {

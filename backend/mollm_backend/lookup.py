@@ -7,7 +7,7 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
-from mollm.store import Store, versions
+from mollm.store import Store, batches, versions
 from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.events import AskedTask
@@ -28,7 +28,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     if project.published_version is None:
         return [{} for _ in asked]
     known = versions.said(store, project.id, project.published_version, [task.task_id for task in asked])
-    ranks = versions.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
+    ranks = batches.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
     found_answers: list[dict[str, Any]] = []
     for task in asked:
         text_key = _text_key(task, project)

@@ -16,7 +16,7 @@ from mollm import anchoring, provenance, reliability
 from mollm.anchoring import Effect, Sightings, Worth
 from mollm.records import FloatArray, HumanLabel, Provenance
 from mollm.reliability import Person
-from mollm.store import Store, labels, versions
+from mollm.store import Store, batches, labels, versions
 from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm.store.versions import StoredPrediction
@@ -87,7 +87,7 @@ def _said(store: Store, project_id: int, rows: Sequence[Annotation], decision: s
     found: dict[Place, StoredPrediction] = {}
     for name in sorted({row.shown_version for row in rows if row.shown_version}):
         asked = {row.task_id for row in rows if row.shown_version == name}
-        entries = [entry for entry in versions.batch(store, project_id, name) if entry.task_id in asked]
+        entries = [entry for entry in batches.entries(store, project_id, name) if entry.task_id in asked]
         for version in sorted({entry.version for entry in entries}):
             tasks = [entry.task_id for entry in entries if entry.version == version]
             known = versions.predicted(store, project_id, version, tasks, decision)

@@ -15,7 +15,7 @@ from flask import Flask
 from pydantic import SecretStr
 
 from mollm.errors import ConfigError
-from mollm.store import Store, events, projects, versions
+from mollm.store import Store, batches, events, projects, versions
 from mollm_backend import queues
 from mollm_backend.app import create_app
 from mollm_backend.settings import Settings, load
@@ -39,7 +39,7 @@ def publish_version(store: Store, count: int = 3) -> None:
         versions.StoredPrediction(row.task_id, row.item.text_key, "dog", 0.9, np.array([0.1, 0.9])) for row in rows
     ]
     versions.save(store, 7, versions.Version("v1", 0, "candidate", 0), predicted)
-    versions.save_batch(store, 7, "v1+batch-1", [versions.StoredEntry(2, 0, "v1", "dog", 0.9, "they differ")])
+    batches.save(store, 7, "v1+batch-1", [batches.StoredEntry(2, 0, "v1", "dog", 0.9, "they differ")])
     versions.publish(store, 7, "v1")
     projects.change(store, 7, batch_version="v1+batch-1")
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, signals, states, tasks, versions
+from mollm.store import Store, batches, labels, projects, signals, states, tasks, versions
 from mollm.store.decisions import Decision
 from mollm.store.labels import Annotation
 from mollm.store.projects import PanelMember, Project
@@ -115,7 +115,7 @@ def test_one_version_says_something_of_every_decision(runtime: Runtime) -> None:
 
 def test_the_batch_holds_each_task_once_with_the_decision_that_picked_it(runtime: Runtime) -> None:
     jobs.train(NUMBER)
-    batch = versions.batch(runtime.store, NUMBER, project(runtime.store).batch_version or "")
+    batch = batches.entries(runtime.store, NUMBER, project(runtime.store).batch_version or "")
     assert [entry.rank for entry in batch] == list(range(N))
     assert len({entry.task_id for entry in batch}) == N
     assert [entry.reason.split(":")[0] for entry in batch[:4]] == ["animal", "is/loud", "is/big", "animal"]
@@ -144,7 +144,7 @@ def test_a_persons_annotation_counts_once_and_teaches_every_decision(runtime: Ru
     assert (newest.human_labels, newest.status) == (10, "published")
     assert all(len(facts["losses"]) == 10 for facts in newest.facts["decisions"].values())
     assert set(newest.facts["scores"]) == {"accuracy", "log_loss", "ece"}
-    assert {entry.task_id for entry in versions.batch(store, NUMBER, project(store).batch_version or "")} == set(
+    assert {entry.task_id for entry in batches.entries(store, NUMBER, project(store).batch_version or "")} == set(
         range(11, N + 1)
     )
 
@@ -199,12 +199,12 @@ def test_a_batch_that_runs_dry_is_lengthened_with_all_decisions(runtime: Runtime
     projects.change(store, NUMBER, options={"batch_size": 3, "loop": {"reserve": 0}})
     jobs.train(NUMBER)
     now = project(store)
-    entries = versions.batch(store, NUMBER, now.batch_version or "")
+    entries = batches.entries(store, NUMBER, now.batch_version or "")
     assert len(entries) == 3
-    versions.mark_published(store, NUMBER, now.batch_version or "", [entry.task_id for entry in entries])
+    batches.mark_published(store, NUMBER, now.batch_version or "", [entry.task_id for entry in entries])
     annotate(store, *(entry.task_id for entry in entries))
     jobs._refill(runtime, now, now.batch_version or "", now.published_version or "")
-    longer = versions.batch(store, NUMBER, now.batch_version or "")
+    longer = batches.entries(store, NUMBER, now.batch_version or "")
     assert len(longer) == 6
     assert all("animal: " in entry.label and "is: " in entry.label for entry in longer)
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, schema, signals, states, tasks, versions
+from mollm.store import Store, batches, labels, projects, schema, signals, states, tasks, versions
 from mollm.store.labels import Annotation
 from mollm.store.projects import Project
 from mollm_backend import jobs, queues
@@ -56,7 +56,7 @@ def test_the_first_version_needs_no_human(runtime: Runtime) -> None:
     predicted = versions.predicted(runtime.store, 7, version.id)
     right = sum((row.label == "cat") == (row.task_id % 2 == 0) for row in predicted.values())
     assert right >= 30  # the better of the two says 36 in expectation
-    batch = versions.batch(runtime.store, 7, now.batch_version or "")
+    batch = batches.entries(runtime.store, 7, now.batch_version or "")
     assert [entry.rank for entry in batch] == list(range(40))
     assert all(entry.reason for entry in batch)
     assert "mixture" in states.load(runtime.settings.versions_dir / "7" / version.id)
@@ -103,7 +103,7 @@ def test_a_refit_learns_and_its_batch_leaves_out_what_is_labelled(runtime: Runti
     assert newest is not None
     assert (newest.round, newest.human_labels) == (1, 20)
     assert not queues.training_requested(runtime.connection, 7)
-    batch = versions.batch(runtime.store, 7, project(runtime.store).batch_version or "")
+    batch = batches.entries(runtime.store, 7, project(runtime.store).batch_version or "")
     assert {entry.task_id for entry in batch} == set(range(21, 61))
     jobs.train(7)  # nothing is new: the same job again does nothing
     assert len(versions.every(runtime.store, 7)) == 2
@@ -151,16 +151,16 @@ def test_a_batch_that_runs_dry_is_lengthened_under_the_same_version(runtime: Run
         for row in rows
     ]
     versions.save(runtime.store, 7, versions.Version("v1", 0, "candidate", 0), predicted)
-    entries = [versions.StoredEntry(n, n - 1, "v1", "dog", 0.6, "first") for n in range(1, 7)]
-    versions.save_batch(runtime.store, 7, "v1+batch-1", entries)
-    versions.mark_published(runtime.store, 7, "v1+batch-1", [entry.task_id for entry in entries])
+    entries = [batches.StoredEntry(n, n - 1, "v1", "dog", 0.6, "first") for n in range(1, 7)]
+    batches.save(runtime.store, 7, "v1+batch-1", entries)
+    batches.mark_published(runtime.store, 7, "v1+batch-1", [entry.task_id for entry in entries])
     versions.publish(runtime.store, 7, "v1")
     projects.change(runtime.store, 7, batch_version="v1+batch-1")
     assert due.publishing_reason(runtime.store, project(runtime.store)) is None
     label(runtime.store, 1, 2, 3)
     assert due.publishing_reason(runtime.store, project(runtime.store)) == "only 3 tasks of the batch are still open"
     jobs._refill(runtime, project(runtime.store), "v1+batch-1", "v1")
-    batch = versions.batch(runtime.store, 7, "v1+batch-1")
+    batch = batches.entries(runtime.store, 7, "v1+batch-1")
     assert [entry.task_id for entry in batch] == [*range(1, 7), *range(7, 41)]  # the least certain first, at the end
 
 

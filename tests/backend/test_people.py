@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mollm.errors import ConfigError
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, versions
+from mollm.store import Store, batches, labels, projects, versions
 from mollm.store.labels import Annotation
 from mollm_backend import dashboard, jobs, people, queues
 from mollm_backend.cli import app as command_line
@@ -43,8 +43,8 @@ def with_batch(store: Store, count: int, confidence: float = 0.7) -> None:
         for row in rows
     ]
     versions.save(store, 7, versions.Version("v1", 0, "published", 0), said)
-    entries = [versions.StoredEntry(row.task_id, n, "v1", "dog", confidence, "test") for n, row in enumerate(rows)]
-    versions.save_batch(store, 7, "b1", entries)
+    entries = [batches.StoredEntry(row.task_id, n, "v1", "dog", confidence, "test") for n, row in enumerate(rows)]
+    batches.save(store, 7, "b1", entries)
 
 
 def crowd(store: Store, pull: float, seed: int = 0, count: int = 200, share: float = 0.3) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mollm.store import Store, labels, projects, tasks, versions
+from mollm.store import Store, batches, labels, projects, tasks, versions
 from mollm_backend.supervisor import label_studio
 from tests.e2e.conftest import LONG, Demo, wait_for
 
@@ -19,7 +19,7 @@ REFIT_EVERY = 10
 
 def order(store: Store, project: projects.Project) -> list[int]:
     """The batch's tasks in the order in which they are to be served."""
-    entries = versions.batch(store, project.id, project.batch_version or "")
+    entries = batches.entries(store, project.id, project.batch_version or "")
     return [entry.task_id for entry in sorted(entries, key=lambda entry: entry.rank)]
 
 
@@ -28,7 +28,7 @@ def is_published(store: Store, demo: Demo, *, after: str | None = None) -> proje
     project = projects.get(store, demo.facts["project"])
     if project.published_version in (None, after) or project.batch_version is None:
         return None
-    entries = versions.batch(store, project.id, project.batch_version)
+    entries = batches.entries(store, project.id, project.batch_version)
     if not entries or not all(entry.published_at for entry in entries):
         return None
     return project if served_version(demo) == project.batch_version else None

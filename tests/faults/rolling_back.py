@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from mollm.store import labels, projects, tasks, versions
+from mollm.store import batches, labels, projects, tasks, versions
 from mollm.store.projects import Project
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.errors import LabelStudioDown
@@ -107,7 +107,7 @@ def _check(there: Installation, number: int, first: Project, ids: list[int]) -> 
     """Every task holds the first version's pre-annotation, and the stream serves the first version's batch."""
     assert there.client.tasks_with_version(number, first.published_version or "") == set(ids)
     closed = labels.closed_tasks(labels.every(there.store, number))
-    order = [row.task_id for row in versions.batch(there.store, number, first.batch_version or "")]
+    order = [row.task_id for row in batches.entries(there.store, number, first.batch_version or "")]
     held = there.client.tasks_with_version(number, first.batch_version or "")
     assert held == set(order)
     task = there.client.next_task(number)

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from mollm.store import Store, projects, signals, tasks, versions
+from mollm.store import Store, batches, projects, signals, tasks, versions
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.publish import prelabel
 from mollm_backend.supervisor.processes import Child
@@ -58,8 +58,8 @@ def train_all(there: Installation, project: int, count: int) -> float:
     return found
 
 
-def batch(store: Store, project: int) -> list[versions.StoredEntry]:
-    return versions.batch(store, project, projects.get(store, project).batch_version or "")
+def batch(store: Store, project: int) -> list[batches.StoredEntry]:
+    return batches.entries(store, project, projects.get(store, project).batch_version or "")
 
 
 def asked_ms(there: Installation, project: int, ids: list[int], texts: list[str]) -> dict[str, float]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mollm.records import Provenance
-from mollm.store import Store, labels, versions
+from mollm.store import Store, batches, labels
+from mollm.store.batches import StoredEntry
 from mollm.store.labels import Annotation
-from mollm.store.versions import StoredEntry
 from mollm_backend.labelstudio import bulk, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
@@ -71,7 +71,7 @@ def test_the_real_server_tells_either_way(
     connect(store, client, settings, project, recorder.url, check_order=False)
     for name, chosen in (("b1", ids[:3]), ("b2", ids[2:])):
         entries = [StoredEntry(task, n, "v1", "g", 0.6, "margin") for n, task in enumerate(chosen)]
-        versions.save_batch(store, project, name, entries)
+        batches.save(store, project, name, entries)
         publish.publish_batch(store, client, project, name)
     body = {"selectedItems": {"all": True, "excluded": []}, "model_version": "b1"}
     params = {"id": "predictions_to_annotations", "project": project}

@@ -15,7 +15,7 @@ import redis
 
 from mollm.annotators import Answer
 from mollm.records import Provenance, digest
-from mollm.store import Store, labels, projects, versions
+from mollm.store import Store, batches, labels, projects, versions
 from mollm.store.decisions import Decision
 from mollm.store.labels import Annotation
 from mollm.store.projects import PanelMember, Project
@@ -209,7 +209,7 @@ def test_there_and_back(kind: str, open_site: Open) -> None:
     site.work()
     decisions = site.project.decisions
     assert site.version.human_labels == 0
-    assert len(versions.batch(site.runtime.store, site.number, site.project.batch_version or "")) == len(TEXTS)
+    assert len(batches.entries(site.runtime.store, site.number, site.project.batch_version or "")) == len(TEXTS)
 
     # What the stream serves is what the version says, in the control's own JSON; and so is what /predict answers.
     first = site.next()
@@ -256,7 +256,7 @@ def test_there_and_back(kind: str, open_site: Open) -> None:
     assert site.version.human_labels == 3
     assert site.version.round == 1
     closed = {task["id"] for task in (first, second, third, fourth)}
-    batch = versions.batch(site.runtime.store, site.number, site.project.batch_version or "")
+    batch = batches.entries(site.runtime.store, site.number, site.project.batch_version or "")
     assert {entry.task_id for entry in batch}.isdisjoint(closed)
     assert len(batch) == len(TEXTS) - 4
     after = site.next()
@@ -270,7 +270,9 @@ def test_there_and_back(kind: str, open_site: Open) -> None:
 def test_bulk_accepted_predictions_are_labels_of_every_decision(open_site: Open) -> None:
     site = open_site(CONFIGS["all on one text"], PLAIN)
     site.work()
-    ids = [entry.task_id for entry in versions.batch(site.runtime.store, site.number, site.project.batch_version or "")]
+    ids = [
+        entry.task_id for entry in batches.entries(site.runtime.store, site.number, site.project.batch_version or "")
+    ]
     body = {"selectedItems": {"all": False, "included": ids[:3]}, "model_version": site.project.batch_version}
     query = {"id": "predictions_to_annotations", "project": site.number}
     site.client._raw("bulk", "POST", "api/dm/actions/", params=query, body=body)

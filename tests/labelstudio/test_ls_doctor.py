@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mollm.store import Store, projects, versions
-from mollm.store.versions import StoredEntry
+from mollm.store import Store, batches, projects
+from mollm.store.batches import StoredEntry
 from mollm_backend.labelstudio import order, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import TITLE, connect
@@ -74,7 +74,7 @@ def test_a_stream_that_does_not_serve_the_batch(
     store: Store, client: LabelStudioClient, settings: Settings, project: int
 ) -> None:
     task = next(iter(client.tasks(project))).id
-    versions.save_batch(store, project, "b1", [StoredEntry(task, 0, "v1", "g", 0.5, "margin")])
+    batches.save(store, project, "b1", [StoredEntry(task, 0, "v1", "g", 0.5, "margin")])
     publish.publish_batch(store, client, project, "b1")
     projects.change(store, project, batch_version="b1")
     assert names(examine(store, client, settings, project)) == set()

@@ -10,7 +10,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from mollm.store import Store, projects, tasks, versions
+from mollm.store import Store, batches, projects, tasks, versions
 from mollm_backend import jobs
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
@@ -46,7 +46,7 @@ def test_120_tasks_are_served_with_our_pre_annotation_while_training_is_paused(
         for row, p in zip(rows, sure, strict=True)
     ]
     versions.save(store, project, versions.Version("v1", 0, "published", 0), predicted)
-    versions.save_batch(store, project, VERSION, batch_of([row.task_id for row in rows[:BATCH]]))
+    batches.save(store, project, VERSION, batch_of([row.task_id for row in rows[:BATCH]]))
     jobs.publish(project)
     refills = 0
     for n in range(LABELLED):

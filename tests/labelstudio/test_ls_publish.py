@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet
-from mollm.store import Store, projects, tasks, versions
+from mollm.store import Store, batches, projects, tasks, versions
+from mollm.store.batches import StoredEntry
 from mollm.store.decisions import Decision, Source
 from mollm.store.projects import Project
 from mollm.store.tasks import Task
-from mollm.store.versions import StoredEntry, StoredPrediction, Version
+from mollm.store.versions import StoredPrediction, Version
 from mollm_backend.labelstudio import label_config, order, prune, publish
 from mollm_backend.labelstudio.client import Imported, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
@@ -94,7 +95,7 @@ def run(store: Store, pages: Any, version: str = "b1") -> publish.PublishReport:
 
 
 def test_a_batch_is_imported_once_in_order_and_made_current_once(store: Store, pages: FakePages) -> None:
-    versions.save_batch(store, P, "b1", entries([9, 4, 20]))
+    batches.save(store, P, "b1", entries([9, 4, 20]))
     assert run(store, pages).created == 3
     assert pages.order("b1") == [9, 4, 20]
     assert [row[3][0]["score"] for row in pages.held] == [0.7] * 3
@@ -105,27 +106,27 @@ def test_a_batch_is_imported_once_in_order_and_made_current_once(store: Store, p
 
 @pytest.mark.parametrize("dies", [0, 1, 2, 3])
 def test_an_import_that_was_killed_leaves_no_double_and_no_gap(store: Store, pages: FakePages, dies: int) -> None:
-    versions.save_batch(store, P, "b1", entries([9, 4, 20, 7]))
+    batches.save(store, P, "b1", entries([9, 4, 20, 7]))
     pages.dies = dies
     with pytest.raises(KeyboardInterrupt):
         run(store, pages)
     pages.dies = None
     run(store, pages)
     assert pages.order("b1") == [9, 4, 20, 7]
-    assert all(row.published_at for row in versions.batch(store, P, "b1"))
+    assert all(row.published_at for row in batches.entries(store, P, "b1"))
 
 
 def test_a_refill_comes_after_what_is_there(store: Store, pages: FakePages) -> None:
-    versions.save_batch(store, P, "b1", entries([9, 4]))
+    batches.save(store, P, "b1", entries([9, 4]))
     run(store, pages)
-    versions.save_batch(store, P, "b1", entries([1, 30], first=2))
+    batches.save(store, P, "b1", entries([1, 30], first=2))
     assert run(store, pages).created == 2
     assert pages.order("b1") == [9, 4, 1, 30]
 
 
 def test_what_cannot_be_sent_is_named_and_the_rest_goes_on(store: Store, pages: FakePages) -> None:
     rows = [*entries([9, 99]), replace(entries([4])[0], rank=2, label="Z")]
-    versions.save_batch(store, P, "b1", rows)
+    batches.save(store, P, "b1", rows)
     report = run(store, pages)
     assert (report.created, [task for task, _ in report.refused]) == (1, [99, 4])
     assert any("not in Label Studio any more" in line for line in report.lines)
@@ -133,15 +134,15 @@ def test_what_cannot_be_sent_is_named_and_the_rest_goes_on(store: Store, pages: 
 
 
 def test_a_batch_of_nothing_does_not_become_current(store: Store, pages: FakePages) -> None:
-    versions.save_batch(store, P, "b1", entries([99]))
+    batches.save(store, P, "b1", entries([99]))
     assert any("does not serve" in line for line in run(store, pages).lines)
 
 
 def test_a_server_that_serves_another_order_gets_a_tab(store: Store, pages: FakePages) -> None:
     projects.change(store, P, connection={"order": {"served": False, "reason": "it is random"}})
-    versions.save_batch(store, P, "b1", entries([9]))
+    batches.save(store, P, "b1", entries([9]))
     assert any("it is random" in line for line in run(store, pages).lines)
-    versions.save_batch(store, P, "b2", entries([4]))
+    batches.save(store, P, "b2", entries([4]))
     run(store, pages, "b2")
     assert len(pages.tabs) == 1
     assert "b2" in str(pages.tabs[0])
@@ -186,14 +187,14 @@ def _stop(seen: list[tuple[int, int]]) -> None:
 
 def test_only_old_batches_that_nobody_can_hold_open_are_prunable(store: Store, pages: FakePages) -> None:
     for version, task in (("b1", 9), ("b2", 4), ("b3", 20)):
-        versions.save_batch(store, P, version, entries([task]))
-        versions.mark_published(store, P, version, [task])
+        batches.save(store, P, version, entries([task]))
+        batches.mark_published(store, P, version, [task])
     now = datetime.now(UTC)
     assert prunable(store, P, {"b3"}, now) == []
     later = now + timedelta(hours=25)
     assert set(prunable(store, P, {"b3"}, later)) == {"b1", "b2"}
     assert set(prunable(store, P, {"b3", "b1"}, later)) == {"b2"}
-    versions.mark_unpublished(store, P, "b1")
+    batches.mark_unpublished(store, P, "b1")
     assert prunable(store, P, {"b3"}, later) == ["b2"]
 
 
@@ -202,7 +203,7 @@ def test_an_old_batch_whose_deletion_is_refused_is_tried_again(
 ) -> None:
     monkeypatch.setattr(prune, "reconcile", lambda *_args: None)
     for version, task in (("b1", 9), ("b2", 4)):
-        versions.save_batch(store, P, version, entries([task]))
+        batches.save(store, P, version, entries([task]))
         run(store, pages, version)
     later, client = datetime.now(UTC) + timedelta(hours=25), cast("LabelStudioClient", pages)
     pages.locked = True

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, tasks, versions
-from mollm.store.versions import StoredEntry
+from mollm.store import Store, batches, labels, projects, tasks
+from mollm.store.batches import StoredEntry
 from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -118,7 +118,7 @@ def test_the_stream_serves_exactly_the_batch_and_a_refill_comes_after_it(
     project, ids = make_project(16)
     connected(store, client, settings, project, recorder.url)
     order = [ids[i] for i in (7, 2, 11, 0, 5, 14, 3)]
-    versions.save_batch(store, project, "v1+batch-1", batch_of(order))
+    batches.save(store, project, "v1+batch-1", batch_of(order))
     report = publish.publish_batch(store, client, project, "v1+batch-1")
     assert (report.created, report.refused) == (7, ())
     assert publish.publish_batch(store, client, project, "v1+batch-1").created == 0
@@ -128,7 +128,7 @@ def test_the_stream_serves_exactly_the_batch_and_a_refill_comes_after_it(
     for n in range(11):
         if n == 5:  # two are open: refilled in place, scores after the others
             more = [ids[i] for i in (9, 1, 15, 4)]
-            versions.save_batch(store, project, "v1+batch-1", batch_of(more, first_rank=len(order)))
+            batches.save(store, project, "v1+batch-1", batch_of(more, first_rank=len(order)))
             publish.publish_batch(store, client, project, "v1+batch-1")
         task = client.next_task(project)
         assert task is not None
@@ -149,9 +149,9 @@ def test_a_killed_publish_is_taken_up_without_doubles(
 ) -> None:
     project, ids = make_project(5)
     connected(store, client, settings, project, recorder.url)
-    versions.save_batch(store, project, "v1+batch-1", batch_of(ids[:3]))
+    batches.save(store, project, "v1+batch-1", batch_of(ids[:3]))
     rows, _ = publish._batch_rows(
-        store, projects.get(store, project), "v1+batch-1", versions.batch(store, project, "v1+batch-1")[:2]
+        store, projects.get(store, project), "v1+batch-1", batches.entries(store, project, "v1+batch-1")[:2]
     )
     client.import_predictions(project, rows)  # imported, and killed before it was written down
     assert publish.publish_batch(store, client, project, "v1+batch-1").created == 1
@@ -166,7 +166,7 @@ def test_a_batch_with_a_deleted_task_and_a_lost_label_goes_on(
     project, ids = make_project(5)
     connected(store, client, settings, project, recorder.url)
     entries = batch_of(ids)
-    versions.save_batch(store, project, "b", [*entries[:4], replace(entries[4], label="Mauve")])
+    batches.save(store, project, "b", [*entries[:4], replace(entries[4], label="Mauve")])
     action(client, "delete_tasks", project, [ids[1]])  # unseen by the store
     report = publish.publish_batch(store, client, project, "b")
     assert report.created == 3
@@ -178,7 +178,7 @@ def test_reconcile_follows_every_change(
 ) -> None:
     project, ids = make_project(20)
     connected(store, client, settings, project, recorder.url)
-    versions.save_batch(store, project, "b1", batch_of(ids[:10]))
+    batches.save(store, project, "b1", batch_of(ids[:10]))
     publish.publish_batch(store, client, project, "b1")
     held = {row["task"]: row["id"] for row in client._raw("l", "GET", "api/predictions/", params={"project": project})}
 
@@ -236,7 +236,7 @@ def test_provenance_is_recovered_when_the_version_was_deleted_before_we_looked(
 ) -> None:
     project, ids = make_project(4)
     connected(store, client, settings, project, recorder.url)
-    versions.save_batch(store, project, "b1", batch_of(ids))
+    batches.save(store, project, "b1", batch_of(ids))
     publish.publish_batch(store, client, project, "b1")
     held = {row["task"]: row["id"] for row in client._raw("l", "GET", "api/predictions/", params={"project": project})}
     same = submit(client, ids[0], "g", parent_prediction=held[ids[0]])
@@ -300,7 +300,7 @@ def test_a_blind_share_is_served_in_its_place_and_counts_as_from_scratch(
     project, ids = make_project(3)
     connected(store, client, settings, project, recorder.url)
     projects.change(store, project, options={"blind_share": 1.0})
-    versions.save_batch(store, project, "b1", batch_of(ids[::-1]))
+    batches.save(store, project, "b1", batch_of(ids[::-1]))
     assert publish.publish_batch(store, client, project, "b1").created == 3
     for expected in ids[::-1]:
         task = client.next_task(project)
@@ -321,12 +321,12 @@ def test_what_somebody_holds_open_is_not_pruned(
 ) -> None:
     project, ids = make_project(6)
     connected(store, client, settings, project, recorder.url)
-    versions.save_batch(store, project, "b1", batch_of(ids[:3]))
+    batches.save(store, project, "b1", batch_of(ids[:3]))
     publish.publish_batch(store, client, project, "b1")
     task = client.next_task(project)  # somebody opens it ...
     assert task is not None
     parent = task["predictions"][0]["id"]
-    versions.save_batch(store, project, "b2", batch_of(ids[3:]))
+    batches.save(store, project, "b2", batch_of(ids[3:]))
     publish.publish_batch(store, client, project, "b2")
     projects.change(store, project, batch_version="b2")
     assert prune(store, client, project) == ()
@@ -346,7 +346,7 @@ def test_several_annotations_a_task_come_with_a_tab(
     project, ids = make_project(3)
     connected(store, client, settings, project, recorder.url)
     client.patch_project(project, maximum_annotations=2)
-    versions.save_batch(store, project, "b1", batch_of(ids))
+    batches.save(store, project, "b1", batch_of(ids))
     said = "\n".join(publish.publish_batch(store, client, project, "b1").lines)
     assert ordering.TAB in said
     assert "half-labelled" in said
@@ -370,7 +370,7 @@ def test_a_random_history_with_kills_ends_as_a_fresh_export(
     rng = np.random.default_rng(7)
     project, ids = make_project(40)
     connected(store, client, settings, project, recorder.url)
-    versions.save_batch(store, project, "b1", batch_of(ids))
+    batches.save(store, project, "b1", batch_of(ids))
     publish.publish_batch(store, client, project, "b1")
     held = {row["task"]: row["id"] for row in client._raw("l", "GET", "api/predictions/", params={"project": project})}
     how: dict[int, Provenance] = {}

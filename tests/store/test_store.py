@@ -14,7 +14,7 @@ import pytest
 
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm.store import Store, events, labels, projects, signals, states, tasks, versions
+from mollm.store import Store, batches, events, labels, projects, signals, states, tasks, versions
 from mollm.store.decisions import Decision, Source
 from mollm.store.labels import Annotation
 from mollm.store.projects import PanelMember, Project
@@ -148,12 +148,12 @@ def test_a_version_is_published_by_moving_one_pointer(store: Store) -> None:
 
 
 def test_a_batch_is_refilled_and_never_rewritten(store: Store) -> None:
-    entry = versions.StoredEntry(1, 0, "v1", "cat", 0.9, "they differ")
-    versions.save_batch(store, 7, "v1+batch-1", [entry])
-    versions.mark_published(store, 7, "v1+batch-1", [1])
-    again = versions.StoredEntry(1, 5, "v1", "dog", 0.1, "other")
-    versions.save_batch(store, 7, "v1+batch-1", [again, versions.StoredEntry(2, 1, "v1", "dog", 0.5, "refill")])
-    batch = versions.batch(store, 7, "v1+batch-1")
+    entry = batches.StoredEntry(1, 0, "v1", "cat", 0.9, "they differ")
+    batches.save(store, 7, "v1+batch-1", [entry])
+    batches.mark_published(store, 7, "v1+batch-1", [1])
+    again = batches.StoredEntry(1, 5, "v1", "dog", 0.1, "other")
+    batches.save(store, 7, "v1+batch-1", [again, batches.StoredEntry(2, 1, "v1", "dog", 0.5, "refill")])
+    batch = batches.entries(store, 7, "v1+batch-1")
     assert [(row.task_id, row.label, row.published_at is not None) for row in batch] == [
         (1, "cat", True),
         (2, "dog", False),

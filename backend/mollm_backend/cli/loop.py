@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
-from mollm.store import Store, events, labels, projects, signals, tasks, versions
+from mollm.store import Store, batches, events, labels, projects, signals, tasks, versions
 from mollm_backend import queues, settings
 
 console = Console()
@@ -143,7 +143,7 @@ def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
     _loaded, store = open_store()
     found = projects.get(store, project)
     closed = labels.closed_tasks(labels.every(store, project))
-    rows = [row for row in versions.batch(store, project, found.batch_version or "") if row.task_id not in closed]
+    rows = [row for row in batches.entries(store, project, found.batch_version or "") if row.task_id not in closed]
     if json_output:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
@@ -189,13 +189,13 @@ def rollback(
     projects.get(store, project)
     if versions.find(store, project, version) is None:
         raise InputError(f"Project {project} has no version {version!r}: see `mollm versions {project}`.")
-    batch = versions.newest_batch(store, project, version)
+    batch = batches.newest(store, project, version)
     if batch is None:
         raise InputError(f"{version} was never published, so there is no batch to go back to.")
     with _a_queue():
         queues.connect(loaded.queue_url).ping()
     versions.publish(store, project, version)
-    versions.mark_unpublished(store, project, batch)  # what Label Studio still holds of it, publishing asks there
+    batches.mark_unpublished(store, project, batch)  # what Label Studio still holds of it, publishing asks there
     projects.change(store, project, batch_version=batch)
     events.add(store, "done", f"rolled back to {version}", project)
     queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)

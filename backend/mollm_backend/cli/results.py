@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import HumanLabel
-from mollm.store import Store, labels, projects, signals, tasks, versions
+from mollm.store import Store, batches, labels, projects, signals, tasks, versions
 from mollm.store.decisions import Decision
 from mollm_backend import dashboard, people, queues
 from mollm_backend.cli.loop import SCORES, AsJson, ProjectId, open_store
@@ -44,7 +44,7 @@ def explain(
     }
     shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
     prediction = next((said[decision.key] for decision in found.decisions if decision.key in said), None)
-    entry = {row.task_id: row for row in versions.batch(store, project, found.batch_version or "")}.get(task)
+    entry = {row.task_id: row for row in batches.entries(store, project, found.batch_version or "")}.get(task)
     shown["batch"] = (
         None if entry is None else {"rank": entry.rank, "reason": entry.reason, "published_at": entry.published_at}
     )
@@ -78,7 +78,7 @@ def _decision(
 
 def _visible(
     project: projects.Project, task: tasks.Task, prediction: versions.StoredPrediction | None,
-    entry: versions.StoredEntry | None,
+    entry: batches.StoredEntry | None,
 ) -> str:  # fmt: skip
     """Why the pre-annotation is or is not visible, in words."""
     if task.problem:

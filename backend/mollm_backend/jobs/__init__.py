@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm.store import events, projects, signals, versions
+from mollm.store import batches, events, projects, signals
 from mollm.store.projects import PanelMember, Project
 from mollm.store.signals import Cost, SignalRow
 from mollm.store.tasks import Task
@@ -166,14 +166,14 @@ def prune(runtime: Runtime, project_id: int) -> None:
 def _refill(runtime: Runtime, project: Project, batch_version: str, version: str) -> None:
     """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version."""
     reason = due.publishing_reason(runtime.store, project)
-    entries = versions.batch(runtime.store, project.id, batch_version)
+    entries = batches.entries(runtime.store, project.id, batch_version)
     if reason is None or any(entry.published_at is None for entry in entries):
         return
     config = runtime.loop_config(project)
     left = due.remaining(runtime.store, project, entries, config.batch_size + config.reserve)
     first = 1 + max((entry.rank for entry in entries), default=-1)
     fresh = [
-        versions.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")
+        batches.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")
         for n, row in enumerate(left)
     ]
-    versions.save_batch(runtime.store, project.id, batch_version, fresh)
+    batches.save(runtime.store, project.id, batch_version, fresh)

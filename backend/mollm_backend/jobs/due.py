@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm.store import Store, events, labels, projects, signals, versions
+from mollm.store import Store, batches, events, labels, projects, signals, versions
+from mollm.store.batches import StoredEntry
 from mollm.store.projects import Project
-from mollm.store.versions import StoredEntry, StoredPrediction
+from mollm.store.versions import StoredPrediction
 from mollm_backend import budget, progress, queues
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -95,7 +96,7 @@ def why_train(
 
 def publishing_reason(store: Store, project: Project) -> str | None:
     """Why Label Studio must be told of the batch now: it does not hold all of it, or the batch runs dry."""
-    entries = versions.batch(store, project.id, project.batch_version or "")
+    entries = batches.entries(store, project.id, project.batch_version or "")
     if any(entry.published_at is None for entry in entries):
         return "the batch is not published yet"
     annotations = labels.every(store, project.id)

@@ -15,9 +15,10 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.loop import RoundOutcome, run_round
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
-from mollm.store import events, labels, projects, signals, states, versions
+from mollm.store import batches, events, labels, projects, signals, states, versions
+from mollm.store.batches import StoredEntry
 from mollm.store.projects import Project
-from mollm.store.versions import StoredEntry, StoredPrediction, Version
+from mollm.store.versions import StoredPrediction, Version
 from mollm_backend import people
 from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.pools import Pool, read_pools
@@ -187,7 +188,7 @@ def _publish(
 ) -> None:
     batch_version = f"{version.id}+batch-1"
     entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
-    versions.save_batch(runtime.store, project.id, batch_version, entries)
+    batches.save(runtime.store, project.id, batch_version, entries)
     versions.publish(runtime.store, project.id, version.id)
     projects.change(runtime.store, project.id, batch_version=batch_version)
 

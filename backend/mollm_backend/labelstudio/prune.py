@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from mollm.store import Store, projects, versions
+from mollm.store import Store, batches, projects
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.reconcile import reconcile
 
@@ -17,7 +17,7 @@ HELD_OPEN = timedelta(hours=24)  # as long as Label Studio's lock on an opened t
 
 def prunable(store: Store, project_id: int, current: set[str], at: datetime) -> list[str]:
     """Batches of ours that are not current and whose successor has been served for longer than a lock lives."""
-    published = versions.published_batches(store, project_id)  # name to its first publishing, oldest first
+    published = batches.published(store, project_id)  # name to its first publishing, oldest first
     return [
         name
         for name, successor in pairwise(published)
@@ -36,6 +36,6 @@ def prune(store: Store, client: LabelStudioClient, project_id: int, *, at: datet
     lines = []
     for name in prunable(store, project_id, current, at or datetime.now(UTC)):
         client.delete_version(project_id, name)  # first: one that is refused stays listed here, and is tried again
-        versions.mark_unpublished(store, project_id, name)
+        batches.mark_unpublished(store, project_id, name)
         lines.append(f"removed the predictions of the old batch {name} from Label Studio")
     return tuple(lines)

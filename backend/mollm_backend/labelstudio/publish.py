@@ -12,9 +12,10 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
-from mollm.store import Store, projects, tasks, versions
+from mollm.store import Store, batches, projects, tasks, versions
+from mollm.store.batches import StoredEntry
 from mollm.store.projects import Project
-from mollm.store.versions import StoredEntry, StoredPrediction
+from mollm.store.versions import StoredPrediction
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import certainty, rank_score, results_of
@@ -40,17 +41,17 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
     Raises LabelStudioError.
     """
     project = projects.get(store, project_id)
-    waiting = [row for row in versions.batch(store, project_id, batch_version) if row.published_at is None]
+    waiting = [row for row in batches.entries(store, project_id, batch_version) if row.published_at is None]
     created, refused = 0, list[tuple[int, str]]()
     if waiting:
         held = client.tasks_with_version(project_id, batch_version)
-        versions.mark_published(
+        batches.mark_published(
             store, project_id, batch_version, [row.task_id for row in waiting if row.task_id in held]
         )
         rows, refused = _batch_rows(store, project, batch_version, [row for row in waiting if row.task_id not in held])
         imported = client.import_predictions(project_id, rows)
         created, refused = imported.created, [*refused, *imported.refused]
-        versions.mark_published(store, project_id, batch_version, [row.task_id for row in waiting])
+        batches.mark_published(store, project_id, batch_version, [row.task_id for row in waiting])
     lines = make_current(client, project_id, batch_version)
     if created or lines:
         lines += _fallback(client, project, batch_version)
