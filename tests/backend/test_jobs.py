@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -133,6 +134,32 @@ def test_an_edited_label_counts_as_changed(runtime: Runtime) -> None:
     jobs.train(7)
     label(runtime.store, 1, 2, wrong=True)
     assert due.training_reason(runtime.store, project(runtime.store), 4) == "4 human labels are new or changed"
+
+
+def test_an_edited_text_is_predicted_anew_and_a_deletion_teaches_nothing(runtime: Runtime) -> None:
+    rows = add_texts(runtime.store, 40)
+    jobs.train(7)
+    tasks.tombstone(runtime.store, 7, [40])
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None
+    tasks.upsert(runtime.store, 7, [replace(rows[0], text=rows[1].text)])  # the panel has read that text
+    assert due.training_reason(runtime.store, project(runtime.store), 10) == "1 tasks are new or have another text"
+    jobs.train(7)
+    newest = versions.newest(runtime.store, 7)
+    assert newest is not None
+    said = versions.predicted(runtime.store, 7, newest.id)
+    assert said[1].text_key == said[2].text_key
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None
+
+
+def test_texts_that_serve_as_examples_are_no_news(runtime: Runtime) -> None:
+    rows = add_texts(runtime.store, 40)
+    projects.change(runtime.store, 7, options={"shots": [["woof number 0", "dog"], ["meow number 1", "cat"]]})
+    jobs.train(7)
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None
+    tasks.upsert(runtime.store, 7, [replace(rows[4], text=rows[5].text)])
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is not None
+    jobs.train(7)
+    assert due.training_reason(runtime.store, project(runtime.store), 10) is None
 
 
 def test_an_absent_annotator_does_not_stop_the_others(runtime: Runtime) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm.store import Store, batches, events, labels, projects, signals, versions
+from mollm.store import Store, batches, events, labels, projects, signals, unseen, versions
 from mollm.store.batches import StoredEntry
 from mollm.store.projects import Project
 from mollm.store.versions import StoredPrediction
@@ -146,7 +146,7 @@ def training_reason(
     if newest is None or newest.facts.get("panel") != panel:
         return "first version" if idle or answered >= FIRST_POOL * len(panel) else None
     pool = int(newest.facts.get("answered", 0))
-    if answered != pool and (idle or answered >= 2 * pool):
+    if answered > pool and (idle or answered >= 2 * pool):  # a deletion alone teaches nothing
         return f"the panel gave {answered} answers, {pool} before"
     rows = labels.every(store, project.id)
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
@@ -157,7 +157,8 @@ def training_reason(
         return "training was asked for"
     if changed and _people_rest([newest.created_at, *(row.updated_at for row in rows)]):
         return f"people rest, and {changed} of their labels are new or changed"
-    return None
+    fresh = unseen.count(store, project, newest.id) - int(newest.facts.get("left_out", 0)) if idle else 0
+    return f"{fresh} tasks are new or have another text" if fresh > 0 else None
 
 
 def _people_rest(moments: Sequence[str]) -> bool:

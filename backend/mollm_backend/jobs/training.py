@@ -15,7 +15,7 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.loop import RoundOutcome, run_round
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
-from mollm.store import batches, events, labels, projects, signals, states, versions
+from mollm.store import batches, events, labels, projects, signals, states, unseen, versions
 from mollm.store.batches import StoredEntry
 from mollm.store.projects import Project
 from mollm.store.versions import StoredPrediction, Version
@@ -68,7 +68,7 @@ class Decided:
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
     """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
     # Counted first: an answer that comes later starts a round.
-    answered = signals.count_answered(runtime.store, project)
+    answered, read = signals.count_answered(runtime.store, project), unseen.answered(runtime.store, project)
     pools = read_pools(runtime, project)
     if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
@@ -78,7 +78,8 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id)[: stopping.LAST]
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
-    facts = _facts(project, decided) | {"answered": answered}
+    known = {task.task_id for pool in pools for task in pool.tasks}
+    facts = _facts(project, decided) | {"answered": answered, "left_out": max(0, read - len(known))}
     verdicts = {row.pool.decision.name: _judge(runtime, project, row.key, facts) for row in decided}
     accepted = all(verdict.accepted for verdict in verdicts.values())
     facts["gate"] = _gate_line(verdicts)
