@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
-MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some six minutes of a core for MiniLM's three
+MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some eight minutes of a core for MiniLM's four
 LETTERS = 4  # a token, to estimate that
 EPOCHS = 5  # of `Top`, to estimate that
 
