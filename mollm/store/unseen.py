@@ -8,7 +8,7 @@ from mollm.store import Store
 from mollm.store.projects import Project
 from mollm.store.schema import predictions, signals, tasks
 
-_NONE = sa.literal_column("''")
+_NONE: sa.ColumnElement[str] = sa.literal_column("''")
 
 
 def count(store: Store, project: Project, version: str) -> int:
