@@ -22,7 +22,21 @@ def refit_after(human: int, refit_every: int) -> int:
 
 
 class Frozen(BaseModel):
+    """A configuration that never changes once it is read, and knows every one of its keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a TOML file. Raises ConfigError with the place and the reason, OSError where it cannot be opened."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ConfigError(f"{path}: {place}: {first['msg']}.") from None
 
 
 class AnnotatorConfig(Frozen):
@@ -81,15 +95,9 @@ class PanelConfig(Frozen):
     def load(cls, path: Path) -> PanelConfig:
         """Read a panel's TOML file. Raises ConfigError with the place and the reason."""
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            return cls.from_toml(path)
         except FileNotFoundError:
             raise ConfigError(f"There is no panel file at {path}: create it or correct the setting.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ConfigError(f"{path}: {place}: {first['msg']}.") from None
 
 
 class LoopConfig(Frozen):

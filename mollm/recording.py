@@ -10,7 +10,8 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,23 +98,32 @@ def save(directory: Path, recording: Recording, models: Sequence[str] | None = N
         "items": len(recording.items),
         "has_text": recording.has_text,
     }
-    signals_part = directory / ".signals.part.npz"
-    np.savez_compressed(
-        signals_part,
-        label_probs=recording.signals.label_probs.astype(np.float32),
-        votes=counts(np.nan_to_num(recording.signals.votes), recording.samples).astype(np.int8),
-    )
-    signals_part.replace(directory / "signals.npz")
-    items_part = directory / ".items.part"
-    with gzip.open(items_part, "wt", encoding="utf-8") as lines:
-        for item, gold in zip(recording.items, recording.gold, strict=True):
-            row: dict[str, object] = {"id": item.id}
-            if gold >= 0:
-                row["gold"] = recording.labels.names[gold]
-            if item.text is not None:
-                row["text"] = item.text
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-    items_part.replace(directory / "items.jsonl.gz")
-    panel_part = directory / ".panel.part"
-    panel_part.write_text(json.dumps(panel, indent=2, ensure_ascii=False), encoding="utf-8")
-    panel_part.replace(directory / "panel.json")
+    with _part_of(directory / "signals.npz") as part:
+        np.savez_compressed(
+            part,
+            label_probs=recording.signals.label_probs.astype(np.float32),
+            votes=counts(np.nan_to_num(recording.signals.votes), recording.samples).astype(np.int8),
+        )
+    with _part_of(directory / "items.jsonl.gz") as part, gzip.open(part, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(recording))
+    with _part_of(directory / "panel.json") as part:
+        part.write_text(json.dumps(panel, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Where to write what `path` shall hold; it takes its place when all is written."""
+    part = path.with_name(f".part.{path.name}")
+    yield part
+    part.replace(path)
+
+
+def _rows(recording: Recording) -> Iterator[dict[str, str]]:
+    """What is known of each item: its id, its gold and its text where there are some."""
+    for item, gold in zip(recording.items, recording.gold, strict=True):
+        row = {"id": item.id}
+        if gold >= 0:
+            row["gold"] = recording.labels.names[gold]
+        if item.text is not None:
+            row["text"] = item.text
+        yield row

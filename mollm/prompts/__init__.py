@@ -6,14 +6,14 @@ signal's content address. What is common to all texts comes first, the text last
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from mollm.config import Frozen
 from mollm.errors import ConfigError
 from mollm.records import LabelSet, digest
 
@@ -26,10 +26,8 @@ class Shot:
     label: str
 
 
-class PromptTemplate(BaseModel):
+class PromptTemplate(Frozen):
     """One template file; see `chat.toml` for what each key means."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str = Field(min_length=1)
     kind: Literal["chat", "plain"]
@@ -95,14 +93,9 @@ def load_template(name: str) -> PromptTemplate:
     shipped = Path(__file__).parent / f"{name}.toml"
     path = shipped if shipped.is_file() else Path(name).expanduser()
     try:
-        return PromptTemplate.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return PromptTemplate.from_toml(path)
     except OSError:
         raise ConfigError(f"There is no prompt template {name!r}: name `chat`, `plain` or a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The prompt template {path} is not valid TOML: {error}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"The prompt template {path}: {first['loc'][0]}: {first['msg']}.") from None
 
 
 def label_orders(C: int, count: int) -> list[tuple[int, ...]]:
