@@ -10,6 +10,8 @@ COPY backend backend
 RUN python -m pip install '.[postgres]'
 RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
 
+# The user has no line in /etc/passwd: what libraries ask for it (a name, a home to write to) stands here.
+ENV HOME=/data LOGNAME=mollm
 USER 1000:1000
 VOLUME /data
 EXPOSE 9090

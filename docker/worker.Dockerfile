@@ -13,6 +13,8 @@ COPY backend backend
 RUN python -m pip install '.[torch,postgres]'
 RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
 
+# The user has no line in /etc/passwd: what libraries ask for it (a name, a home to write to) stands here.
+ENV HOME=/data LOGNAME=mollm
 USER 1000:1000
 VOLUME /data
 # The panel's models come as registry packages into the volume, once; then the worker keeps them warm.

@@ -150,8 +150,21 @@ def test_the_command_sets_and_shows_them(
     assert own == {"tokens_a_day": 5000, "blind_share": 0.1, "provenance_weights": {"accepted": 0.5}}
     assert queues.nudges(connection, 7) == 1
     assert "0 of 5,000 tokens spent today" in run().stdout
+    assert "Classify the text by its topic." in run().stdout
+    assert "Name the [animal]." in run("--instruction", "Name the [animal].").stdout
     assert run("--weight", "accepted=").exit_code == 0
     assert projects.get(store, 7).options["provenance_weights"] == {}
     for wrong in (("--weight", "accepted"), ("--weight", "copied=.5"), ("--weight", "edited=2")):
         assert isinstance(run(*wrong).exception, Exception)
     assert run("--blind-share", "2").exit_code == 2
+
+
+def test_a_projects_own_instruction_asks_its_panel_again(runtime: Runtime, store: Store) -> None:
+    project = projects.get(store, 7)
+    before = runtime.members(project)
+    projects.change(store, 7, options={"instruction": "Name the animal."})
+    after = runtime.members(projects.get(store, 7))
+    assert [row.name for row in after] == [row.name for row in before]
+    assert not {row.fingerprint for row in after} & {row.fingerprint for row in before}
+    projects.change(store, 7, options={"instruction": ""})
+    assert runtime.members(projects.get(store, 7)) == before

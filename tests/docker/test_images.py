@@ -21,6 +21,7 @@ import httpx
 import pytest
 import yaml
 
+from mollm_backend import settings
 from mollm_backend.labelstudio.ssrf import banned_without
 from mollm_backend.supervisor import label_studio
 from mollm_backend.supervisor.ports import free_port
@@ -77,6 +78,25 @@ def test_the_web_image_has_no_torch_and_runs_what_mollm_up_runs() -> None:
     assert all(word != "USER" or rest != "root" for word, rest in steps)
 
 
+def test_compose_settings_that_are_not_given_are_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in settings_of("worker").items():
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
+    found, default = settings.load(), settings.Settings.model_fields
+    for name in ("panel", "refit_every", "batch_size"):
+        assert getattr(found, name) == default[name].default
+    assert found.label_studio_unset() == ["LABEL_STUDIO_API_KEY"]
+
+
+def test_the_images_user_has_a_name_and_a_home() -> None:
+    for name in ("web.Dockerfile", "worker.Dockerfile"):
+        steps = instructions(name)
+        given = dict(part.split("=", 1) for word, rest in steps if word == "ENV" for part in rest.split())
+        volumes = [rest for word, rest in steps if word == "VOLUME"]
+        assert [given["HOME"]] == [given["MOLLM_HOME"]] == volumes
+        assert given["LOGNAME"]
+
+
 def test_what_the_images_copy_is_let_through_to_the_engine() -> None:
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for name in ("web.Dockerfile", "worker.Dockerfile"):
@@ -99,7 +119,7 @@ def run_steps(name: str, tmp_path: Path) -> dict[str, str]:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     kept = {key: value for key, value in os.environ.items() if key.startswith("PIP_") or key in ("HOME", "LANG")}
     environment = {**kept, "PATH": f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin"}
-    home = {"MOLLM_HOME": str(tmp_path / "data")}
+    home = {"MOLLM_HOME": str(tmp_path / "data"), "HOME": os.environ["HOME"]}
     for word, rest in instructions(name):
         if word == "COPY":
             *sources, target = rest.split()

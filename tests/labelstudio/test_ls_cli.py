@@ -102,8 +102,11 @@ def test_the_three_commands_on_a_real_server(
     assert "Taken in: 3 tasks" in done.stdout
     assert problems("doctor") == {"no-queue"}  # no `mollm up` runs here
     assert problems("doctor", str(project), "--accept-loss") == {"no-queue"}
-    done = run("connect", str(project), "--backend-url", recorder.url)  # the number without --project, and again
+    assert "Classify the text by its topic." in done.stdout
+    again = ("connect", str(project), "--backend-url", recorder.url, "--instruction", "Name the colour.")
+    done = run(*again)  # the number without --project, and a second time
     assert done.exit_code == 0, done.output
+    assert "Name the colour." in done.stdout
     done = run("disconnect", "--project", str(project))
     assert done.exit_code == 0
     assert "Sequential sampling" in done.stdout

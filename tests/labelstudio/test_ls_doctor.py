@@ -14,7 +14,7 @@ from mollm.store import Store, batches, projects
 from mollm.store.batches import StoredEntry
 from mollm_backend.labelstudio import order, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.labelstudio.connect import TITLE, connect
+from mollm_backend.labelstudio.connect import TITLE, connect, disconnect
 from mollm_backend.labelstudio.doctor import Finding, examine
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
@@ -22,6 +22,7 @@ from mollm_backend.settings import Settings
 from tests.real_label_studio import RealLabelStudio, free_port, label_studio
 
 pytestmark = pytest.mark.label_studio
+MakeProject = Callable[..., tuple[int, list[int]]]
 
 
 def names(found: list[Finding], kind: str = "problem") -> set[str]:
@@ -68,6 +69,31 @@ def test_faults_of_the_backend_row(
         store, project, connection=projects.get(store, project).connection | {"backend_url": "http://127.0.0.1:9"}
     )
     assert {"backend-down", "backend-url", "webhook-url"} <= names(examine(store, client, settings, project))
+
+
+def test_connecting_a_backend_that_nobody_serves_says_how_to_start_it(
+    store: Store, client: LabelStudioClient, settings: Settings, make_project: MakeProject
+) -> None:
+    number, _ = make_project(1)
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(LabelStudioError, match=rf"reaches no backend at {url}: start it with `mollm up`"):
+        connect(store, client, settings, number, url, check_order=False)
+    down = {"backend-down", "no-backend", "no-webhook"}
+    found = examine(store, client, settings, number)
+    assert names(found) == down
+    assert "BANNED_SUBNETS" not in "".join(row.fix for row in found)  # that is not what is wrong
+
+
+def test_a_project_that_was_disconnected_on_purpose_is_a_problem_only_where_it_is_named(
+    store: Store, client: LabelStudioClient, settings: Settings, project: int, recorder: Any, make_project: MakeProject
+) -> None:
+    other, _ = make_project(1)
+    connect(store, client, settings, other, recorder.url, check_order=False)
+    disconnect(store, client, other)
+    assert names(examine(store, client, settings)) == set()
+    assert names(examine(store, client, settings, other)) == {"not-connected"}
+    disconnect(store, client, project)
+    assert names(examine(store, client, settings)) == {"not-connected"}
 
 
 def test_a_stream_that_does_not_serve_the_batch(

@@ -29,8 +29,8 @@ COMMANDS = {
                    "labels and predictions stay."),
     "doctor": ("project:doctor", "Look at Label Studio, the network in both directions, webhook, stream and worker; "
                "exit 1 on a problem."),
-    "options": ("options:options", "Set a project's daily budget, its blind share and what labels weigh; show them "
-                "and today's spending."),
+    "options": ("options:options", "Set a project's instruction, daily budget, blind share and what labels weigh; show "
+                "them and today's spending."),
     "train": ("loop:train", "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` "
               "does it."),
     "next-batch": ("loop:next_batch", "Show the tasks that people see next, in order, each with its reason."),

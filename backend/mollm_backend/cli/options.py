@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from mollm import provenance
+from mollm.config import PanelConfig
 from mollm.errors import InputError
 from mollm.store import events, projects
-from mollm_backend import budget, people
+from mollm_backend import budget, people, settings
 from mollm_backend.cli.loop import AsJson, ProjectId, nudge, open_store
 
 console = Console()
@@ -33,12 +34,21 @@ def options(
         list[str] | None,
         typer.Option(help="What a label weighs by how it came about, as accepted=.5; accepted= for the default."),
     ] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help='What the LLMs are told to do; "" for the panel\'s own words. They read all tasks again.'),
+    ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Set a project's daily budget, its blind share and what labels weigh; show them and today's spending."""
+    """Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's spending."""
     loaded, store = open_store()
     found = projects.get(store, project)
-    given = {"tokens_a_day": tokens_a_day, "seconds_a_day": seconds_a_day, "blind_share": blind_share}
+    given = {
+        "instruction": instruction,
+        "tokens_a_day": tokens_a_day,
+        "seconds_a_day": seconds_a_day,
+        "blind_share": blind_share,
+    }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if weight:
         changed[people.WEIGHTS] = _weights(found.options.get(people.WEIGHTS, {}), weight)
@@ -48,7 +58,15 @@ def options(
         events.add(store, "info", f"options set: {said}", project)
         nudge(loaded, project)
         found = projects.get(store, project)
-    _show(_state(budget.of(store, found), found.options), json_output=json_output)
+    state = _state(budget.of(store, found), found.options)
+    _show({"instruction": instruction_of(found, loaded)} | state, json_output=json_output)
+
+
+def instruction_of(project: projects.Project, loaded: settings.Settings) -> str:
+    """What the LLMs are told to do in this project."""
+    return str(
+        project.options.get("instruction") or PanelConfig.load(loaded.panel or settings.DEFAULT_PANEL).instruction
+    )
 
 
 def _weights(before: dict[str, float], given: list[str]) -> dict[str, float]:
@@ -82,6 +100,7 @@ def _show(state: dict[str, Any], *, json_output: bool) -> None:
         print(json.dumps(state))
         return
     spent = state["budget"]
+    console.print(f"instruction: {state['instruction'].strip()}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"budget: {spent['line'] or 'no limit'}", highlight=False, soft_wrap=True)
     console.print(f"blind share of each new batch: {state['blind_share']:g}", highlight=False)
     weights = ", ".join(f"{kind} {value:g}" for kind, value in state["weights"].items())

@@ -15,6 +15,7 @@ from rich.text import Text
 from mollm.store import Store, labels, projects, tasks
 from mollm_backend.cli import working
 from mollm_backend.cli.loop import AsJson, nudge, open_store
+from mollm_backend.cli.options import instruction_of
 from mollm_backend.labelstudio import connect as connecting
 from mollm_backend.labelstudio import doctor as doctoring
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -59,6 +60,9 @@ def connect(
     backend_url: Annotated[
         str, typer.Option("--backend-url", help="This backend's address as Label Studio sees it.")
     ] = "",
+    instruction: Annotated[
+        str, typer.Option(help="What the LLMs are told to do in this project; default: the panel's own words.")
+    ] = "",
 ) -> None:
     """Connect a project: backend row, webhook, sampling; its annotations become the first training set."""
     chosen = _one(number, project)
@@ -66,8 +70,14 @@ def connect(
         here = backend_url or _address(store, settings, chosen)
         with console.status(f"connecting project {chosen} of {client.url} ..."):
             found = connecting.connect(store, client, settings, chosen, here)
-        for line in (*_connected(found), *_taken_in(store, found)):
-            console.print(line, highlight=False, soft_wrap=True)
+        if instruction:
+            projects.change(store, chosen, options=found.options | {"instruction": instruction})
+            found = projects.get(store, chosen)
+        told = (
+            f"The LLMs are told: {instruction_of(found, settings).strip()!r} (`mollm options {chosen} --instruction`)."
+        )
+        for line in (*_connected(found), *_taken_in(store, found), told):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         nudge(settings, chosen)
         for finding in doctoring.examine(store, client, settings, chosen):
             if finding.kind != "fine":

@@ -164,5 +164,5 @@ def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int)
     said = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
     items = tuple(row.item for row in rows)
     gold = tuple(said.get(str(row.task_id)) for row in rows)
-    instruction = decision.instruction(panel.instruction)
+    instruction = decision.instruction(str(project.options.get("instruction") or panel.instruction))
     return Pool(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known)

@@ -24,6 +24,11 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import DEFAULT_PANEL, Settings
 
 
+def instruction_of(project: Project, panel: PanelConfig) -> str:
+    """What the LLMs are told to do in this project: its own words, else the panel's."""
+    return str(project.options.get("instruction") or panel.instruction)
+
+
 class Runtime:
     """Opened once in a worker. Models are loaded at the first job that needs them and then kept."""
 
@@ -72,7 +77,7 @@ class Runtime:
         )
 
     def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
-        instruction = decision.instruction(self.panel.instruction)
+        instruction = decision.instruction(instruction_of(project, self.panel))
         return fingerprint(config, decision.labels, instruction, self.shots(project, decision))
 
     def refresh_panel(self, project: Project) -> Project:
@@ -97,7 +102,7 @@ class Runtime:
 
         def opened() -> Annotator:
             decision = project.decision_of(member)
-            instruction = decision.instruction(self.panel.instruction)
+            instruction = decision.instruction(instruction_of(project, self.panel))
             return open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
 
         return self._annotators.get(member.fingerprint, room, opened)

@@ -131,6 +131,14 @@ def _ml_backend(store: Store, client: LabelStudioClient, settings: Settings, pro
         if half:
             _note(store, project_id, ml_backend=half[0])
         raise _private(backend_url, half=bool(half)) from error
+    except LabelStudioError as error:
+        if "health check failed" not in str(error):
+            raise
+        raise LabelStudioError(
+            f"Label Studio at {client.url} reaches no backend at {backend_url}",
+            "start it with `mollm up` (MOLLM_HOST=0.0.0.0 set where Label Studio is on another machine) and give the "
+            "address that it has for Label Studio as `--backend-url`",
+        ) from error
 
 
 def _private(backend_url: str, *, half: bool) -> LabelStudioError:

@@ -40,20 +40,25 @@ class Finding:
 def examine(
     store: Store, client: LabelStudioClient, settings: Settings, project_id: int | None = None
 ) -> list[Finding]:
-    """Look at the server, then at one connected project or (None) at all. Raises nothing that it can report."""
+    """Look at the server, then at one project or (None) at all connected ones. Raises nothing that it can report."""
     found = list(_server(client))
     if any(finding.kind == "problem" for finding in found):
         return found
-    chosen = projects.every(store) if project_id is None else [projects.get(store, project_id)]
+    every = projects.every(store)
+    chosen = [row for row in every if row.connected] if project_id is None else [projects.get(store, project_id)]
     if not chosen:
-        found.append(_problem("not-connected", "no project is connected", "run `mollm connect --project N`"))
+        found.append(
+            _problem(
+                "not-connected", "no project is connected", "run `mollm connect N`, N as in .../projects/N of its page"
+            )
+        )
     for project in chosen:
         try:
             found += (_named(row, project.id) for row in _project(store, client, settings, project))
         except LabelStudioError as error:
             fix = error.fix or "see Label Studio's log"
             found.append(_problem("project", f"project {project.id}: {error.said}", fix))
-    return [*found, *_orphans(client, chosen if project_id is None else projects.every(store))]
+    return [*found, *_orphans(client, every)]
 
 
 def _problem(name: str, line: str, fix: str) -> Finding:
