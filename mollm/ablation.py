@@ -32,6 +32,7 @@ class Gain:
 
     @property
     def helps(self) -> bool:
+        """Whether the whole interval is above zero."""
         return self.low > 0
 
     def line(self) -> str:

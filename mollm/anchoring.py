@@ -55,6 +55,7 @@ class Sightings:
             raise InputError("A confidence is not between 0 and 1.")
 
     def take(self, rows: BoolArray) -> Sightings:
+        """Those of the chosen labels."""
         return Sightings(self.agree[rows], self.shown[rows], self.confidence[rows], self.batch[rows])
 
 

@@ -36,6 +36,7 @@ class Rows:
 
     @property
     def J(self) -> int:
+        """Training rows."""
         return len(self.item)
 
     @classmethod

@@ -36,10 +36,12 @@ class Recording:
 
     @property
     def has_text(self) -> bool:
+        """Whether every item has its text."""
         return all(item.text is not None for item in self.items)
 
     @property
     def groups(self) -> tuple[str, ...]:
+        """(N,) items with the same normalised text share one."""
         return tuple(item.group for item in self.items)
 
 

@@ -63,9 +63,11 @@ class LabelSet:
             raise InputError(f"{name!r} is not one of the labels {list(self.names)}.") from None
 
     def text_of(self, c: int) -> str:
+        """A class as people and LLMs read it."""
         return self.shown[c] if self.shown else self.names[c]
 
     def key(self) -> str:
+        """The content address of all that an LLM is told of the labels."""
         return digest(*self.names, "|shown", *self.shown, "|descriptions", *self.descriptions)
 
 
@@ -227,6 +229,7 @@ class Targets:
         )
 
     def take(self, rows: IntArray | BoolArray) -> Targets:
+        """Some of the H rows; they index into the same pool."""
         return Targets(self.index[rows], self.label[rows], self.weight[rows])
 
 

@@ -41,6 +41,7 @@ def count(store: Store, project: Project) -> Progress:
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
+    """Keep what was counted for the status page, which must not count."""
     connection.set(_key(project), json.dumps(asdict(progress)), ex=KEPT_SECONDS)
 
 

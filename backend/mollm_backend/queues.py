@@ -33,10 +33,12 @@ def connect(url: str, *, waiting: bool = False) -> redis.Redis:
 
 
 def queue(connection: redis.Redis, name: str) -> Queue:
+    """A queue by name; its jobs are JSON, and end after the time that this kind of work may take."""
     return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=TIMEOUTS[name])
 
 
 def job_id(name: str, *args: int | str) -> str:
+    """The same work has the same id, so that it waits in the queue once."""
     return "-".join([name, *(str(arg) for arg in args)])
 
 
@@ -96,10 +98,12 @@ def begin_nudges(connection: redis.Redis, project_id: int) -> int:
 
 
 def nudges(connection: redis.Redis, project_id: int) -> int:
+    """How many events of the project have come."""
     return int(connection.get(f"mollm:events:{project_id}") or 0)
 
 
 def nudges_done(connection: redis.Redis, project_id: int) -> int:
+    """How many of them a reconciliation has looked at."""
     return int(connection.get(f"mollm:events-done:{project_id}") or 0)
 
 
@@ -135,10 +139,12 @@ def hold(connection: redis.Redis, identity: str) -> float:
 
 
 def held(connection: redis.Redis, identity: str) -> bool:
+    """Whether a job that failed has to wait still."""
     return bool(connection.exists(f"mollm:hold:{identity}"))
 
 
 def release(connection: redis.Redis, identity: str) -> None:
+    """Forget the failures: the job was done."""
     connection.delete(f"mollm:hold:{identity}", f"mollm:failures:{identity}")
 
 

@@ -49,6 +49,7 @@ class Decision:
         return f"{general.strip()} {self.question}" if self.question else general
 
     def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads again."""
         return asdict(self)
 
     @classmethod

@@ -91,6 +91,7 @@ def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa
 
 
 def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> None:
+    """Mark annotations as deleted in Label Studio; their rows stay."""
     for chunk in in_chunks(annotation_ids):
         with store.write() as connection:
             connection.execute(

@@ -114,6 +114,7 @@ def rename_decisions(store: Store, project_id: int, moved: Mapping[str, str]) ->
 
 
 def find(store: Store, project_id: int) -> Project | None:
+    """The project, connected now or before; None where it never was."""
     with store.read() as connection:
         row = connection.execute(sa.select(projects).where(projects.c.id == project_id)).first()
     return None if row is None else _project(row)
@@ -136,5 +137,6 @@ def get(store: Store, project_id: int) -> Project:
 
 
 def every(store: Store) -> list[Project]:
+    """All projects that were ever connected, by id."""
     with store.read() as connection:
         return [_project(row) for row in connection.execute(sa.select(projects).order_by(projects.c.id))]

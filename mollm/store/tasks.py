@@ -28,6 +28,7 @@ class Task:
 
     @property
     def item(self) -> Item:
+        """The task as the core knows it: its id is the task's."""
         return Item(str(self.task_id), self.text)
 
 

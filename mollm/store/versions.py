@@ -105,6 +105,7 @@ def newest(store: Store, project_id: int) -> Version | None:
 
 
 def find(store: Store, project_id: int, version: str | None) -> Version | None:
+    """A version by its name; None where there is none of that name."""
     query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.id == version)
     with store.read() as connection:
         row = connection.execute(query).first()

@@ -36,6 +36,7 @@ def install(runtime: Runtime) -> None:
 
 
 def installed() -> Runtime:
+    """What `install` gave. Raises MollmError outside a worker."""
     if not _installed:
         raise MollmError("No runtime is installed in this process: jobs run in `mollm up` or `mollm_backend.worker`.")
     return _installed[0]

@@ -40,6 +40,7 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
 
 
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
+    """Enqueue what this project lacks: a look at events, texts to read, a training, a batch, a clearing away."""
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
     found = progress.count(runtime.store, project)

@@ -89,6 +89,7 @@ class LabelStudioClient(Transport):
     # --- projects ----------------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> RemoteProject:
+        """A project. Raises LabelStudioError where the answer is not one of a Label Studio."""
         found = self._raw(f"project {project_id}", "GET", f"api/projects/{project_id}/")
         if not isinstance(found, dict) or not {"id", "created_at"} <= set(found):
             raise LabelStudioError(f"{self.url} answers, but not as a Label Studio does: correct LABEL_STUDIO_URL.")
@@ -170,6 +171,7 @@ class LabelStudioClient(Transport):
             last = int(rows[-1]["id"])
 
     def task_exists(self, task_id: int) -> bool:
+        """Whether Label Studio holds the task; an error is no answer and is raised."""
         try:
             self._raw(f"task {task_id}", "GET", f"api/tasks/{task_id}/")
         except LabelStudioNotFound:
