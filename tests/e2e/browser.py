@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import absent
+from tests.waiting import LONG
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-LONG = 1800.0  # seconds; bounds a hang
 # Without the flags in the second line a browser start looks up its maker's hosts.
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000",

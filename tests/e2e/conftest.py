@@ -21,7 +21,8 @@ import pytest
 from mollm_backend.supervisor import label_studio
 from mollm_backend.supervisor.launch import die_with
 from tests.conftest import absent, heavy_home
-from tests.e2e.browser import LONG, chromium
+from tests.e2e.browser import chromium
+from tests.waiting import LONG
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from mollm_backend.labelstudio.events import SECRET_HEADER, parse
 from mollm_backend.labelstudio.prune import prune
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.label_studio
 MakeProject = Callable[..., tuple[int, list[int]]]
@@ -64,13 +64,6 @@ def stored(store: Store, project: int) -> dict[int, str | None]:
     return {row.annotation_id: row.label for row in labels.every(store, project)}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "what was waited for did not happen"
-        time.sleep(0.05)
-
-
 def test_connect_makes_events_arrive_and_disconnect_puts_all_back(
     store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
 ) -> None:
@@ -92,7 +85,7 @@ def test_connect_makes_events_arrive_and_disconnect_puts_all_back(
     client._gone("delete", f"api/annotations/{annotation}/")
     action(client, "delete_tasks", project, [ids[2]])
     client.patch_project(project, title="another title")
-    wait_for(lambda: len(recorder.events()) >= 5)
+    assert eventually(lambda: len(recorder.events()) >= 5)
     arrived = [parse(body) for _, body in recorder.events()]
     assert [event.action for event in arrived] == [
         "ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "TASKS_DELETED", "PROJECT_UPDATED",

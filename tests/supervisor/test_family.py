@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ from mollm_backend.supervisor import processes, records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.lock import HomeInUse, home_lock
 from mollm_backend.supervisor.processes import ChildFailed, Family, Program, Stopped
+from tests.waiting import eventually
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
 # A grandchild in a process group of its own, as a forking job runner makes them.
@@ -30,15 +31,6 @@ PARENT = (
 
 def python(name: str, code: str) -> Program:
     return Program(name, (sys.executable, "-c", code))
-
-
-def eventually(what: Callable[[], bool], seconds: float = 120.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.fixture

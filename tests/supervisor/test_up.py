@@ -26,6 +26,7 @@ from mollm_backend.supervisor.launch import die_with, start_mark
 from mollm_backend.supervisor.processes import Family
 from tests.conftest import BARS_HOLD
 from tests.real_label_studio import free_port
+from tests.waiting import LONG, eventually
 
 # No model is fetched for these tests.
 PANEL = """
@@ -36,7 +37,6 @@ model = "none"
 url = "http://127.0.0.1:9"
 """
 PARTS = {"valkey", "web", "worker"}
-LONG = 300.0  # bounds a hang
 
 
 class Run:
@@ -76,15 +76,6 @@ class Run:
             return healthy and {record.name for record in records.read(self.home / "run")} == PARTS
 
         assert eventually(is_up, LONG), self.output()
-
-
-def eventually(what: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
