@@ -38,6 +38,17 @@ class Worker(SimpleWorker):  # type: ignore[misc]
         self._stop_requested = True
         super()._shutdown()
 
+    def reorder_queues(self, reference_queue: Any) -> None:
+        """RQ's hook after each job that is taken: a reading goes before the next reconciliation, in turns.
+
+        While people label without a pause, each reconciliation ends with the next one waiting, and no text would
+        ever be read. A reading lasts seconds; training and publishing come before both.
+        """
+        names = list(queues.QUEUES)
+        if reference_queue.name == "reconcile":
+            names.append(names.pop(names.index("reconcile")))
+        self._ordered_queues = sorted(self.queues, key=lambda queue: names.index(queue.name))
+
     def execute_job(self, job: Any, queue: Any) -> None:
         super().execute_job(job, queue)
         project_id = job.args[0] if job.args else None

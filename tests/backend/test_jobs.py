@@ -234,6 +234,25 @@ def test_a_job_that_died_with_its_worker_is_forgotten_and_can_be_queued_again(co
     assert queues.enqueue(connection, "train", "train", 7)
 
 
+def test_texts_are_read_although_events_never_cease(connection: redis.Redis) -> None:
+    from rq.serializers import JSONSerializer
+
+    from mollm_backend.worker import Worker
+
+    names = [queues.queue(connection, name) for name in queues.QUEUES]
+    worker = Worker(names, connection=connection, name="here.1.1", serializer=JSONSerializer)
+    queues.enqueue(connection, "annotate", "annotate", 7, "tiny")
+    queues.enqueue(connection, "annotate", "annotate", 7, "small")
+    taken = []
+    for n in range(6):
+        queues.enqueue(connection, "reconcile", "reconcile", n)  # there is always one more
+        if n == 3:
+            queues.enqueue(connection, "train", "train", 7)
+        job, _queue = worker.dequeue_job_and_maintain_ttl(timeout=1)
+        taken.append(job.id)
+    assert taken == ["reconcile-0", "annotate-7-tiny", "reconcile-1", "train-7", "reconcile-2", "annotate-7-small"]
+
+
 def test_a_pool_leaves_out_the_texts_that_serve_as_examples(runtime: Runtime) -> None:
     add_texts(runtime.store, 4)
     projects.change(runtime.store, 7, options={"shots": [["woof number 0", "dog"]]})
