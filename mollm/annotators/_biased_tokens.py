@@ -19,6 +19,7 @@ from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 
 LIFT = 100.0  # nats: no model is as sure as that of a token that is no label
+AHEAD = 40.0  # nats more for a token that is to be said; what is left of a float32 still holds the others' shares
 ODD = " zq7xk 5%"  # tokens that nobody would say here: only a server that obeys reports them
 
 
@@ -28,8 +29,8 @@ class BiasedTokens(TokenIds):
     two_steps = False  # the server chooses among the lifted tokens itself, and keeps what its slots have read
 
     def probe(self) -> None:
-        odd = list(dict.fromkeys(self._tokens(ODD)))
-        if len(odd) < 2 or any(math.isinf(value) for value in self._shares("A short text.", odd)[0]):
+        self.odd = list(dict.fromkeys(self._tokens(ODD)))
+        if len(self.odd) < 2 or not np.isfinite(self._shares("A short text.", self.odd)[0]).all():
             raise AnnotatorError("logit_bias with post_sampling_probs is ignored")
         super().probe()
 
@@ -56,15 +57,32 @@ class BiasedTokens(TokenIds):
         return Read(np.array(values), read, wrote, truncated=cut, among=True)
 
     def _shares(self, prompt: Any, tokens: Sequence[int]) -> tuple[list[float], tuple[int, int]]:
-        """(log of each token's share among them, (tokens read, written))."""
+        """(log of each token's share among them, (tokens read, written)); NaN where the server gives none.
+
+        A token that ends within a character (an emoji is several) is held back together with its probabilities: where
+        the server happened to say such a one, it is asked again with a whole token put before them all.
+        """
+        found, spent = self._asked(prompt, tokens, [])
+        if found is None:
+            whole = [token for token in self.odd if token not in tokens][:1]
+            found, more = self._asked(prompt, tokens, whole)
+            spent = spent[0] + more[0], spent[1] + more[1]
+        if found is None:
+            return [math.nan] * len(tokens), spent
+        return [_log(found.get(token, 0.0)) for token in tokens], spent
+
+    def _asked(
+        self, prompt: Any, tokens: Sequence[int], said: Sequence[int]
+    ) -> tuple[dict[int, float] | None, tuple[int, int]]:
+        """(the probabilities after the lift, (tokens read, written)), with `said` lifted above all others."""
         body = self.post(
             "/v1/completions", prompt=prompt, max_tokens=1, temperature=1.0, samplers=["temperature"],
-            logit_bias=[[token, LIFT] for token in tokens], logprobs=len(tokens), post_sampling_probs=True,
+            logit_bias=[[token, LIFT] for token in tokens] + [[token, LIFT + AHEAD] for token in said],
+            logprobs=len(tokens) + len(said), post_sampling_probs=True,
         )  # fmt: skip
-        found = _probs_of(self.choices(body, 1)[0])
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        return [_log(found.get(token, 0.0)) for token in tokens], spent
+        return _probs_of(self.choices(body, 1)[0]), spent
 
     def _tokens(self, text: str) -> list[int]:
         return [token for token, _ in self._pieces(text)]
@@ -96,12 +114,12 @@ class BiasedTokens(TokenIds):
         return (self._tokens(whole.partition(MARK)[2]) or self._tokens("\n"))[0]
 
 
-def _probs_of(choice: Any) -> dict[int, float]:
-    """Token id to its share; an entry without a finite number is NaN."""
+def _probs_of(choice: Any) -> dict[int, float] | None:
+    """Token id to its share; an entry without a finite number is NaN; None where there is no list of them."""
     content = (choice.get("logprobs") or {}).get("content") or [{}]
     rows = content[0].get("top_probs") if isinstance(content[0], dict) else None
     if not isinstance(rows, list):
-        raise AnnotatorError("logit_bias with post_sampling_probs is ignored")
+        return None
     values = {row["id"]: row.get("prob") for row in rows if isinstance(row, dict) and "id" in row}
     return {token: float(v) if isinstance(v, int | float) and v >= 0 else math.nan for token, v in values.items()}
 

@@ -35,7 +35,8 @@ class FakeServer:
     """`can`: see ALL. `broken(request, body)` returns a response of its own, or None to let the server answer.
 
     `slots`: llama.cpp refuses a greater `n`. `first`: how much the model likes the first-listed label (nats).
-    `blank`: it opens an answer with a token that is a blank alone, and only then a word.
+    `blank`: it opens an answer with a token that is a blank alone, and only then a word. `held`: a word that ends
+    within a character, which llama.cpp holds back, probabilities and all.
     """
 
     can: frozenset[str] = ALL
@@ -44,6 +45,7 @@ class FakeServer:
     slots: int = 2
     first: float = 0.0
     blank: bool = False
+    held: str = ""
     broken: Callable[[httpx.Request, dict[str, Any]], Reply] = lambda request, body: None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     words: list[str] = field(default_factory=lambda: [""])
@@ -120,9 +122,11 @@ class FakeServer:
         if body.get("logprob_token_ids") and "logprob_token_ids" in self.can:
             logprobs = self.chosen(body, prompt)
         elif body.get("post_sampling_probs") and "logit_bias" in self.can:
-            lifted = {t: math.exp(scores.get(self.words[t], -10.0)) for t, _ in body["logit_bias"]}
+            lifted = {t: math.exp(scores.get(self.words[t], -10.0) + bias - 100) for t, bias in body["logit_bias"]}
             rows = [{"id": t, "prob": weight / sum(lifted.values())} for t, weight in lifted.items()]
-            logprobs = {"content": [{"top_probs": sorted(rows, key=lambda row: -row["prob"])}]}
+            rows = sorted(rows, key=lambda row: -row["prob"])
+            if self.words[int(rows[0]["id"])] != self.held:
+                logprobs = {"content": [{"top_probs": rows}]}
         elif body.get("logprobs") and "logprobs" in self.can:
             top = sorted(scores.items(), key=lambda pair: -pair[1])[: body.get("top_logprobs") or body["logprobs"]]
             logprobs = (

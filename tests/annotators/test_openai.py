@@ -160,6 +160,30 @@ def test_top_logprobs_step_over_a_blank_token_where_they_can(prompt: str) -> Non
         assert all(answer.calls == 1 for answer in answers)
 
 
+def test_a_token_that_ends_within_a_character_is_read_all_the_same() -> None:
+    """llama.cpp gives no probabilities where it happens to say one: the first bytes of an emoji."""
+    labels = LabelSet(("sports", "money"))
+    plain, holding = FakeServer(LLAMA_CPP), FakeServer(LLAMA_CPP, held=" sports")
+    with asked(plain, labels, prompt="plain", orders=1) as annotator:
+        expected = annotator.annotate(TEXTS)
+    with asked(holding, labels, prompt="plain", orders=1) as annotator:
+        assert "logit_bias" in annotator.describe()
+        answers = annotator.annotate(TEXTS)
+    for one, other in zip(expected, answers, strict=True):
+        np.testing.assert_allclose(one.votes, other.votes, atol=1e-6)
+    assert answers[0].completion_tokens == 2 * expected[0].completion_tokens
+
+
+def test_a_server_that_gives_no_shares_for_one_text_abstains_on_that_text() -> None:
+    server = FakeServer(LLAMA_CPP)
+    with asked(server, prompt="plain", orders=1) as annotator:
+        choices = [{"index": 0, "text": "", "logprobs": None}]
+        server.broken = failing(httpx.Response(200, json={"model": "fake", "choices": choices}), only="poison")
+        poison, money = annotator.annotate(["poison", "all about money"])
+    assert (poison.abstained, money.label_probs.argmax()) == (1, 1)
+    assert "NaN" in poison.error
+
+
 def test_top_logprobs_tell_labels_with_one_beginning_apart() -> None:
     labels = LabelSet(("new york", "new jersey", "paris"))
     server = FakeServer(ALL - {"logprob_token_ids"}, window=400)

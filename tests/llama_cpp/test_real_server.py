@@ -52,9 +52,11 @@ def test_hostile_texts_and_many_labels(llama_url: str) -> None:
 def test_odd_labels(llama_url: str) -> None:
     labels = LabelSet(("food, drink", 'the "best"', "👍", "sport", "sports"))
     with asked(llama_url, labels, prompt="plain") as annotator:
-        answer = annotator.annotate(["What a goal!"])[0]
-    assert answer.label_probs.sum() == pytest.approx(1)
-    assert not answer.error
+        assert "logit_bias" in annotator.describe()
+        answers = annotator.annotate(["What a goal!", "👍👍", "I like it 👍"])
+    for answer in answers:
+        assert answer.label_probs.sum() == pytest.approx(1)
+        assert not answer.error
 
 
 def test_top_logprobs_agree_with_the_exact_shares(llama_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
