@@ -19,6 +19,9 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from mollm.records import LabelSet
+from mollm.store.decisions import Decision, Source
+from mollm.store.projects import Project
 from mollm_backend.cli import app
 from mollm_backend.demo import run as demo_run
 from mollm_backend.supervisor import records
@@ -206,3 +209,21 @@ def _home_of(process: psutil.Process) -> str | None:
     except (psutil.Error, OSError):
         return None
     return found
+
+
+def test_a_port_that_moved_is_said_for_the_projects_that_were_connected_to_the_old_one() -> None:
+    def connected(number: int, url: str, *, still: bool = True) -> Project:
+        asked = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
+        connection = {"backend_url": url}
+        return Project(number, "http://ls", "t", "", "<View/>", asked, connected=still, connection=connection)
+
+    here = "http://127.0.0.1:9091"
+    rows = [
+        connected(1, "http://127.0.0.1:9090"),
+        connected(2, "http://localhost:9091"),
+        connected(3, "http://10.0.0.5:9090"),  # another way to reach us, which we cannot judge
+        connected(4, "http://127.0.0.1:9090", still=False),
+    ]
+    [line] = demo_run.moved(rows, here)
+    assert "project 1 " in line
+    assert "`mollm connect 1`" in line

@@ -127,10 +127,10 @@ def prelabel(
     client = LabelStudioClient(loaded.label_studio_url, loaded.label_studio_api_key.get_secret_value())
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=None)
+        bar = progress.add_task("", total=None, visible=False)
         report = write(
             store, client, project, chosen,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            progress=lambda done, total: progress.update(bar, completed=done, total=total, visible=True),
         )  # fmt: skip
     for line in report.lines:
         console.print(line)

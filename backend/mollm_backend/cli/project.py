@@ -21,6 +21,7 @@ from mollm_backend.labelstudio import doctor as doctoring
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.label_config import lines_of
 from mollm_backend.labelstudio.reconcile import reconcile
+from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.settings import Settings
 
 console = Console()
@@ -89,7 +90,7 @@ def _address(store: Store, settings: Settings, project: int) -> str:
     """The backend's address where none is given: as set, as connected before, or where `mollm up` serves."""
     known = projects.find(store, project)
     before = str(known.connection.get("backend_url", "")) if known and "ml_backend" in known.connection else ""
-    if settings.backend_url or (before and not doctoring.is_local(before)):
+    if settings.backend_url or (before and not is_local(before)):
         return settings.backend_url or before
     return settings.running_backend() or before or f"http://{settings.host}:{settings.port}"
 
@@ -109,7 +110,8 @@ def _taken_in(store: Store, found: projects.Project) -> list[str]:
     if not count:
         return ["It has no tasks yet: import some, the panel reads them as they come."]
     learned = f", {human} labels of people (the first training set)" if human else ""
-    return [f"Taken in: {count} tasks{learned}. The panel reads them now; the first batch follows."]
+    then = f"{found.published_version} is published" if found.published_version else "the panel reads them now"
+    return [f"Taken in: {count} tasks{learned}; {then}."]
 
 
 def disconnect(number: Number = None, project: Project = None, url: Url = "") -> None:

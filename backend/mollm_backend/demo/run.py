@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import ConfigError
-from mollm.store import Store, events
+from mollm.store import Store, events, projects
+from mollm.store.projects import Project
 from mollm_backend import dashboard, queues
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
+from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family, Tell
@@ -133,6 +137,8 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     if unset := settings.label_studio_unset():
         tell(f"problem: {' and '.join(unset)} not set: the worker cannot do anything. Ctrl-C, write them into "
              f"{settings.home / FILE} (or export them), start again")  # fmt: skip
+    for line in moved(projects.every(store), url):
+        tell(line)
     known = where_it_stands(dashboard.status(store, queues.connect(up.settings.queue_url)))
     for line in known or [
         "next, in another terminal: `mollm connect --project N` (N as in .../projects/N of its page)"
@@ -173,6 +179,16 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         up.follow(store)
     finally:
         facts.unlink(missing_ok=True)
+
+
+def moved(every: Sequence[Project], url: str) -> list[str]:
+    """Projects that were connected while the backend had another port of this machine, and so do not reach it now."""
+    known = {row.id: str(row.connection.get("backend_url", "")) for row in every if row.connected}
+    return [
+        f"problem: project {number} is connected to {before}, not to {url}: run `mollm connect {number}`"
+        for number, before in known.items()
+        if is_local(before) and urlsplit(before).port != urlsplit(url).port
+    ]
 
 
 def where_it_stands(state: dict[str, Any]) -> list[str]:

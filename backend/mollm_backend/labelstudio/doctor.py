@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Literal
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,7 +19,7 @@ from mollm_backend.labelstudio.connect import TITLE
 from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound, LabelStudioRefused
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.labelstudio.order import why_not_served
-from mollm_backend.labelstudio.ssrf import address_of, flags_for
+from mollm_backend.labelstudio.ssrf import address_of, flags_for, is_local
 from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
 
@@ -154,7 +154,7 @@ def _backend(
     again = f"run `mollm connect --project {project.id}`"
     rows = [row for row in client.ml_backends(project.id) if row["id"] == project.connection.get("ml_backend")]
     if not answers:
-        yield _problem("backend-down", f"the backend does not answer at {url} from here", _down_fix(url, again))
+        yield _problem("backend-down", f"no backend answers at {url} from here", _down_fix(url, again))
     if not rows:
         line = f"project {project.id} has no ML backend row of ours"
         yield _problem("no-backend", line, _again(url, again, answers=answers))
@@ -176,9 +176,11 @@ def _backend(
 
 
 def _answers(url: str) -> bool:
+    """Whether an ML backend answers there, and not some other server that has its port."""
     try:
-        return httpx.get(f"{url}/health", timeout=10).status_code < 500
-    except (httpx.HTTPError, httpx.InvalidURL):
+        said = httpx.get(f"{url}/health", timeout=10)
+        return said.status_code == HTTPStatus.OK and dict(said.json()).get("status") == "UP"
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
         return False
 
 
@@ -197,11 +199,6 @@ def _down_fix(url: str, again: str) -> str:
 def _again(url: str, again: str, *, answers: bool) -> str:
     """Connect again; where the address may be refused, with Label Studio's flags for it."""
     return f"{again}. If the address is refused: {flags_for(url)}" if answers and _is_private(url) else again
-
-
-def is_local(url: str) -> bool:
-    """Whether an address means the machine itself, whoever reads it."""
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _route_fix(client: LabelStudioClient, url: str) -> str:

@@ -11,6 +11,11 @@ _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "1
 _ALWAYS = ("169.254.0.0/16", "fe80::/10")
 
 
+def is_local(url: str) -> bool:
+    """Whether an address means the machine itself, whoever reads it."""
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
 def address_of(url: str) -> str:
     """The IP address that a URL's host resolves to here; "" where it does not."""
     host = urlsplit(url).hostname or ""
