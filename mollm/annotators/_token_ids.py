@@ -13,7 +13,7 @@ from mollm.annotators import Answer
 from mollm.annotators._chosen import alike, logprob, numbers, said_first, second
 from mollm.annotators._http import Refused, Trouble
 from mollm.annotators._one_pass import OnePass, Question, Read
-from mollm.annotators._ways import MARK, Way
+from mollm.annotators._ways import MARK, Frame, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 from mollm.prompts.coding import Path, TokenTree, branches, easy
@@ -73,7 +73,7 @@ class TokenIds(Way):
 
     def prepare(self, *, coded: bool) -> None:
         self.singles: dict[str, int | None] = {}
-        self.spoken: dict[Path, str] = {}
+        self.spoken: dict[tuple[str, Path], str | None] = {}
         shown = {self.labels.text_of(c) for c in range(self.labels.C)}
         coded = coded or (self.config.coding == "auto" and len(shown) < self.labels.C)
         self.coded = coded
@@ -131,10 +131,7 @@ class TokenIds(Way):
 
     def _many(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[Read]:
         """(piece, truncated, place) jobs in one request (more only where together they ask for very many tokens)."""
-        prompts = []
-        for piece, _, place in jobs:
-            before, after, _ = self.frames[place.order]
-            prompts.append(before + piece + after + self._spoken(place.path))
+        prompts = self._prompts(jobs)
         wanted, forced = self._wanted([place for _, _, place in jobs])
         go_on: dict[str, Any] = {} if forced is None else {"allowed_token_ids": [forced]}
         found: list[list[dict[int, float]]] = [[{}, {}] for _ in jobs]
@@ -170,11 +167,29 @@ class TokenIds(Way):
             return list(both), forced.pop()
         return list(wanted), None
 
-    def _spoken(self, path: Path) -> str:
-        """What the tokens of a path read as, to be put at the prompt's end."""
-        if path not in self.spoken:
-            self.spoken[path] = self._written(path) if path else ""
-        return self.spoken[path]
+    def _prompts(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[str] | list[list[int]]:
+        """As texts; as tokens where what follows the prompt would be read as other tokens than those meant."""
+        frames = [(self.frames[place.order], piece, place.path) for piece, _, place in jobs]
+        spoken = [self._spoken(frame, path) for frame, _, path in frames]
+        texts = [before + piece + after for (before, after, _), piece, _ in frames]
+        if None not in spoken:
+            return [text + (said or "") for text, said in zip(texts, spoken, strict=True)]
+        special = self.frames[0][2]
+        return [
+            self._tokenized(text, special=special) + list(path)
+            for text, (_, _, path) in zip(texts, frames, strict=True)
+        ]
+
+    def _spoken(self, frame: Frame, path: Path) -> str | None:
+        """What a path reads as at the prompt's end; None where it is read as other tokens there (" " + "a": " a")."""
+        if not path:
+            return ""
+        after = frame[1]
+        if (after, path) not in self.spoken:
+            said = self._written(path)
+            same = self._tokens(after + said) == self._tokens(after) + list(path)
+            self.spoken[after, path] = said if same else None
+        return self.spoken[after, path]
 
     def _single(self, piece: str) -> int | None:
         """The one token that is written `piece`, if there is one (asked once a piece)."""
@@ -196,7 +211,10 @@ class TokenIds(Way):
         return cut, len(cut) < len(piece)
 
     def _tokens(self, text: str) -> list[int]:
-        body = self.post("/tokenize", prompt=text, add_special_tokens=False)
+        return self._tokenized(text, special=False)
+
+    def _tokenized(self, text: str, *, special: bool) -> list[int]:
+        body = self.post("/tokenize", prompt=text, add_special_tokens=special)
         found = body.get("tokens")
         if not isinstance(found, list) or (text and not found):  # llama.cpp's takes `content` and says nothing of it
             raise AnnotatorError("/tokenize gives no tokens")

@@ -86,6 +86,8 @@ class FakeServer:
         """One text, several, or one of text and tokens side by side."""
         if isinstance(prompt, str):
             return [prompt]
+        if all(isinstance(part, list) for part in prompt):
+            return ["".join(self.words[token] for token in part) for part in prompt]
         if any(isinstance(part, int) for part in prompt):
             return ["".join(part if isinstance(part, str) else self.words[part] for part in prompt)]
         return list(prompt)

@@ -79,6 +79,18 @@ def test_what_is_brought_along_is_used_only_where_it_is_needed() -> None:
     assert [answer.calls for answer in foreseen] == [1, 2, 1, 1]
 
 
+def test_a_path_that_would_be_read_as_other_tokens_is_sent_as_tokens() -> None:
+    """A blank and then "new" is not the token " new"."""
+    labels = LabelSet(("new york", "new jersey", "paris"))
+    server = FakeServer(ALL - {"allowed_token_ids"}, blank=True, window=400)
+    with asked(server, labels, prompt="plain", orders=1) as annotator:
+        (answer,) = annotator.annotate(["new jersey of course"])
+    prompts = [prompt for path, body in server.requests if path == "/v1/completions" for prompt in body["prompt"]]
+    deep = [[server.words[token] for token in prompt[-3:]] for prompt in prompts if isinstance(prompt, list)]
+    assert [":", " ", "new"] in deep
+    assert answer.label_probs.argmax() == 1
+
+
 @pytest.mark.parametrize("kind", ["bent", "one step", "ignored", "null"])
 def test_a_second_step_that_cannot_be_trusted_is_asked_by_itself(kind: str) -> None:
     """Masked log-probabilities, one step where two were asked, another token than the forced one, no numbers."""

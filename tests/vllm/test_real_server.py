@@ -36,6 +36,19 @@ def test_the_same_numbers_as_in_process(vllm_url: str, model_dir: Path, settings
     assert distance_to_transformers(vllm_url, model_dir, settings) < 0.02
 
 
+def test_a_step_further_in_the_same_request(vllm_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2 opens its answer with a blank: the place behind it in the same request, with the same numbers."""
+    with asked(vllm_url, prompt="chat", coding="labels") as annotator:
+        assert "a step further in the same request" in annotator.describe()
+        monkeypatch.setattr("mollm.annotators._one_pass.OFTEN", 2.0)
+        apart = annotator.annotate(TEXTS)
+        monkeypatch.setattr("mollm.annotators._one_pass.OFTEN", 0.25)
+        along = annotator.annotate(TEXTS)
+    for one, other in zip(apart, along, strict=True):
+        np.testing.assert_allclose(one.votes, other.votes, atol=1e-3)
+    assert sum(answer.calls for answer in along) < sum(answer.calls for answer in apart)
+
+
 def test_votes_agree_with_constrained_samples(vllm_url: str) -> None:
     """Closed form against 60 samples held to the labels: within what sixty draws explain, and tokenization a little."""
     with asked(vllm_url, prompt="plain", shots=1) as scored:
