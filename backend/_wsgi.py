@@ -2,9 +2,10 @@
 
 import argparse
 
-from mollm_backend import settings
+from mollm_backend import logs, settings
 from mollm_backend.app import create_app
 
+logs.set_up()
 app = create_app(settings.load())
 
 if __name__ == "__main__":
