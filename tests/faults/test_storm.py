@@ -172,6 +172,7 @@ def test_nobody_feels_a_storm_of_events(tmp_path: Path) -> None:
             there.start_worker(name, script("tests.faults.timed_worker", str(trainings)))
         until(lambda: tasks.count(there.store, project)[0] == TASKS, 1800)
         until(lambda: (versions.newest(there.store, project) or _NONE).facts.get("pool") == TASKS, 1800)
+        until(trainings.exists, 1800)  # its end is noted after its version is stored
         (tmp_path / "plan.json").write_text(json.dumps(plan(there, project, texts, ids)))
         before = len(overlaps(trainings)[0])
         command = script("tests.faults.storm_load", str(tmp_path / "plan.json"), str(tmp_path / "found.json"))
