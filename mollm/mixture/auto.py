@@ -1,7 +1,9 @@
 """The default: climbs from the log-odds pool to learned fusion as far as the human labels carry it.
 
 A rung is chosen by cross-fitted log-loss on the human labels alone; the same cross-fitted rows give the
-temperature. Below `FIRST_RUNG` labels there is nothing to cross-validate with, and the pool stands.
+temperature. The learned rung begins at the pool and leaves it only as far as labels pull it, so it is left for the
+pool only where that is clearly better: a plainly lower loss on fifty labels is often chance. Below `FIRST_RUNG`
+labels there is nothing to cross-validate with, and the pool stands.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from mollm.errors import ModelFileError
 from mollm.mixture import Mixture, calibration
-from mollm.mixture.crossfit import log_loss, out_of_fold
+from mollm.mixture.crossfit import clearly_lower, log_loss, out_of_fold
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.stacked import Stacked, in_item_order
 from mollm.mixture.text_view import Gram
@@ -21,6 +23,8 @@ from mollm.records import FittedState, FloatArray, Signals, Targets
 
 FIRST_RUNG = 10
 """Human labels, in at least two classes, below which no learned rung is tried."""
+CLEARLY = 2.0
+"""Standard errors of the paired difference in log-loss by which the pool must be better to be stood on."""
 LADDER: tuple[type[Mixture], ...] = (LogPool, Stacked)
 
 
@@ -61,7 +65,8 @@ class Auto(Mixture):
                 for name, make in ladder.items()
             }
             self.losses_ = {name: log_loss(probs, targets) for name, probs in held_out.items()}
-            rung = min(self.losses_, key=lambda name: self.losses_[name])
+            step_down = clearly_lower(held_out[LogPool.name], held_out[Stacked.name], targets, CLEARLY)
+            rung = LogPool.name if step_down else Stacked.name
             self.temperature_ = calibration.temperature(held_out[rung], targets)
         self.chosen_ = ladder[rung]().fit(
             signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
@@ -102,5 +107,6 @@ class Auto(Mixture):
             why = f"{self.human_} human labels are too few (or of one class) to compare rungs"
         else:
             scores = ", ".join(f"{name} {loss:.3f}" for name, loss in self.losses_.items())
-            why = f"lowest cross-fitted log-loss on {self.human_} human labels ({scores})"
+            how = "clearly the lowest" if self.chosen_.name == LogPool.name else "no clearly higher"
+            why = f"{how} cross-fitted log-loss on {self.human_} human labels ({scores})"
         return f"auto stands on `{self.chosen_.name}`: {why}; temperature {self.temperature_:.2f}"

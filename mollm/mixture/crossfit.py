@@ -50,7 +50,19 @@ def out_of_fold(
     return out
 
 
+def losses(probs: FloatArray, targets: Targets) -> FloatArray:
+    """(H,) each human label's negative log-probability (nats)."""
+    return np.asarray(-np.log(np.maximum(probs[np.arange(targets.H), targets.label], 1e-12)))
+
+
 def log_loss(probs: FloatArray, targets: Targets) -> float:
     """Mean negative log-probability (nats) of the human labels, by their weights."""
-    said = np.log(np.maximum(probs[np.arange(targets.H), targets.label], 1e-12))
-    return float(-(targets.weight * said).sum() / targets.weight.sum())
+    return float(np.average(losses(probs, targets), weights=targets.weight))
+
+
+def clearly_lower(one: FloatArray, other: FloatArray, targets: Targets, errors: float) -> bool:
+    """Whether `one`'s (H, C) log-loss lies below that of `other` by more than so many standard errors, paired."""
+    gain = losses(other, targets) - losses(one, targets)
+    share = targets.weight / targets.weight.sum()
+    mean = float((share * gain).sum())
+    return mean > errors * float(np.sqrt((share**2 * (gain - mean) ** 2).sum()))

@@ -1,8 +1,9 @@
-"""The stacked mixture, ours: convex fits of panel and text to the human labels, averaged with two forests.
+"""The stacked mixture, ours: convex fits of panel and text to the human labels, averaged with forests.
 
     first   a conditional logit on the panel's log-odds and the texts' embeddings -> a posterior over the pool
     twice   the text's view of that posterior joins the panel as one more signal; the conditional logit again
-    last    the forests, grown on the same evidence, beside it
+    then    two forests, grown on the same evidence, beside it
+    last    a third, grown to what all this says of the pool, averages it over items with like answers
 
 Reliability is shared first (one weight a signal), then by class (the matrix), each under a ridge that fades
 as labels grow; before the first label the mixture is the log-odds pool.
@@ -22,8 +23,9 @@ from mollm.mixture.conditional_logit import ConditionalLogit
 from mollm.mixture.evidence import Centring, chunks, one_hot, softmax
 from mollm.mixture.forest import Forest
 from mollm.mixture.logpool import prior_weight
+from mollm.mixture.pool_forest import PoolForest, sample
 from mollm.mixture.text_view import Gram, Space, TextView
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, IntArray, Signals, Targets
 
 PENALTIES = logit.Penalties(level=1.0, spread=20.0, bias=0.5)
 MATRIX_RIDGE = 10.0
@@ -31,9 +33,12 @@ MATRIX_RIDGE = 10.0
 TEXT_RIDGE = 0.5
 """On the embeddings' own matrix (embeddings of root mean square length 1)."""
 PASSES = 2
-FOREST_SHARE = 0.3
+FOREST_SHARE, FOREST_SHARE_WITHOUT_TEXT = 0.3, 0.65
+"""Of the two forests beside the conditional logit; the linear fit of a text knows what they do not."""
 FOREST_HALF = 15
 """Human labels at which the forests have half of their share."""
+POOL_SHARE = 0.5
+"""Of the forest that was grown to the pool's posterior, beside all the rest."""
 
 
 class Stacked(Mixture):
@@ -47,6 +52,7 @@ class Stacked(Mixture):
     space_: Space | None = None
     view_: TextView | None = None
     forest_: Forest | None = None
+    pool_: PoolForest | None = None
     human_: int = 0
 
     def __init__(self, gram: Gram | None = None) -> None:
@@ -68,14 +74,25 @@ class Stacked(Mixture):
         targets = in_item_order(signals, targets)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
-        self.space_ = self.view_ = self.forest_ = None
+        self.space_ = self.view_ = self.forest_ = self.pool_ = None
         if embeddings is None:
             self._fit_logit(F, np.zeros((targets.H, 0)), Y, targets.weight)
         else:
             F = self._fit_with_text(signals, embeddings, targets, F, Y)
         if len(np.unique(targets.label)) > 1:
             self.forest_ = Forest(flat(F), targets.label, targets.weight, seed, signals.C)
+            self.pool_ = self._grow_on_the_pool(signals, embeddings, targets, seed)
         return self
+
+    def _grow_on_the_pool(
+        self, signals: Signals, embeddings: FloatArray | None, targets: Targets, seed: int
+    ) -> PoolForest:
+        chosen = sample(signals.items, targets.index)
+        X, posterior = self._without_pool(signals, chosen, None if embeddings is None else embeddings[chosen])
+        place = np.empty(signals.N, dtype=np.int64)
+        place[chosen] = np.arange(len(chosen))
+        Y = one_hot(targets.label, signals.C)
+        return PoolForest(X, text_view.clamped(posterior, place[targets.index], Y, targets.weight), seed)
 
     def _fit_with_text(
         self, signals: Signals, embeddings: FloatArray, targets: Targets, panel: FloatArray, Y: FloatArray
@@ -108,16 +125,28 @@ class Stacked(Mixture):
 
     def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
         self._check_panel(signals)
-        share = FOREST_SHARE * self.human_ / (self.human_ + FOREST_HALF)
         out = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
-            F, logits = self._evidence(signals, rows, None if embeddings is None else embeddings[rows])
-            out[rows] = softmax(logits)
-            if self.forest_ is not None:
-                out[rows] = (1.0 - share) * out[rows] + share * self.forest_.proba(flat(F), out[rows])
+            X, out[rows] = self._without_pool(signals, rows, None if embeddings is None else embeddings[rows])
+            if self.pool_ is not None:
+                out[rows] = (1.0 - POOL_SHARE) * out[rows] + POOL_SHARE * self.pool_.proba(X)
         return out
 
-    def _evidence(self, signals: Signals, rows: slice, embeddings: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    def _without_pool(
+        self, signals: Signals, rows: slice | IntArray, embeddings: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Free evidence (n, S C) and the probabilities (n, C) of the conditional logit and its two forests."""
+        F, logits = self._evidence(signals, rows, embeddings)
+        X, probs = flat(F), softmax(logits)
+        if self.forest_ is not None:
+            full = FOREST_SHARE_WITHOUT_TEXT if self.view_ is None else FOREST_SHARE
+            share = full * self.human_ / (self.human_ + FOREST_HALF)
+            probs = (1.0 - share) * probs + share * self.forest_.proba(X, probs)
+        return X, probs
+
+    def _evidence(
+        self, signals: Signals, rows: slice | IntArray, embeddings: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray]:
         """Evidence (n, S, C), the text's view in it, and the fit's logits (n, C). No text is no evidence."""
         F, C = self.centring_.log_odds(signals, rows), signals.C
         by_text: FloatArray = np.zeros((len(F), 2 * C))
@@ -142,6 +171,8 @@ class Stacked(Mixture):
             arrays |= {f"text_{part}": getattr(self.view_, part) for part in ("matrix", "share", "offset")}
         if self.forest_ is not None:
             arrays |= self.forest_.arrays()
+        if self.pool_ is not None:
+            arrays |= self.pool_.arrays()
         seed = self.forest_.seed if self.forest_ is not None else -1
         return FittedState(self.name, arrays, {**self._facts(), "human": self.human_, "forest_seed": seed})
 
@@ -159,6 +190,8 @@ class Stacked(Mixture):
         if "forest_X" in arrays:
             seed = int(str(state.facts["forest_seed"]))
             found.forest_ = Forest.from_arrays(state.arrays, seed, len(found.labels_))
+        if "pool_X" in arrays:
+            found.pool_ = PoolForest.from_arrays(state.arrays, int(str(state.facts["forest_seed"])))
         return found
 
     def explain(self) -> str:
@@ -166,7 +199,7 @@ class Stacked(Mixture):
         if self.view_ is not None:
             parts.append("the texts' embeddings")
         if self.forest_ is not None:
-            parts.append("two forests")
+            parts.append("three forests")
         return f"stacked: {', '.join(parts)}, fitted to {self.human_} human labels"
 
 

@@ -18,6 +18,7 @@ from mollm.mixture.evidence import Centring, one_hot, softmax
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.molam import Boosting, Molam, boosting_for
 from mollm.mixture.negative_labels import negative_labels, paper_negatives
+from mollm.mixture.pool_forest import PoolForest, sample
 from mollm.mixture.stacked import Stacked
 from mollm.records import IntArray, Targets
 from tests.synthetic import synthetic
@@ -103,6 +104,39 @@ def test_texts_help_when_they_tell() -> None:
     plain = Stacked().fit(data.signals, targets, rng=rng).predict_proba(data.signals)
     told = rows.predict_proba(data.signals, data.embeddings)
     assert (told.argmax(axis=1) == data.gold).mean() > (plain.argmax(axis=1) == data.gold).mean() + 0.03
+
+
+def test_the_pools_forest_says_of_an_item_what_is_believed_of_its_like() -> None:
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(0, 2, 600)
+    X = rng.normal(0, 0.1, (600, 5)) + 3 * cluster[:, None]
+    right = rng.random(600) < 0.8
+    Q = one_hot(np.where(right, cluster, 1 - cluster), 2)
+    rows = PoolForest(X, Q, 0).proba(X)
+    assert (rows.argmax(axis=1) == cluster).all()
+    assert abs(rows[cluster == 1, 1].mean() - right[cluster == 1].mean()) < 0.05
+
+
+def test_the_pools_sample_holds_the_asked_and_does_not_depend_on_the_order_of_the_items() -> None:
+    names = tuple(f"item-{n}" for n in range(500))
+    order = np.random.default_rng(1).permutation(500)
+    asked = np.array([3, 499])
+    drawn = sample(names, asked, 50)
+    moved = sample(tuple(names[n] for n in order), np.argsort(order)[asked], 50)
+    assert set(asked) <= set(drawn)
+    assert 50 <= len(drawn) <= 52
+    assert [names[n] for n in drawn] == [names[order[n]] for n in moved]
+
+
+def test_only_a_gain_that_most_labels_share_is_clear() -> None:
+    targets = Targets.of(np.arange(20), np.zeros(20, dtype=np.int64))
+    sure, unsure = np.tile([0.9, 0.1], (20, 1)), np.tile([0.6, 0.4], (20, 1))
+    one_saved = unsure.copy()
+    one_saved[0] = [0.99, 0.01]
+    assert crossfit.clearly_lower(sure, unsure, targets, 2.0)
+    assert not crossfit.clearly_lower(one_saved, unsure, targets, 2.0)
+    assert not crossfit.clearly_lower(unsure, sure, targets, 2.0)
+    assert not crossfit.clearly_lower(sure, sure, targets, 2.0)
 
 
 def test_dawid_skene_finds_the_confusion_matrices_it_was_made_from() -> None:
