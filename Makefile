@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := not real_llm and not label_studio and not browser and not vllm and not llama_cpp and not faults and not docker and not slow
 INSTALLED := .venv/.mollm-installed
 
-.PHONY: install demo test check format unit bench faults test-vllm test-llama-cpp test-docker clean
+.PHONY: install demo test check format unit bench faults test-vllm test-llama-cpp test-postgres test-docker clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -112,6 +112,13 @@ $(LLAMA_CPP)/.mollm-installed:
 
 test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
 	@MOLLM_LLAMA_CPP="$(LLAMA_CPP)" $(PYTEST) tests/llama_cpp -m llama_cpp $(PYTEST_OPTIONS)
+
+# The store's tests on a PostgreSQL server of yours, too; each makes a database of its own there and drops it.
+#   make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres
+test-postgres: $(INSTALLED)
+	@test -n "$(POSTGRES)" || { echo "make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres"; exit 1; }
+	@$(BIN)/python -m pip install --quiet 'psycopg[binary]>=3.2'
+	@MOLLM_TEST_POSTGRES="$(POSTGRES)" $(PYTEST) tests/store $(PYTEST_OPTIONS)
 
 # The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
 test-docker: $(INSTALLED)

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
+def store(url: str) -> Iterator[Store]:
+    opened = Store(url)
     projects.save(opened, Project(7, "http://ls", "Pets", "2026-01-01", "<View/>", CAT_DOG, PANEL))
-    return opened
+    yield opened
+    opened.close()
 
 
 def add_tasks(store: Store, *texts: str) -> None:

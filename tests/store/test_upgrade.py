@@ -23,41 +23,37 @@ OLD_TASK = {
     "labels": {"names": ["cat", "d"], "shown": ["cat", "dog"], "descriptions": []},
 }  # fmt: skip
 PROBS = np.array([0.75, 0.25], dtype="<f4").tobytes()
+PANEL = [{"name": "tiny", "fingerprint": "f"}]
+ROWS: list[tuple[str, list[dict[str, object]]]] = [
+    ("INSERT INTO projects VALUES (7, 'ls', 'Pets', '', '<View/>', :task, :panel, '{}', '{}', true, 'v', 'b', '', '')",
+     [{"task": json.dumps(OLD_TASK), "panel": json.dumps(PANEL)}]),
+    ("INSERT INTO tasks VALUES (7, 1, 'h', 'meow', 'k', '', '', NULL)", [{}]),
+    ("INSERT INTO annotations VALUES (7, :number, 1, 1, 'cat', false, 9, 'b', 'cat', 'accepted', '', '', '', NULL)",
+     [{"number": 5}, {"number": 6}]),
+    ("INSERT INTO predictions VALUES (7, :version, 1, 'k', 'cat', 0.75, :probs, NULL, :negatives)",
+     [{"version": f"v{number}", "probs": PROBS, "negatives": '["d"]'} for number in (5, 6)]),
+]  # fmt: skip
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A database at migration 0001 with a project, two annotations and two predictions."""
-    path = tmp_path / "mollm.db"
+def old(url: str) -> str:
+    """The URL of a database at migration 0001 with a project, two annotations and two predictions."""
     config = Config()
     config.set_main_option("script_location", str(Path(mollm.store.__file__).parent / "migrations"))
-    engine = sa.create_engine(f"sqlite:///{path}")
+    engine = sa.create_engine(url)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.commit()
+    with engine.begin() as connection:
+        for statement, values in ROWS:
+            connection.execute(sa.text(statement), values)
     engine.dispose()
-    panel = [{"name": "tiny", "fingerprint": "f"}]
-    with closing(sqlite3.connect(path)) as raw, raw:
-        raw.execute(
-            "INSERT INTO projects VALUES (7, 'ls', 'Pets', '', '<View/>', ?, ?, '{}', '{}', 1, 'v', 'b', '', '')",
-            (json.dumps(OLD_TASK), json.dumps(panel)),
-        )
-        raw.execute("INSERT INTO tasks VALUES (7, 1, 'h', 'meow', 'k', '', '', NULL)")
-        for number in (5, 6):
-            raw.execute(
-                "INSERT INTO annotations VALUES (7, ?, 1, 1, 'cat', 0, 9, 'b', 'cat', 'accepted', '', '', '', NULL)",
-                (number,),
-            )
-            raw.execute(
-                "INSERT INTO predictions VALUES (7, ?, 1, 'k', 'cat', 0.75, ?, NULL, '[\"d\"]')",
-                (f"v{number}", PROBS),
-            )
-    return path
+    return url
 
 
-def test_an_old_store_is_upgraded_with_all_that_it_held(old: Path) -> None:
-    store = Store(f"sqlite:///{old}")
+def test_an_old_store_is_upgraded_with_all_that_it_held(old: str) -> None:
+    store = Store(old)
     project = projects.get(store, 7)
     source = Source("text", "a.b", "Paragraphs", "said", "who")
     assert project.decisions == (Decision("label", (source,), LabelSet(("cat", "d"), ("cat", "dog"))),)
@@ -80,18 +76,20 @@ def test_an_old_store_is_upgraded_with_all_that_it_held(old: Path) -> None:
     store.close()
 
 
-def test_the_old_store_is_kept_beside_it(old: Path) -> None:
-    Store(f"sqlite:///{old}").close()
-    with closing(sqlite3.connect(old.with_name("mollm.db.0001.backup"))) as raw:
-        assert raw.execute("SELECT count(label) FROM annotations").fetchone() == (2,)
-        assert json.loads(raw.execute("SELECT label_task FROM projects").fetchone()[0]) == OLD_TASK
-    Store(f"sqlite:///{old}").close()  # a second start has nothing to do
+def test_the_old_store_is_kept_beside_it(old: str) -> None:
+    Store(old).close()
+    kept = sa.make_url(old)
+    if kept.get_backend_name() == "sqlite":  # a server's own backups are its keeper's
+        with closing(sqlite3.connect(f"{kept.database}.0001.backup")) as raw:
+            assert raw.execute("SELECT count(label) FROM annotations").fetchone() == (2,)
+            assert json.loads(raw.execute("SELECT label_task FROM projects").fetchone()[0]) == OLD_TASK
+    Store(old).close()  # a second start has nothing to do
 
 
-def test_a_new_store_has_the_tables_that_the_code_reads(tmp_path: Path) -> None:
+def test_a_new_store_has_the_tables_that_the_code_reads(url: str) -> None:
     from mollm.store.schema import metadata
 
-    store = Store(f"sqlite:///{tmp_path / 'new.db'}")
+    store = Store(url)
     with store.read() as connection:
         inspector = sa.inspect(connection)
         for table in metadata.sorted_tables:
