@@ -1,4 +1,4 @@
-"""The databases that a store may lie in: SQLite always, PostgreSQL where MOLLM_TEST_POSTGRES names a server (`make test-postgres`)."""
+"""The databases that a store may lie in: SQLite always; PostgreSQL where a server is named (`make test-postgres`)."""
 
 from __future__ import annotations
 
