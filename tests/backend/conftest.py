@@ -15,15 +15,15 @@ from flask import Flask
 from pydantic import SecretStr
 
 from mollm.records import LabelSet
-from mollm.store import Store, projects, signals, tasks
-from mollm.store.decisions import Decision, Source
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
-from mollm_backend import queues
-from mollm_backend.app import create_app
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects, signals, tasks
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 from mollm_backend.supervisor import valkey
+from mollm_backend.web.app import create_app
+from mollm_backend.work import queues
 
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text" choice="single-radio">'

@@ -15,10 +15,10 @@ from flask import Flask
 from pydantic import SecretStr
 
 from mollm.errors import ConfigError
-from mollm.store import Store, batches, events, projects, versions
-from mollm_backend import queues
-from mollm_backend.app import create_app
 from mollm_backend.settings import Settings, load
+from mollm_backend.store import Store, batches, events, projects, versions
+from mollm_backend.web.app import create_app
+from mollm_backend.work import queues
 
 from .conftest import CONFIG, add_texts
 
@@ -199,7 +199,7 @@ def test_every_recorded_request_is_answered(app: Flask, path: Path) -> None:
 
 def test_the_web_process_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
     code = (
-        "import mollm_backend.wsgi, sys; maps = open('/proc/self/maps').read();"
+        "import mollm_backend.web.wsgi, sys; maps = open('/proc/self/maps').read();"
         "assert 'torch' not in maps, 'mapped';"
         "heavy = {'torch', 'transformers', 'label_studio_sdk', 'xgboost'};"
         "print(sorted(heavy & set(sys.modules)))"

@@ -13,16 +13,18 @@ from typer.testing import CliRunner
 from mollm.annotators import Answer
 from mollm.errors import ConfigError
 from mollm.records import Provenance
-from mollm.store import Store, events, labels, projects, signals, tasks
-from mollm.store.labels import Annotation
-from mollm.store.projects import Project
-from mollm.store.signals import Cost
-from mollm.store.tasks import Task
-from mollm_backend import budget, dashboard, jobs, queues
+from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
 from mollm_backend.jobs import due, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, events, labels, projects, signals, tasks
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+from mollm_backend.store.signals import Cost
+from mollm_backend.store.tasks import Task
+from mollm_backend.web import dashboard
+from mollm_backend.work import budget, queues
 
 from .conftest import PANEL, add_texts
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from mollm.errors import InputError, MollmError
 from mollm.records import LabelSet
-from mollm.store import Store, now, projects, versions
-from mollm.store.decisions import Decision, Source
-from mollm.store.projects import Project
 from mollm_backend import cli
 from mollm_backend.cli import loop
+from mollm_backend.store import Store, now, projects, versions
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.projects import Project
 
 LATER = ("sklearn", "scipy", "numpy", "sqlalchemy", "alembic", "redis", "rq", "torch", "httpx", "pydantic",
          "mollm_backend.jobs", "mollm_backend.demo")  # fmt: skip
@@ -54,7 +54,7 @@ def test_starting_up_imports_neither_jobs_nor_models() -> None:
     program = "import json, sys; from mollm_backend.cli import load; load('up'); print(json.dumps(sorted(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = json.loads(told.stdout)
-    assert [name for name in ("mollm_backend.jobs", "sklearn", "torch", "mollm.loop") if name in modules] == []
+    assert [name for name in ("mollm_backend.jobs", "sklearn", "torch", "mollm.round.run") if name in modules] == []
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:

@@ -12,19 +12,21 @@ import pytest
 import redis
 
 from mollm.records import Provenance
-from mollm.store import Store, batches, labels, projects, signals, states, tasks, versions
-from mollm.store.decisions import Decision
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
-from mollm_backend import dashboard, jobs, lookup, queues
+from mollm_backend import jobs
 from mollm_backend.cli import results
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import labels_of, parse
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels, projects, signals, states, tasks, versions
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
+from mollm_backend.web import dashboard, lookup
+from mollm_backend.work import queues
 
 NUMBER = 9
 CONFIG = (

@@ -13,12 +13,13 @@ import redis
 
 from mollm import recording
 from mollm.records import Item, LabelSet, Signals
-from mollm.store import Store, events, projects, signals, tasks, versions
-from mollm.store.tasks import Task
-from mollm_backend import jobs, queues
+from mollm_backend import jobs
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, events, projects, signals, tasks, versions
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import queues
 from tests.annotators.fake_server import FakeServer
 from tests.annotators.listening import listening
 

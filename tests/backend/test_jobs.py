@@ -10,13 +10,14 @@ import pytest
 import redis
 
 from mollm.records import Provenance
-from mollm.store import Store, batches, labels, projects, schema, signals, states, tasks, versions
-from mollm.store.labels import Annotation
-from mollm.store.projects import Project
-from mollm_backend import jobs, queues
+from mollm_backend import jobs
 from mollm_backend.jobs import due, pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels, projects, schema, signals, states, tasks, versions
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+from mollm_backend.work import queues
 
 from .conftest import PANEL, add_texts
 
@@ -192,7 +193,7 @@ def test_a_batch_that_runs_dry_is_lengthened_under_the_same_version(runtime: Run
 
 
 def test_a_job_that_fails_is_told_and_put_off(runtime: Runtime, store: Store) -> None:
-    from mollm.store import events
+    from mollm_backend.store import events
 
     jobs.annotate(8, "tiny")  # no such project
     assert "mollm connect" in events.newest(store)[0].line
@@ -237,7 +238,7 @@ def test_a_job_that_died_with_its_worker_is_forgotten_and_can_be_queued_again(co
 def test_texts_are_read_although_events_never_cease(connection: redis.Redis) -> None:
     from rq.serializers import JSONSerializer
 
-    from mollm_backend.worker import Worker
+    from mollm_backend.jobs.worker import Worker
 
     names = [queues.queue(connection, name) for name in queues.QUEUES]
     worker = Worker(names, connection=connection, name="here.1.1", serializer=JSONSerializer)

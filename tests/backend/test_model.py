@@ -14,8 +14,9 @@ import pytest
 import redis
 
 from mollm.errors import InputError
-from mollm.store import Store, projects, versions
-from mollm_backend import model, queues
+from mollm_backend.store import Store, projects, versions
+from mollm_backend.web import model
+from mollm_backend.work import queues
 
 from .conftest import CONFIG, add_texts
 

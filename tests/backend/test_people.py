@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 
 from mollm.errors import ConfigError
 from mollm.records import Provenance
-from mollm.store import Store, batches, labels, projects, versions
-from mollm.store.labels import Annotation
-from mollm_backend import dashboard, jobs, people, queues
+from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
 from mollm_backend.jobs import pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels, projects, versions
+from mollm_backend.store.labels import Annotation
+from mollm_backend.web import dashboard
+from mollm_backend.work import people, queues
 
 from .conftest import add_texts
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import redis
 
-from mollm import tuning
 from mollm.errors import ModelFileError
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, signals, states, tasks
-from mollm.store.labels import Annotation
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
+from mollm.round import tuning
 from mollm_backend import jobs
 from mollm_backend.jobs import pretrained, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, labels, projects, signals, states, tasks
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 from tests.tiny_encoder import tiny
 
 from .conftest import PANEL

@@ -12,15 +12,17 @@ from flask import Flask
 
 from mollm.annotators import AnnotatorUnavailable, Answer
 from mollm.records import LabelSet, Provenance
-from mollm.store import Store, events, labels, projects, signals, tasks, versions
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm.store.tasks import Task
-from mollm_backend import budget, dashboard, jobs, queues
+from mollm_backend import jobs
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import SECRET_HEADER
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, events, labels, projects, signals, tasks, versions
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.tasks import Task
+from mollm_backend.web import dashboard
+from mollm_backend.work import budget, queues
 
 OTHER = (PanelMember("tiny", "g-tiny"), PanelMember("small", "g-small"))
 

@@ -7,12 +7,12 @@ import redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
-from mollm.store import Store, events, projects, signals, tasks
-from mollm.store.tasks import Task
-from mollm_backend import queues
 from mollm_backend.cli import working
 from mollm_backend.labelstudio.doctor import Finding
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, events, projects, signals, tasks
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import queues
 from tests.backend.conftest import add_texts
 
 

@@ -10,15 +10,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-from mollm import tuning
-from mollm.chain import Chain
 from mollm.classifier.encoder import Encoder
 from mollm.classifier.layers import activations
 from mollm.classifier.tuned import text_encoder
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, ModelFileError
-from mollm.loop import RoundOutcome, predict, run_round
 from mollm.records import Item, Signals, Targets
+from mollm.round import tuning
+from mollm.round.chain import Chain
+from mollm.round.run import RoundOutcome, predict, run_round
 
 pytestmark = pytest.mark.slow
 

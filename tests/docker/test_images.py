@@ -166,6 +166,6 @@ def test_the_web_images_steps_give_a_backend_that_answers(tmp_path: Path) -> Non
 @pytest.mark.docker
 def test_the_worker_images_steps_give_a_worker_that_loads(tmp_path: Path) -> None:
     environment = run_steps("worker.Dockerfile", tmp_path)
-    asked = "import torch, transformers, mollm_backend.worker"
+    asked = "import torch, transformers, mollm_backend.jobs.worker"
     subprocess.run(["python", "-c", asked], env=environment, cwd=tmp_path, check=True)
     subprocess.run(["mollm", "prepare", "--help"], env=environment, cwd=tmp_path, check=True, capture_output=True)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mollm.store import Store, batches, labels, projects, tasks, versions
+from mollm_backend.store import Store, batches, labels, projects, tasks, versions
 from mollm_backend.supervisor import label_studio
 from tests.e2e.conftest import LONG, Demo, wait_for
 

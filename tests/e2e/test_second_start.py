@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from mollm.store import Store, projects, signals
+from mollm_backend.store import Store, projects, signals
 from tests.e2e.conftest import LONG, Demo, wait_for
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.real_llm]

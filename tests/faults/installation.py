@@ -20,14 +20,14 @@ import redis
 
 from mollm import recording
 from mollm.records import Item, LabelSet, Signals
-from mollm.store import Store
-from mollm_backend import queues
 from mollm_backend import settings as reading
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store
 from mollm_backend.supervisor import parts, ports, valkey
 from mollm_backend.supervisor.processes import Child, Family, Program
+from mollm_backend.work import queues
 
 from ..real_label_studio import TOKEN, label_studio
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mollm_backend import queues, worker
+from mollm_backend.jobs import worker
+from mollm_backend.work import queues
 
 if __name__ == "__main__":
     queues.QUEUES = ("publish", "reconcile", "annotate")

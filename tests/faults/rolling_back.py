@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 
-from mollm.store import batches, labels, projects, tasks, versions
-from mollm.store.projects import Project
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.labelstudio.prune import prune
 from mollm_backend.labelstudio.publish import prelabel
+from mollm_backend.store import batches, labels, projects, tasks, versions
+from mollm_backend.store.projects import Project
 
 from .installation import Installation, again_if_busy, installation, result, script, until, write_panel
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mollm.annotators import Answer, recording
 from mollm.records import digest
-from mollm_backend import worker
+from mollm_backend.jobs import worker
 
 answer = recording.Recording.annotate_batch
 

@@ -21,9 +21,10 @@ import redis
 import structlog
 from flask import Flask
 
-from mollm.store import Store
-from mollm_backend import openapi, queues
 from mollm_backend.labelstudio.events import SECRET_HEADER
+from mollm_backend.store import Store
+from mollm_backend.web import openapi
+from mollm_backend.work import queues
 
 from ..backend.conftest import add_texts, app, connection, settings, store, valkey_url
 

@@ -15,11 +15,11 @@ import pytest
 
 from mollm import recording
 from mollm.records import Item, LabelSet, Signals, digest
-from mollm.store import Store, projects, signals, tasks
-from mollm.store.decisions import Decision, Source
-from mollm.store.projects import Project
-from mollm.store.tasks import Task
-from mollm_backend import queues
+from mollm_backend.store import Store, projects, signals, tasks
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.projects import Project
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import queues
 
 from ..backend.conftest import CONFIG, valkey_url
 
@@ -108,7 +108,7 @@ def _set_panel(home: Path, store: Store) -> None:
     """What a reconciliation does; there is no Label Studio here."""
     from mollm.annotators import fingerprint
     from mollm.config import PanelConfig
-    from mollm.store.projects import PanelMember
+    from mollm_backend.store.projects import PanelMember
 
     panel = PanelConfig.load(home / "panel.toml")
     prints = [PanelMember(c.name, fingerprint(c, LABELS, panel.instruction, ())) for c in panel.annotators]

@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
-from mollm.store import Store, batches, projects, signals, tasks, versions
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.publish import prelabel
+from mollm_backend.store import Store, batches, projects, signals, tasks, versions
 from mollm_backend.supervisor.processes import Child
 
 from ..real_label_studio import executable

@@ -25,11 +25,11 @@ import numpy as np
 import psutil
 import pytest
 
-from mollm.store import labels, projects, tasks, versions
-from mollm_backend import queues
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
+from mollm_backend.store import labels, projects, tasks, versions
 from mollm_backend.supervisor import parts
+from mollm_backend.work import queues
 
 from ..real_label_studio import TOKEN, executable
 from .installation import LABELS, Installation, again_if_busy, installation, load, result, script, until, write_panel

@@ -24,18 +24,18 @@ import redis
 
 from mollm import recording
 from mollm.records import Item, LabelSet, Provenance, Signals, digest
-from mollm.store import Store, labels, projects, signals, tasks, unseen, versions
-from mollm_backend import queues
 from mollm_backend.labelstudio import events
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.labelstudio.label_config import rank_score
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, labels, projects, signals, tasks, unseen, versions
 from mollm_backend.supervisor import valkey
+from mollm_backend.work import queues
+from tests.serving import Handler, serving
 
 from ..real_label_studio import TOKEN, executable, free_port, label_studio
-from ..serving import Handler, serving
 
 T = TypeVar("T")
 TASKS = int(os.environ.get("MOLLM_FAULT_TASKS", "10000"))

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mollm_backend import worker
-from mollm_backend.jobs import training
+from mollm_backend.jobs import training, worker
 
 really = training.train
 

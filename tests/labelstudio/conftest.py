@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mollm.store import Store
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store
 from tests.conftest import absent
 from tests.real_label_studio import RealLabelStudio, executable, label_studio
 from tests.serving import Handler, serving

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from mollm.records import Provenance
-from mollm.store import Store, batches, labels
-from mollm.store.batches import StoredEntry
-from mollm.store.labels import Annotation
 from mollm_backend.labelstudio import bulk, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels
+from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.labels import Annotation
 
 MakeProject = Callable[..., tuple[int, list[int]]]
 

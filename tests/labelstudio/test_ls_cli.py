@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm.store import Store, projects
-from mollm.store.decisions import Decision, Source
 from mollm_backend import settings
 from mollm_backend.cli import app
 from mollm_backend.cli import project as commands
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.store import Store, projects
+from mollm_backend.store.decisions import Decision, Source
 from tests.real_label_studio import RealLabelStudio, free_port
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mollm.store.decisions import Decision
 from mollm_backend.labelstudio.config_change import change_between
 from mollm_backend.labelstudio.label_config import parse
+from mollm_backend.store.decisions import Decision
 
 TEXT = '<Text name="text" value="$text"/>'
 

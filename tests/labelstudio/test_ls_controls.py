@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
-from mollm.store.decisions import Decision
 from mollm_backend.labelstudio.controls import controls
 from mollm_backend.labelstudio.label_config import labels_of, lines_of, parse, results_of, words_of
 from mollm_backend.labelstudio.task_text import text_of
+from mollm_backend.store.decisions import Decision
 
 TEXT = '<Text name="text" value="$text"/>'
 TWO = '<Text name="one" value="$one"/><Text name="two" value="$two"/>'

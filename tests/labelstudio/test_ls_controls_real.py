@@ -15,17 +15,19 @@ import redis
 
 from mollm.annotators import Answer
 from mollm.records import Provenance, digest
-from mollm.store import Store, batches, labels, projects, versions
-from mollm.store.decisions import Decision
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm_backend import jobs, lookup, queues
+from mollm_backend import jobs
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.doctor import examine
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels, projects, versions
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.web import lookup
+from mollm_backend.work import queues
 from tests.backend.conftest import connection, valkey_url  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.label_studio

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mollm.store import Store, batches, projects
-from mollm.store.batches import StoredEntry
 from mollm_backend.labelstudio import order, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import TITLE, connect, disconnect
@@ -19,6 +17,8 @@ from mollm_backend.labelstudio.doctor import Finding, examine
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, projects
+from mollm_backend.store.batches import StoredEntry
 from tests.real_label_studio import RealLabelStudio, free_port, label_studio
 
 pytestmark = pytest.mark.label_studio

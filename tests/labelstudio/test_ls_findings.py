@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mollm.store import Store, projects
 from mollm_backend.labelstudio import doctor
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
@@ -20,6 +19,7 @@ from mollm_backend.labelstudio.doctor import examine
 from mollm_backend.labelstudio.errors import LabelsWouldVanish
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects
 from tests.labelstudio.proxy import Answer, proxied
 from tests.labelstudio.test_ls_doctor import names
 from tests.real_label_studio import RealLabelStudio

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio import task_text
 from mollm_backend.labelstudio.label_config import labels_of, parse, rank_score, results_of
 from mollm_backend.labelstudio.task_text import text_of
+from mollm_backend.store.decisions import Decision, Source
 
 CHOICES = (
     '<Choices name="label" toName="text"><Choice value="Red"/><Choice value="Green" alias="g" hint="like grass"/>'

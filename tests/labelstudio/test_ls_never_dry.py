@@ -10,13 +10,13 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from mollm.store import Store, batches, projects, tasks, versions
 from mollm_backend import jobs
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, projects, tasks, versions
 from tests.real_label_studio import RealLabelStudio
 
 from ..backend.conftest import connection, valkey_url

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from mollm.store import Store, labels, projects, tasks
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.errors import LabelStudioError, LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, labels, projects, tasks
 from tests.labelstudio.proxy import Answer, proxied
 from tests.real_label_studio import RealLabelStudio, label_studio
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet
-from mollm.store import Store, batches, projects, tasks, versions
-from mollm.store.batches import StoredEntry
-from mollm.store.decisions import Decision, Source
-from mollm.store.projects import Project
-from mollm.store.tasks import Task
-from mollm.store.versions import StoredPrediction, Version
 from mollm_backend.labelstudio import label_config, order, prune, publish
 from mollm_backend.labelstudio.client import Imported, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.prune import prunable
+from mollm_backend.store import Store, batches, projects, tasks, versions
+from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.projects import Project
+from mollm_backend.store.tasks import Task
+from mollm_backend.store.versions import StoredPrediction, Version
 
 from .fake_studio import CONFIG
 

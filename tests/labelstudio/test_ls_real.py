@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from mollm.records import Provenance
-from mollm.store import Store, batches, labels, projects, tasks
-from mollm.store.batches import StoredEntry
 from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -23,6 +21,8 @@ from mollm_backend.labelstudio.events import SECRET_HEADER, parse
 from mollm_backend.labelstudio.prune import prune
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, batches, labels, projects, tasks
+from mollm_backend.store.batches import StoredEntry
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.label_studio

@@ -13,11 +13,11 @@ import pytest
 
 from mollm.errors import ConfigError
 from mollm.records import Provenance
-from mollm.store import Store, labels, projects, tasks
-from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.errors import LabelStudioError, LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.reconcile import ReconcileReport, reconcile
+from mollm_backend.store import Store, labels, projects, tasks
+from mollm_backend.store.projects import Project
 from tests.labelstudio.fake_studio import CONFIG, FakeStudio
 
 P = 3

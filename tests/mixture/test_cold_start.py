@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mollm.config import COLD_FIRST, COLD_STEP, COLD_UNTIL, LoopConfig, refit_after
-from mollm.loop import run_round
 from mollm.mixture.cold_start import ahead, choose, steps
 from mollm.mixture.stacked import Stacked
 from mollm.records import IntArray, Item, Targets
+from mollm.round.run import run_round
 from mollm.strategies import Picks
 from tests.synthetic import synthetic
 

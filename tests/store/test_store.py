@@ -15,12 +15,12 @@ import pytest
 
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm.store import Store, batches, events, labels, projects, signals, states, tasks, versions
-from mollm.store.decisions import Decision, Source
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
+from mollm_backend.store import Store, batches, events, labels, projects, signals, states, tasks, versions
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 
 CAT_DOG = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
 PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-import mollm.store
+import mollm_backend.store
 from mollm.records import LabelSet, Provenance
-from mollm.store import Store, labels, projects, versions
-from mollm.store.decisions import Decision, Source
+from mollm_backend.store import Store, labels, projects, versions
+from mollm_backend.store.decisions import Decision, Source
 
 OLD_TASK = {
     "control": "label", "object": "text", "field": "a.b", "kind": "Paragraphs", "text_key": "said", "name_key": "who",
@@ -39,7 +39,7 @@ ROWS: list[tuple[str, list[dict[str, object]]]] = [
 def old(url: str) -> str:
     """The URL of a database at migration 0001 with a project, two annotations and two predictions."""
     config = Config()
-    config.set_main_option("script_location", str(Path(mollm.store.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(mollm_backend.store.__file__).parent / "migrations"))
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
@@ -87,7 +87,7 @@ def test_the_old_store_is_kept_beside_it(old: str) -> None:
 
 
 def test_a_new_store_has_the_tables_that_the_code_reads(url: str) -> None:
-    from mollm.store.schema import metadata
+    from mollm_backend.store.schema import metadata
 
     store = Store(url)
     with store.read() as connection:

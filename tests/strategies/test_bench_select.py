@@ -6,7 +6,7 @@ import json
 
 from typer.testing import CliRunner
 
-from mollm.replay.plain_strategies import PLAIN
+from mollm.lab.plain_strategies import PLAIN
 from mollm.strategies import strategies
 from mollm_backend.cli import app
 

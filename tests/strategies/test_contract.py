@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
-from mollm.replay.plain_strategies import PLAIN
+from mollm.lab.plain_strategies import PLAIN
 from mollm.strategies import Pool, strategies, strategy
 
 ALL = sorted(strategies())

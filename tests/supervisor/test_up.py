@@ -20,10 +20,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
-from mollm.store.projects import Project
 from mollm_backend.cli import app
 from mollm_backend.demo import run as demo_run
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import die_with, start_mark
 from mollm_backend.supervisor.processes import Family

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm.store import projects
 from mollm_backend.cli.loop import AsJson, open_store
 from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
+from mollm_backend.store import projects
 
 if TYPE_CHECKING:
     from mollm.classifier.encoder import Encoder

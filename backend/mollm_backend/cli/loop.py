@@ -15,8 +15,9 @@ from rich.table import Column, Table
 
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
-from mollm.store import Store, batches, events, labels, projects, signals, tasks, versions
-from mollm_backend import queues, settings
+from mollm_backend import settings
+from mollm_backend.store import Store, batches, events, labels, projects, signals, tasks, versions
+from mollm_backend.work import queues
 
 console = Console()
 ProjectId = Annotated[int, typer.Argument(help="The project's number in Label Studio.")]

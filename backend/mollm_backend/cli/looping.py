@@ -55,9 +55,9 @@ def loop(
     plot: Annotated[Path | None, typer.Option(help="draw the curve into this file (.png, .svg, .pdf)")] = None,
 ) -> None:
     """Round after round of labels: how right is the classifier, and how right is every item's best label?"""
+    from mollm.lab.figure import draw
+    from mollm.lab.loop import LoopOptions, replay
     from mollm.recording import load
-    from mollm.replay.figure import draw
-    from mollm.replay.loop import LoopOptions, replay
 
     loaded = load(recording)
     options = LoopOptions(
@@ -89,9 +89,9 @@ def figure(
     as_json: Annotated[bool, typer.Option("--json", help="the curves as one JSON object on stdout")] = False,
 ) -> None:
     """The paper's figure: ours, the oracle, each LLM, LLMs-V and LLMs-L, with bands over seeds."""
+    from mollm.lab.figure import curves, draw
+    from mollm.lab.loop import LoopOptions
     from mollm.recording import load
-    from mollm.replay.figure import curves, draw
-    from mollm.replay.loop import LoopOptions
 
     loaded = load(recording)
     options = LoopOptions(rounds, batch, test, strategy, classifier=classifier.value)

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mollm import provenance
 from mollm.config import PanelConfig
 from mollm.errors import InputError
-from mollm.store import events, projects
-from mollm_backend import budget, people, settings
+from mollm.people import provenance
+from mollm_backend import settings
 from mollm_backend.cli.loop import AsJson, ProjectId, nudge, open_store
+from mollm_backend.store import events, projects
+from mollm_backend.work import budget, people
 
 console = Console()
 

@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mollm.store import Store, labels, projects, tasks
 from mollm_backend.cli import working
 from mollm_backend.cli.loop import AsJson, nudge, open_store
 from mollm_backend.cli.options import instruction_of
@@ -23,6 +22,7 @@ from mollm_backend.labelstudio.label_config import lines_of
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, labels, projects, tasks
 
 console = Console()
 STYLES = {"fine": "green", "notice": "yellow", "problem": "red"}

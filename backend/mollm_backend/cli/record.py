@@ -18,9 +18,9 @@ from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.prompts import Shot, pick_shots
 from mollm.records import FloatArray, Item, LabelSet, Signals
-from mollm.store import Store, labels, projects, signals, tasks
 from mollm_backend import packages, settings
 from mollm_backend.demo import texts as demo_texts
+from mollm_backend.store import Store, labels, projects, signals, tasks
 
 console = Console(stderr=True)
 CHUNK = 32

@@ -38,8 +38,8 @@ def fuse(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """How often is each aggregator right, from the same few human labels?"""
+    from mollm.lab import fuse as replays
     from mollm.recording import load
-    from mollm.replay import fuse as replays
 
     if choose not in ("random", "cold-start", "both"):
         raise typer.BadParameter(f"{choose!r} is none of random, cold-start and both", param_hint="--choose")

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import HumanLabel
-from mollm.store import Store, batches, labels, projects, signals, tasks, versions
-from mollm.store.decisions import Decision
-from mollm_backend import dashboard, people, queues
 from mollm_backend.cli.loop import SCORES, AsJson, ProjectId, open_store
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
+from mollm_backend.store.decisions import Decision
+from mollm_backend.web import dashboard
+from mollm_backend.work import people, queues
 
 console = Console()
 

@@ -39,7 +39,7 @@ def select(
     loops are linear in the items, to the whole pool; `cpu_ratio_at_items` is the same in processor seconds, which a
     busy machine does not bend.
     """
-    from mollm.replay.plain_strategies import PLAIN
+    from mollm.lab.plain_strategies import PLAIN
     from mollm.strategies import strategies
     from mollm.strategies import strategy as by_name
 

@@ -12,17 +12,17 @@ import httpx
 import numpy as np
 
 from mollm.records import FloatArray, LabelSet, Provenance
-from mollm.store import Store, labels, projects, signals, tasks, versions
-from mollm.store.decisions import Decision, Source
-from mollm.store.labels import Annotation
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
-from mollm_backend import queues
 from mollm_backend.labelstudio.events import SECRET_HEADER
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, labels, projects, signals, tasks, versions
+from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 from mollm_backend.supervisor import parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
+from mollm_backend.work import queues
 
 PROJECT = 1
 C, M = 6, 5

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import redis
 
-from mollm.store import Store, signals, tasks
-from mollm.store.projects import Project
-from mollm_backend import budget, dashboard, progress, queues
 from mollm_backend.labelstudio.doctor import Finding
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store.projects import Project
+from mollm_backend.web import dashboard
+from mollm_backend.work import budget, progress, queues
 
 
 def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator[Finding]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mollm.errors import MollmError
-from mollm.store import Store, projects
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects
 
 
 def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:

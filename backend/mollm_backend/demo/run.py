@@ -15,16 +15,17 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import ConfigError
-from mollm.store import Store, events, projects
-from mollm.store.projects import Project
-from mollm_backend import dashboard, queues
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.settings import FILE, Settings, note_backend
+from mollm_backend.store import Store, events, projects
+from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family, Tell
+from mollm_backend.web import dashboard
+from mollm_backend.work import queues
 
 LABEL_STUDIO_SECONDS = 1800.0  # a minute on an idle machine; one that fell is noticed at once
 # The demo's loop turns soon enough to be watched.

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mollm.chain import Encoder
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm.loop import run_round
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
-from mollm.store import Store, projects, signals, tasks
+from mollm.round.chain import Encoder
+from mollm.round.run import run_round
+from mollm_backend.store import Store, projects, signals, tasks
 
 
 @dataclass(frozen=True)

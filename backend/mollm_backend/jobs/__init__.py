@@ -10,16 +10,16 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm.store import batches, events, projects, signals
-from mollm.store.projects import PanelMember, Project
-from mollm.store.signals import Cost, SignalRow
-from mollm.store.tasks import Task
-from mollm_backend import budget, queues
 from mollm_backend.jobs import due, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
 from mollm_backend.labelstudio import reconcile as reconciling
+from mollm_backend.store import batches, events, projects, signals
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import budget, queues
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -38,7 +38,7 @@ def install(runtime: Runtime) -> None:
 def installed() -> Runtime:
     """What `install` gave. Raises MollmError outside a worker."""
     if not _installed:
-        raise MollmError("No runtime is installed in this process: jobs run in `mollm up` or `mollm_backend.worker`.")
+        raise MollmError("No runtime is installed in this process: jobs run in a worker (`mollm up` starts one).")
     return _installed[0]
 
 

@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm.store import Store, batches, events, labels, projects, signals, unseen, versions
-from mollm.store.batches import StoredEntry
-from mollm.store.projects import Project
-from mollm.store.versions import StoredPrediction
-from mollm_backend import budget, progress, queues
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.progress import Progress
+from mollm_backend.store import Store, batches, events, labels, projects, signals, unseen, versions
+from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import StoredPrediction
+from mollm_backend.work import budget, progress, queues
+from mollm_backend.work.progress import Progress
 
 # A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
 FIRST_POOL = 200

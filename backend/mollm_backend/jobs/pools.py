@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mollm.records import BoolArray, HumanLabel, Signals, Targets
-from mollm.store import labels, signals, tasks
-from mollm.store.decisions import Decision
-from mollm.store.labels import Annotation
-from mollm.store.projects import Project
-from mollm.store.tasks import Task
-from mollm_backend import people
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.store import labels, signals, tasks
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import people
 
 
 @dataclass(frozen=True)

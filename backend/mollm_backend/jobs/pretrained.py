@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mollm.classifier.tuned import save_pretrained
 from mollm.records import FittedState
-from mollm.store.projects import Project
-from mollm.store.versions import Version
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import Version
 
 KEPT = 3
 NAME = "pretrained"

@@ -16,12 +16,12 @@ from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 from mollm.prompts import Shot
-from mollm.store import Store, projects
-from mollm.store.decisions import Decision
-from mollm.store.projects import PanelMember, Project
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import DEFAULT_PANEL, Settings
+from mollm_backend.store import Store, projects
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.projects import PanelMember, Project
 
 
 def instruction_of(project: Project, panel: PanelConfig) -> str:

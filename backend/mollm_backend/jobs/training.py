@@ -1,4 +1,4 @@
-"""One training of a project: store -> a round a decision -> gate -> version -> batch. The round is `mollm.loop`."""
+"""One training of a project: store -> a round a decision -> gate -> version -> batch. The round is `mollm.round`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import structlog
 
-from mollm import acceptance, stopping
-from mollm.acceptance import Verdict
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm.loop import RoundOutcome, run_round
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
-from mollm.store import batches, events, labels, projects, signals, states, unseen, versions
-from mollm.store.batches import StoredEntry
-from mollm.store.projects import Project
-from mollm.store.versions import StoredPrediction, Version
-from mollm_backend import people
+from mollm.round import gate, stopping
+from mollm.round.gate import Verdict
+from mollm.round.run import RoundOutcome, run_round
 from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.pools import Pool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
+from mollm_backend.store import batches, events, labels, projects, signals, states, unseen, versions
+from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import StoredPrediction, Version
+from mollm_backend.work import people
 
 log = structlog.get_logger()
 
@@ -172,7 +172,7 @@ def _judge(runtime: Runtime, project: Project, key: str, facts: dict[str, Any]) 
     before, after = versions.facts_of(published.facts if published else {}, key), versions.facts_of(facts, key)
     comparable = before.get("panel") == after["panel"]
     losses: Mapping[str, float] = before.get("losses", {}) if comparable else {}
-    return acceptance.compare(after["losses"], losses)
+    return gate.compare(after["losses"], losses)
 
 
 def _gate_line(verdicts: Mapping[str, Verdict]) -> str:

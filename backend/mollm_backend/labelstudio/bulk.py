@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.records import Provenance
-from mollm.store.labels import Annotation
+from mollm_backend.store.labels import Annotation
 
 LOOK_UPS = 300  # predictions that one pass asks for by their id
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mollm.store.decisions import Decision
 from mollm_backend.labelstudio.label_config import general_question
+from mollm_backend.store.decisions import Decision
 
 Pair = tuple[Decision | None, Decision | None]
 

@@ -7,8 +7,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mollm.errors import ConfigError
-from mollm.store import Store, projects
-from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
@@ -19,6 +17,8 @@ from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.labelstudio.ssrf import flags_for
 from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects
+from mollm_backend.store.projects import Project
 
 TITLE = "mollm"
 

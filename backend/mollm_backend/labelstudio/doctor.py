@@ -11,8 +11,6 @@ from typing import Literal
 import httpx
 
 from mollm.errors import ConfigError
-from mollm.store import Store, projects, tasks
-from mollm.store.projects import Project
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.connect import TITLE
@@ -22,6 +20,8 @@ from mollm_backend.labelstudio.order import why_not_served
 from mollm_backend.labelstudio.ssrf import address_of, flags_for, is_local
 from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects, tasks
+from mollm_backend.store.projects import Project
 
 MAX_SKEW = 60.0  # seconds
 TESTED = (1, 20)  # the oldest release that this room was tried on, by its first two numbers

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import Control, Said, attributes, by_control, control_of, controls
+from mollm_backend.store.decisions import Decision, Source
 
 MAX_CONFIG = 1_000_000
 _OBJECTS = ("Text", "HyperText", "Paragraphs")

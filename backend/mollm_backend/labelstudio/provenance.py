@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mollm.records import Provenance
-from mollm.store.decisions import Decision
-from mollm.store.labels import Annotation
 from mollm_backend.labelstudio.label_config import labels_of
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.labels import Annotation
 
 Lookup = Callable[[int], Mapping[str, Any] | None]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from mollm.store import Store, batches, projects
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.reconcile import reconcile
+from mollm_backend.store import Store, batches, projects
 
 HELD_OPEN = timedelta(hours=24)  # as long as Label Studio's lock on an opened task lives
 

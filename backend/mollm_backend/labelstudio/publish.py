@@ -12,14 +12,14 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
-from mollm.store import Store, batches, projects, tasks, versions
-from mollm.store.batches import StoredEntry
-from mollm.store.projects import Project
-from mollm.store.versions import StoredPrediction
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import certainty, rank_score, results_of
 from mollm_backend.labelstudio.order import UNCERTAINTY, tab_fallback, why_not_served
+from mollm_backend.store import Store, batches, projects, tasks, versions
+from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import StoredPrediction
 
 PRELABEL_CHUNK = 10_000  # rows of one import call: Label Studio recounts all tasks that have any at each
 

@@ -15,10 +15,6 @@ from typing import Any
 
 from mollm.errors import ConfigError, InputError
 from mollm.records import digest
-from mollm.store import Store, labels, now, projects, tasks
-from mollm.store.labels import Annotation
-from mollm.store.projects import Project
-from mollm.store.tasks import Task
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.bulk import with_versions
 from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
@@ -26,6 +22,10 @@ from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
 from mollm_backend.labelstudio.task_text import text_of
+from mollm_backend.store import Store, labels, now, projects, tasks
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+from mollm_backend.store.tasks import Task
 
 Known = Mapping[int, list[Annotation]]  # an annotation's rows in the store, by its number
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from mollm.errors import InputError
-from mollm.store.decisions import Decision, Source
+from mollm_backend.store.decisions import Decision, Source
 
 MAX_TEXT = 100_000  # characters; an annotator's window is far smaller
 SIDES = ("Left", "Right")

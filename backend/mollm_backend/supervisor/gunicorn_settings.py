@@ -4,7 +4,7 @@ One process with threads: an answer is a look-up in the store and no memory is s
 process holds the connections and the metrics. Names that an older gunicorn does not know are passed over by it.
 """
 
-wsgi_app = "mollm_backend.wsgi:app"
+wsgi_app = "mollm_backend.web.wsgi:app"
 workers = 1
 worker_class = "gthread"
 threads = 8

@@ -25,7 +25,7 @@ def web(server: socket.socket, environment: Mapping[str, str]) -> Program:
 
 def worker(environment: Mapping[str, str]) -> Program:
     """The one RQ worker (it nices itself: a person who opens a task comes first)."""
-    return Program(WORKER, (sys.executable, "-m", "mollm_backend.worker"), environment)
+    return Program(WORKER, (sys.executable, "-m", "mollm_backend.jobs.worker"), environment)
 
 
 def fetch(name: str, home: str) -> Program:

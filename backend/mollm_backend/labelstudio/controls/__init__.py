@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
+from mollm_backend.store.decisions import Decision, Source
 
 Said = tuple[str | None, str]  # a label, or None and why there is none
 

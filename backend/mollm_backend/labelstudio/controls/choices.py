@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import OneOf, attributes, flat_choice_rows, label_set
+from mollm_backend.store.decisions import Decision, Source
 
 
 class Choices(OneOf):

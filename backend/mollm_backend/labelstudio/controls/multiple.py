@@ -7,8 +7,8 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import Control, Said, attributes, flat_choice_rows
+from mollm_backend.store.decisions import Decision, Source
 
 APPLIES, NOT = "applies", "does not apply"
 

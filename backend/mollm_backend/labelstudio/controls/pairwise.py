@@ -6,8 +6,8 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import OneOf
+from mollm_backend.store.decisions import Decision, Source
 
 LEFT, RIGHT = "left", "right"
 

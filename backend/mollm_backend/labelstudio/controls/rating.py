@@ -6,8 +6,8 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import OneOf, attributes
+from mollm_backend.store.decisions import Decision, Source
 
 MOST = 50  # stars
 

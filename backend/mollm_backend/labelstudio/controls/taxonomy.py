@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm.store.decisions import Decision, Source
 from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set
+from mollm_backend.store.decisions import Decision, Source
 
 SEPARATOR = " / "
 Row = tuple[str, str, str]

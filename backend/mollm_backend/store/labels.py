@@ -1,0 +1,188 @@
+"""Human annotations in the store: the truth that outranks all. Tombstoned, never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from mollm.records import HumanLabel, Provenance, digest
+from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store.schema import human_annotations, tasks
+
+# From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
+_STRENGTH = [kind.value for kind in (
+    Provenance.BULK_ACCEPTED, Provenance.ACCEPTED, Provenance.EDITED, Provenance.FROM_SCRATCH,
+)]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An annotation as Label Studio holds it, as far as one decision goes.
+
+    `label` is None for a skip or an unusable result (`problem`: why). All rows of an annotation agree in what is not
+    about the decision; `provenance` is the whole annotation's.
+    """
+
+    annotation_id: int
+    task_id: int
+    user_id: int
+    label: str | None
+    was_cancelled: bool
+    provenance: Provenance
+    parent_prediction: int | None = None
+    shown_version: str | None = None
+    shown_label: str | None = None
+    created_at: str = ""
+    updated_at: str = ""
+    problem: str = ""
+    decision: str = ""
+
+
+def by_annotation(rows: Iterable[Annotation]) -> dict[int, list[Annotation]]:
+    """The rows of each annotation, one a decision."""
+    found: dict[int, list[Annotation]] = {}
+    for row in rows:
+        found.setdefault(row.annotation_id, []).append(row)
+    return found
+
+
+def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
+    """Insert or replace annotations, each with all its rows.
+
+    What was shown, once known, is never lowered to unknown by a later pass.
+    """
+    annotations = list(by_annotation(rows).items())
+    for chunk in in_chunks(annotations):
+        here = (human_annotations.c.project_id == project_id,
+                human_annotations.c.annotation_id.in_([number for number, _ in chunk]))  # fmt: skip
+        with store.write() as connection:
+            known: dict[int, dict[str, sa.Row[Any]]] = {}
+            for row in connection.execute(sa.select(human_annotations).where(*here)):
+                known.setdefault(row.annotation_id, {})[row.decision] = row
+            connection.execute(human_annotations.delete().where(*here))
+            values = [_values(project_id, group, known.get(number, {})) for number, group in chunk]
+            connection.execute(human_annotations.insert(), [row for group in values for row in group])
+
+
+def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa.Row[Any]]) -> list[dict[str, Any]]:
+    """An annotation's rows as they are written; `known` is what the store says of it, by decision."""
+    before = next(iter(known.values()), None)
+    provenance = group[0].provenance.value
+    # Label Studio nulls parent_prediction when a version is deleted: keep what was seen first.
+    lost = before is not None and group[0].parent_prediction is None and before.provenance != Provenance.FROM_SCRATCH
+    if before is not None and lost:
+        pairs = [(row.label, known[row.decision]) for row in group if row.decision in known]
+        edited = any(label != (was.label if was.shown_label is None else was.shown_label) for label, was in pairs)
+        provenance = Provenance.EDITED.value if edited else before.provenance
+    if before is not None and any(was.label is not None for was in known.values()):
+        # A skip says nothing of how a label came about.
+        provenance = max(provenance, before.provenance, key=_STRENGTH.index)
+    common = {"project_id": project_id, "provenance": provenance, "deleted_at": None}
+    if before is not None and lost:
+        common |= {"parent_prediction": before.parent_prediction, "shown_version": before.shown_version}
+    rows = [{name: getattr(row, name) for name in Annotation.__dataclass_fields__} | common for row in group]
+    for row in rows if lost else []:
+        if row["decision"] in known:
+            row["shown_label"] = known[row["decision"]].shown_label
+    return rows
+
+
+def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> None:
+    """Mark annotations as deleted in Label Studio; their rows stay."""
+    for chunk in in_chunks(annotation_ids):
+        with store.write() as connection:
+            connection.execute(
+                human_annotations.update()
+                .where(human_annotations.c.project_id == project_id, human_annotations.c.annotation_id.in_(chunk),
+                       human_annotations.c.deleted_at.is_(None))
+                .values(deleted_at=now())
+            )  # fmt: skip
+
+
+def _alive(project_id: int) -> sa.Select[Any]:
+    return (
+        sa.select(human_annotations)
+        .join(
+            tasks,
+            sa.and_(
+                tasks.c.project_id == human_annotations.c.project_id, tasks.c.task_id == human_annotations.c.task_id
+            ),
+        )
+        .where(
+            human_annotations.c.project_id == project_id,
+            human_annotations.c.deleted_at.is_(None),
+            tasks.c.deleted_at.is_(None),
+        )
+        .order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
+    )
+
+
+def every(store: Store, project_id: int) -> list[Annotation]:
+    """All annotations that are there now, on tasks that are there now, by id."""
+    names = list(Annotation.__dataclass_fields__)
+    with store.read() as connection:
+        rows = connection.execute(_alive(project_id)).all()
+    return [
+        Annotation(**{name: getattr(row, name) for name in names if name != "provenance"},
+                   provenance=Provenance(row.provenance))
+        for row in rows
+    ]  # fmt: skip
+
+
+def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:
+    """The annotation that counts of each person on each task in one decision.
+
+    The newest, but none that was only bulk accepted while there is another; skips and unusable results are left out.
+    """
+    best: dict[tuple[int, int], Annotation] = {}
+    for row in rows:
+        if row.decision != decision or row.label is None or row.was_cancelled:
+            continue
+        key = (row.task_id, row.user_id)
+        if key not in best or _rank(row) > _rank(best[key]):
+            best[key] = row
+    return list(best.values())
+
+
+def _rank(row: Annotation) -> tuple[bool, str, int]:
+    return row.provenance is not Provenance.BULK_ACCEPTED, row.updated_at, row.annotation_id
+
+
+def human_labels(rows: Iterable[Annotation], decision: str = "") -> list[HumanLabel]:
+    """One label of each person for each task in one decision (see `counted`)."""
+    return [
+        HumanLabel(str(row.task_id), row.label, str(row.user_id), row.provenance)
+        for row in counted(rows, decision) if row.label is not None
+    ]  # fmt: skip
+
+
+def count(rows: Iterable[Annotation]) -> int:
+    """How many tasks people have labelled, each person's counted, whatever the number of decisions."""
+    return len({(row.task_id, row.user_id) for row in rows if row.label is not None and not row.was_cancelled})
+
+
+def how(rows: Iterable[Annotation]) -> dict[int, str]:
+    """The provenance of each annotation that holds any label, by its number."""
+    return {row.annotation_id: row.provenance.value for row in rows if row.label is not None}
+
+
+def closed_tasks(rows: Iterable[Annotation]) -> set[int]:
+    """The tasks that nobody needs to see again: labelled or skipped."""
+    return {row.task_id for row in rows}
+
+
+def row_keys(*human: Sequence[HumanLabel]) -> set[str]:
+    """A short content address of what each person says of each task: what has changed is a set difference.
+
+    One sequence a decision, always in the same order: a person's labels for a task count once.
+    """
+    if len(human) == 1:
+        return {digest(row.item, row.annotator, row.label, row.provenance)[:12] for row in human[0]}
+    said: dict[tuple[str, str], list[str]] = {}
+    for d, rows in enumerate(human):
+        for row in rows:
+            said.setdefault((row.item, row.annotator), []).append(f"{d} {row.label} {row.provenance}")
+    return {digest(*who, *labels)[:12] for who, labels in said.items()}

@@ -1,0 +1,189 @@
+"""The signal cache: no annotator is asked twice for the same text, prompt and labels; and what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from mollm.records import FloatArray, Signals
+from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store.decisions import Decision
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.schema import absences, ledger, signals, tasks
+from mollm_backend.store.tasks import Task, count
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRow:
+    """One annotator's answer for one text: `label_probs` (C,) and `votes` (C,), stored as float32."""
+
+    text_key: str
+    label_probs: FloatArray
+    votes: FloatArray
+    abstained: float = 0.0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a number of calls to one annotator cost: tokens, and seconds of its time."""
+
+    calls: int = 0
+    texts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    abstained: float = 0.0
+    truncated: int = 0
+    seconds: float = 0.0
+
+
+def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, after: int = 0) -> list[Task]:
+    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first.
+
+    `after`: the tasks up to this id were looked at before. A long reading goes on from there, so that its chunks do
+    not walk over all that is answered again and again.
+    """
+    query = sa.select(tasks).where(_unanswered(project_id, fingerprint), tasks.c.task_id > after)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
+    distinct: dict[str, Task] = {}
+    for row in rows:
+        distinct.setdefault(row.text_key, Task(row.task_id, row.data_hash, row.text, row.problem))
+    return list(distinct.values())
+
+
+def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
+    answered = sa.exists().where(signals.c.fingerprint == fingerprint, signals.c.text_key == tasks.c.text_key)
+    # Written out, not bound: the database takes the index of readable tasks only where it sees the same condition.
+    readable = tasks.c.problem == sa.literal_column("''")
+    return sa.and_(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), readable, ~answered)
+
+
+def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
+    """How many tasks still wait for one annotator."""
+    query = sa.select(sa.func.count()).select_from(tasks).where(_unanswered(project_id, fingerprint))
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def count_missing(store: Store, project: Project) -> dict[str, int]:
+    """How many answers each annotator of the project's panel still owes, over all decisions."""
+    found = dict.fromkeys((member.name for member in project.panel), 0)
+    for member in project.panel:
+        found[member.name] += unanswered(store, project.id, member.fingerprint)
+    return found
+
+
+def count_answered(store: Store, project: Project) -> int:
+    """How many answers of the panel the readable tasks have, over all annotators."""
+    total, unreadable = count(store, project.id)
+    return len(project.panel) * (total - unreadable) - sum(count_missing(store, project).values())
+
+
+def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
+    """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
+    fresh = {row.text_key: row for row in reversed(rows)}
+    here = signals.c.fingerprint == member.fingerprint
+    with store.write() as connection:
+        for chunk in in_chunks(row.text_key for row in rows):
+            query = sa.select(signals.c.text_key).where(here, signals.c.text_key.in_(chunk))
+            for key in connection.execute(query).scalars():
+                fresh.pop(key, None)
+        if fresh:
+            values = [_values(member.fingerprint, row) for row in fresh.values()]
+            connection.execute(signals.insert(), values)
+        connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
+        _charge(connection, member, project_id, cost)
+
+
+def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
+    return {
+        "fingerprint": fingerprint, "text_key": row.text_key,
+        "label_probs": np.asarray(row.label_probs, dtype="<f4").tobytes(),
+        "votes": np.asarray(row.votes, dtype="<f4").tobytes(),
+        "abstained": row.abstained, "truncated": row.truncated,
+    }  # fmt: skip
+
+
+def _charge(connection: sa.Connection, member: PanelMember, project_id: int, cost: Cost) -> None:
+    key = {"fingerprint": member.fingerprint, "project_id": project_id, "day": now()[:10]}
+    where = [ledger.c[name] == value for name, value in key.items()]
+    amounts = {name: getattr(cost, name) for name in Cost.__dataclass_fields__}
+    changed = connection.execute(
+        ledger.update().where(*where).values({name: ledger.c[name] + amount for name, amount in amounts.items()})
+    )
+    if changed.rowcount == 0:
+        connection.execute(ledger.insert().values(annotator=member.name, **key, **amounts))
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why an annotator could not be asked, since when, and when it is tried again (seconds since the epoch)."""
+
+    reason: str
+    since: str
+    attempts: int
+    retry_at: float
+
+
+def mark_absent(store: Store, fingerprint: str, reason: str, *, first_wait: float = 15.0) -> None:
+    """Record that an annotator cannot be asked; it is tried again after a wait that doubles (at most 10 min)."""
+    before = absent(store).get(fingerprint)
+    attempts = before.attempts + 1 if before else 1
+    with store.write() as connection:
+        connection.execute(absences.delete().where(absences.c.fingerprint == fingerprint))
+        connection.execute(
+            absences.insert().values(
+                fingerprint=fingerprint, reason=reason[:2000], since=before.since if before else now(),
+                attempts=attempts, retry_at=time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
+            )
+        )  # fmt: skip
+
+
+def absent(store: Store) -> dict[str, Absence]:
+    """The annotators that could not be asked last time, by fingerprint."""
+    with store.read() as connection:
+        rows = connection.execute(sa.select(absences)).all()
+    return {row.fingerprint: Absence(row.reason, row.since, row.attempts, row.retry_at) for row in rows}
+
+
+def load(store: Store, project: Project, rows: Sequence[Task], decision: Decision | None = None) -> Signals:
+    """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered."""
+    decision = decision or project.decision
+    labels, panel = decision.labels.names, project.panel_of(decision)
+    place: dict[str, list[int]] = {}
+    for n, task in enumerate(rows):
+        place.setdefault(task.item.text_key, []).append(n)
+    label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
+    votes = np.full_like(label_probs, np.nan)
+    with store.read() as connection:
+        for m, member in enumerate(panel):
+            for chunk in in_chunks(place):
+                query = sa.select(signals.c.text_key, signals.c.label_probs, signals.c.votes).where(
+                    signals.c.fingerprint == member.fingerprint, signals.c.text_key.in_(chunk)
+                )
+                for key, raw_probs, raw_votes in connection.execute(query):
+                    label_probs[place[key], m] = np.frombuffer(raw_probs, dtype="<f4")
+                    votes[place[key], m] = np.frombuffer(raw_votes, dtype="<f4")
+    ids = tuple(str(task.task_id) for task in rows)
+    return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
+
+
+def costs(store: Store, project_id: int | None = None, *, day: str | None = None) -> dict[str, Cost]:
+    """What each annotator has cost so far, or on one `day` (2026-12-31, UTC), by name."""
+    columns = [sa.func.sum(ledger.c[name]).label(name) for name in Cost.__dataclass_fields__]
+    query = sa.select(ledger.c.annotator, *columns).group_by(ledger.c.annotator).order_by(ledger.c.annotator)
+    if project_id is not None:
+        query = query.where(ledger.c.project_id == project_id)
+    if day is not None:
+        query = query.where(ledger.c.day == day)
+    with store.read() as connection:
+        return {
+            row.annotator: Cost(**{name: getattr(row, name) for name in Cost.__dataclass_fields__})
+            for row in connection.execute(query)
+        }

@@ -1,0 +1,125 @@
+"""Tasks in the store: each task's text, its content key, and whether it can be labelled at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from mollm.records import Item
+from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store.schema import tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`text` is None where the task cannot be read; `problem` then says why, in words for a person.
+
+    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too.
+    """
+
+    task_id: int
+    data_hash: str
+    text: str | None
+    problem: str = ""
+    updated_at: str = ""
+
+    @property
+    def item(self) -> Item:
+        """The task as the core knows it: its id is the task's."""
+        return Item(str(self.task_id), self.text)
+
+
+def _task(row: sa.Row[Any]) -> Task:
+    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at)
+
+
+def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
+    """Insert or replace tasks; a task that had been deleted comes back."""
+    for chunk in in_chunks(rows):
+        with store.write() as connection:
+            ids = [row.task_id for row in chunk]
+            connection.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.task_id.in_(ids)))
+            connection.execute(
+                tasks.insert(),
+                [
+                    {
+                        "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
+                        "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
+                        "problem": row.problem, "updated_at": row.updated_at, "deleted_at": None,
+                    }
+                    for row in chunk
+                ],
+            )  # fmt: skip
+
+
+def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
+    """Mark tasks as deleted in Label Studio; their rows stay."""
+    for chunk in in_chunks(task_ids):
+        with store.write() as connection:
+            connection.execute(
+                tasks.update()
+                .where(tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None))
+                .values(deleted_at=now())
+            )
+
+
+def every(store: Store, project_id: int) -> list[Task]:
+    """All tasks that are there now, in the order of their ids."""
+    query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
+    with store.read() as connection:
+        return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
+
+
+def readable_ids(store: Store, project_id: int) -> list[int]:
+    """Ids of the tasks that are there now and can be read, in their order; without their texts."""
+    here = (tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), tasks.c.problem == "")
+    with store.read() as connection:
+        return list(connection.execute(sa.select(tasks.c.task_id).where(*here).order_by(tasks.c.task_id)).scalars())
+
+
+def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
+    """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
+    query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)
+    with store.read() as connection:
+        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
+        return {row.task_id: (row.data_hash, row.updated_at) for row in rows}
+
+
+def last_stamp(store: Store, project_id: int) -> str:
+    """The newest of Label Studio's stamps; "" where there is none, or where some task was not taken in whole."""
+    query = sa.select(sa.func.min(tasks.c.updated_at), sa.func.max(tasks.c.updated_at))
+    with store.read() as connection:
+        row = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).one()
+    return str(row[1]) if row[0] else ""
+
+
+def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
+    """Note, task by task, up to which of Label Studio's stamps all is taken in."""
+    rows = [{"p": project_id, "t": task_id, "u": updated_at} for task_id, updated_at in stamps.items()]
+    here = sa.and_(tasks.c.project_id == sa.bindparam("p"), tasks.c.task_id == sa.bindparam("t"))
+    for chunk in in_chunks(rows):
+        with store.write() as connection:
+            connection.execute(tasks.update().where(here).values(updated_at=sa.bindparam("u")), chunk)
+
+
+def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:
+    """The named tasks that are there now, by id."""
+    found: dict[int, Task] = {}
+    with store.read() as connection:
+        for chunk in in_chunks(task_ids):
+            query = sa.select(tasks).where(
+                tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
+            )
+            found.update({row.task_id: _task(row) for row in connection.execute(query)})
+    return found
+
+
+def count(store: Store, project_id: int) -> tuple[int, int]:
+    """How many tasks there are, and how many of them cannot be read."""
+    query = sa.select(sa.func.count(), sa.func.count().filter(tasks.c.problem != ""))
+    with store.read() as connection:
+        row = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).one()
+    return int(row[0]), int(row[1])

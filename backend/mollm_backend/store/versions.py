@@ -1,0 +1,165 @@
+"""Versions and their predictions. A version is immutable; publishing moves one pointer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from mollm.records import FloatArray
+from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store.schema import predictions, projects, versions
+
+
+@dataclass(frozen=True)
+class Version:
+    """`status`: candidate, published, refused (by the gate) or retired."""
+
+    id: str
+    round: int
+    status: str
+    human_labels: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+
+def facts_of(facts: Mapping[str, Any], decision: str) -> Mapping[str, Any]:
+    """What a version's `facts` say of one decision; nothing where it did not know that one."""
+    if "decisions" in facts:
+        found: Mapping[str, Any] = facts["decisions"].get(decision, {})
+        return found
+    return {} if decision else facts
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    """What a version says of a task in one decision; `text_key` tells whether the text is still the same.
+
+    `probs` (C,) are calibrated.
+    """
+
+    task_id: int
+    text_key: str
+    label: str
+    confidence: float
+    probs: FloatArray
+    classifier_probs: FloatArray | None = None
+    negatives: tuple[str, ...] = ()
+    decision: str = ""
+
+
+def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredPrediction]) -> None:
+    """Write a version with all its predictions; a version that is there is replaced whole (same content, same name)."""
+    here = (versions.c.project_id == project_id, versions.c.id == version.id)
+    with store.write() as connection:
+        connection.execute(
+            predictions.delete().where(predictions.c.project_id == project_id, predictions.c.version == version.id)
+        )
+        for chunk in in_chunks(rows):
+            connection.execute(predictions.insert(), [_prediction_values(project_id, version.id, row) for row in chunk])
+        connection.execute(versions.delete().where(*here))
+        connection.execute(
+            versions.insert().values(
+                project_id=project_id, id=version.id, round=version.round, status=version.status,
+                human_labels=version.human_labels, facts=version.facts, created_at=version.created_at or now(),
+            )
+        )  # fmt: skip
+
+
+def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> dict[str, Any]:
+    classifier = None if row.classifier_probs is None else np.asarray(row.classifier_probs, dtype="<f4").tobytes()
+    return {
+        "project_id": project_id, "version": version, "task_id": row.task_id, "text_key": row.text_key,
+        "label": row.label, "confidence": row.confidence, "probs": np.asarray(row.probs, dtype="<f4").tobytes(),
+        "classifier_probs": classifier, "negatives": list(row.negatives), "decision": row.decision,
+    }  # fmt: skip
+
+
+def publish(store: Store, project_id: int, version: str) -> None:
+    """Move the project's pointer to a version; the one before it is retired."""
+    with store.write() as connection:
+        here = versions.c.project_id == project_id
+        connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
+        connection.execute(versions.update().where(here, versions.c.id == version).values(status="published"))
+        connection.execute(projects.update().where(projects.c.id == project_id).values(published_version=version))
+
+
+def every(store: Store, project_id: int) -> list[Version]:
+    """All versions of a project, newest first."""
+    query = sa.select(versions).where(versions.c.project_id == project_id)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+    return [_version(row) for row in rows]
+
+
+def newest(store: Store, project_id: int) -> Version | None:
+    """The version that was trained last, published or not."""
+    query = sa.select(versions).where(versions.c.project_id == project_id)
+    with store.read() as connection:
+        row = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc()).limit(1)).first()
+    return None if row is None else _version(row)
+
+
+def find(store: Store, project_id: int, version: str | None) -> Version | None:
+    """A version by its name; None where there is none of that name."""
+    query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.id == version)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else _version(row)
+
+
+def _version(row: sa.Row[Any]) -> Version:
+    return Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at)
+
+
+def said(
+    store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None
+) -> dict[int, dict[str, StoredPrediction]]:
+    """What a version says of the named tasks (None: of all), by task id and then by the decision's key."""
+    here = sa.and_(predictions.c.project_id == project_id, predictions.c.version == version)
+    found: dict[int, dict[str, StoredPrediction]] = {}
+    with store.read() as connection:
+        for wanted in _chunks(task_ids):
+            for row in connection.execute(sa.select(predictions).where(here, wanted)):
+                found.setdefault(row.task_id, {})[row.decision] = _prediction(row)
+    return found
+
+
+def _chunks(task_ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
+    if task_ids is None:
+        return [sa.true()]
+    return [predictions.c.task_id.in_(chunk) for chunk in in_chunks(task_ids)]
+
+
+def predicted(
+    store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None, decision: str = ""
+) -> dict[int, StoredPrediction]:
+    """What a version says of the named tasks (None: of all) in one decision, by task id."""
+    rows = said(store, project_id, version, task_ids)
+    return {task_id: answers[decision] for task_id, answers in rows.items() if decision in answers}
+
+
+def least_certain(store: Store, project_id: int, version: str, without: set[int], limit: int) -> list[int]:
+    """Up to `limit` tasks by their least sure decision, the lowest first, without those named; reads no more than
+    it needs."""
+    here = (predictions.c.project_id == project_id, predictions.c.version == version)
+    least = sa.func.min(predictions.c.confidence)
+    query = sa.select(predictions.c.task_id).where(*here).group_by(predictions.c.task_id)
+    with store.read() as connection:
+        ordered = query.order_by(least, predictions.c.task_id).limit(limit + len(without))
+        rows = connection.execute(ordered).scalars()
+        return list(islice((task_id for task_id in rows if task_id not in without), limit))
+
+
+def _prediction(row: sa.Row[Any]) -> StoredPrediction:
+    classifier = (
+        None if row.classifier_probs is None else np.frombuffer(row.classifier_probs, dtype="<f4").astype(float)
+    )
+    probs = np.frombuffer(row.probs, dtype="<f4").astype(float)
+    return StoredPrediction(
+        row.task_id, row.text_key, row.label, row.confidence, probs, classifier, tuple(row.negatives), row.decision
+    )

@@ -1,0 +1,137 @@
+"""The status page: what happened and what waits, from the store; how far the reading is, as a worker noted it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from functools import cache
+from math import ceil
+from typing import Any
+
+import jinja2
+import redis
+
+from mollm_backend.labelstudio.label_config import lines_of
+from mollm_backend.store import Store, batches, events, labels, projects, signals, versions
+from mollm_backend.store.projects import Project
+from mollm_backend.work import budget, progress, queues
+from mollm_backend.work.progress import Progress
+
+
+def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
+    """Everything that the page shows, as plain data (also served as JSON)."""
+    try:
+        waiting = queues.waiting(connection)
+    except redis.RedisError:
+        waiting = {}
+    failed = failing(connection)
+    return {
+        "projects": [
+            _project(store, project, progress.newest(store, connection, project))
+            | {"failing": failures(store, project, failed)}
+            for project in projects.every(store)
+        ],
+        "queues": waiting,
+        "waits": _waits(waiting),
+        "costs": {name: asdict(cost) for name, cost in signals.costs(store).items()},
+        "events": [asdict(event) for event in events.newest(store, 40)],
+    }
+
+
+def _waits(waiting: dict[str, Any]) -> str:
+    if not waiting:
+        return "the queue is not reachable: start mollm up"
+    running = [job for state in waiting.values() for job in state["running"]]
+    count = sum(state["waiting"] for state in waiting.values())
+    if not running and not count:
+        return "nothing waits"
+    return f"running: {', '.join(running) or 'nothing'}; {count} jobs wait"
+
+
+def failing(connection: redis.Redis) -> dict[str, int]:
+    """`queues.failing`, or nothing where the queue does not answer."""
+    try:
+        return queues.failing(connection)
+    except redis.RedisError:
+        return {}
+
+
+def failures(store: Store, project: Project, failing: dict[str, int]) -> list[str]:
+    """A line for each job of a project that failed and was not done since, with what it said last."""
+    found = []
+    for identity, times in sorted(failing.items()):
+        name, _, rest = identity.partition("-")
+        if rest.split("-")[0] == str(project.id):
+            said = events.newest(store, 500, project_id=project.id)
+            last = next((row.line for row in said if row.kind == "problem" and row.line.startswith(f"{name}: ")), name)
+            found.append(f"the worker failed {times} {'time' if times == 1 else 'times'}, at last: {last}")
+    return found
+
+
+def _reading(project: Project, found: Progress) -> str:
+    """Why there is no version yet."""
+    if not project.connected:
+        return "none: the project is disconnected"
+    if not found.tasks:
+        return "none yet: there are no tasks"
+    if found.tasks == found.unreadable:
+        return "none: no task can be read (`mollm doctor` says why)"
+    return "none yet: the panel is still reading"
+
+
+def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
+    readable = found.tasks - found.unreadable
+    annotations = labels.every(store, project.id)
+    version = versions.find(store, project.id, project.published_version)
+    entries = batches.entries(store, project.id, project.batch_version or "")
+    closed = labels.closed_tasks(annotations)
+    away = signals.absent(store)
+    return {
+        "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
+        "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
+        "labels": _labels(project), "tasks": found.tasks, "unreadable": found.unreadable,
+        "no_version": _reading(project, found),
+        "read": {
+            name: readable - ceil(left / len(project.decisions)) for name, left in found.left_by_name(project).items()
+        },
+        "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
+        "budget": budget.state(store, project),
+        "human_labels": labels.count(annotations),
+        "provenance": dict(Counter(labels.how(annotations).values())),
+        "people": {} if version is None else version.facts.get("people", {}),
+        "version": None if version is None else _version(version),
+        "history": [_version(row) for row in versions.every(store, project.id)[:20]],
+        "batch": {
+            "version": project.batch_version, "tasks": len(entries),
+            "open": sum(entry.task_id not in closed for entry in entries),
+            "published": sum(entry.published_at is not None for entry in entries),
+            "next": [asdict(entry) for entry in entries if entry.task_id not in closed][:10],
+        },
+    }  # fmt: skip
+
+
+def _labels(project: Project) -> list[str]:
+    """The labels of the only decision, or what each control asks."""
+    if len(project.decisions) == 1:
+        return list(project.decision.labels.names)
+    return lines_of(project.decisions)
+
+
+def _version(version: versions.Version) -> dict[str, Any]:
+    facts = version.facts
+    return {
+        "id": version.id, "round": version.round, "status": version.status, "human_labels": version.human_labels,
+        "created_at": version.created_at, "scores": facts.get("scores", {}), "notes": facts.get("notes", []),
+        "gate": facts.get("gate", ""), "pool": facts.get("pool", 0),
+    }  # fmt: skip
+
+
+def page(state: dict[str, Any]) -> str:
+    """The page as HTML; every value is escaped."""
+    return _template().render(state=state)
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("mollm_backend.web", "")
+    return jinja2.Environment(loader=loader, autoescape=True).get_template("status.html")

@@ -1,0 +1,62 @@
+"""How far the reading is. Counting walks over all tasks, so a worker counts and web pages read what it noted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import redis
+
+from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store.projects import Project
+
+KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator."""
+
+    tasks: int
+    unreadable: int
+    left: dict[str, int]
+
+    @property
+    def answered(self) -> int:
+        """How many answers of the panel the readable tasks have, over all annotators."""
+        return len(self.left) * (self.tasks - self.unreadable) - sum(self.left.values())
+
+    def left_by_name(self, project: Project) -> dict[str, int]:
+        """How many answers each annotator still owes, over all decisions."""
+        found = dict.fromkeys((member.name for member in project.panel), 0)
+        for member in project.panel:
+            found[member.name] += self.left.get(member.fingerprint, 0)
+        return found
+
+
+def count(store: Store, project: Project) -> Progress:
+    """Count now."""
+    left = {member.fingerprint: signals.unanswered(store, project.id, member.fingerprint) for member in project.panel}
+    return Progress(*tasks.count(store, project.id), left)
+
+
+def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
+    """Keep what was counted for the status page, which must not count."""
+    connection.set(_key(project), json.dumps(asdict(progress)), ex=KEPT_SECONDS)
+
+
+def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
+    """What was noted last for this panel; counted where no worker has noted anything lately."""
+    try:
+        noted = connection.get(_key(project))
+    except redis.RedisError:
+        noted = None
+    if noted:
+        found = Progress(**json.loads(noted))
+        if set(found.left) == {member.fingerprint for member in project.panel}:
+            return found
+    return count(store, project)
+
+
+def _key(project: Project) -> str:
+    return f"mollm:progress:{project.id}"

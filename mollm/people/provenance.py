@@ -1,0 +1,35 @@
+"""What a label weighs in every fit, by how it came about.
+
+These are the defaults, for projects where nothing could be learned. A label from scratch and an edited label were
+judged for certain: 1. A person who accepts a label may only have followed it. How often that happens is known from
+blind labels alone (`mollm.people.anchoring` then learns the weight). A guessed discount costs labels of people who do
+look: with .8 for accepted labels, TREC fell from .789 to .772 at 50 labels (seeds 100-102; no loss at 300). So an
+accepted label counts 1 until it is measured. A bulk acceptance looked at no single task: .2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mollm.errors import ConfigError
+from mollm.records import Provenance
+
+DEFAULT_WEIGHTS: Mapping[Provenance, float] = {
+    Provenance.FROM_SCRATCH: 1.0,
+    Provenance.EDITED: 1.0,
+    Provenance.ACCEPTED: 1.0,
+    Provenance.BULK_ACCEPTED: 0.2,
+}
+
+
+def weights(own: Mapping[str, object] | None = None) -> dict[Provenance, float]:
+    """The defaults with a project's `own` over them. Raises ConfigError for an unknown kind, or outside 0 < w <= 1."""
+    found = dict(DEFAULT_WEIGHTS)
+    for kind, value in (own or {}).items():
+        if kind not in {known.value for known in Provenance}:
+            known = ", ".join(Provenance)
+            raise ConfigError(f"There is no provenance {kind!r}: a weight is given for one of {known}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise ConfigError(f"The weight of {kind} is {value!r}: give a number above 0 and at most 1.")
+        found[Provenance(kind)] = float(value)
+    return found

@@ -1,0 +1,79 @@
+"""What each part of the robust loss is worth on this project: paired, cross-fitted, with an interval (method.md 3d).
+
+For each part, the classifier is cross-fitted with the part on and off over the same folds, again and again with other
+folds. A human label's gain is the fall of its log-loss, averaged over the repeats; the interval is over the labels.
+The mixture's rows are labelled by the log-odds pool there, which refits in milliseconds: they are a little worse than
+those of the round itself. A part earns its place only if the lower end is above zero; "none helps" is an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from mollm.records import FloatArray
+from mollm.round.chain import CHOSEN_FEW, Chain, Parts
+
+REPEATS = 3
+PARTS = ("discrepancy_weights", "negatives", "confidence_weights")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A part's mean gain in nats a human label, with its 95 % interval."""
+
+    part: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def helps(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.low > 0
+
+    def line(self) -> str:
+        verdict = "it helps here" if self.helps else "it does not help for certain"
+        name = self.part.replace("_", " ")
+        return f"{name}: {self.mean:+.4f} nats a label [{self.low:+.4f}, {self.high:+.4f}]: {verdict}."
+
+
+def measure(chain: Chain, repeats: int = REPEATS) -> tuple[Gain, ...]:
+    """The gain of each part against the plain loss; empty without classifier or below `CHOSEN_FEW` labelled texts."""
+    if chain.embeddings is None or int(chain.has_text[chain.targets.index].sum()) < CHOSEN_FEW:
+        return ()
+    plain = Parts(False, False, False)
+    folded = [chain.refolded(repeat) for repeat in range(repeats)]
+    base = [losses(fold, plain) for fold in folded]
+
+    def gains(part: str) -> list[FloatArray]:
+        on = replace(plain, **{part: True})
+        return [before - losses(fold, on) for before, fold in zip(base, folded, strict=True)]
+
+    return tuple(gain_of(part, gains(part)) for part in PARTS)
+
+
+def losses(chain: Chain, parts: Parts) -> FloatArray:
+    """(H,) log-loss of the cross-fitted classifier on the human labels that have a text."""
+    probs = chain.crossfitted(parts=parts)
+    assert probs is not None
+    said = probs[chain.targets.index, chain.targets.label]
+    return np.asarray(-np.log(np.maximum(said[~np.isnan(said)], 1e-12)))
+
+
+def gain_of(part: str, differences: Sequence[FloatArray]) -> Gain:
+    """Repeats average out the folds; what is left varies between labels."""
+    by_label = np.mean(differences, axis=0)
+    half = float(student.ppf(0.975, len(by_label) - 1) * by_label.std(ddof=1) / np.sqrt(len(by_label)))
+    mean = float(by_label.mean())
+    return Gain(part, mean, mean - half, mean + half)
+
+
+def decided(chain: Chain, gains: Sequence[Gain]) -> Parts:
+    """What the configuration asks for; `auto` is on only where the measurement says that it helps."""
+    helps = {gain.part: gain.helps for gain in gains}
+    asked = {part: getattr(chain.config, part) for part in PARTS}
+    return Parts(**{part: mode == "on" or (mode == "auto" and helps.get(part, False)) for part, mode in asked.items()})

@@ -1,9 +1,0 @@
-"""Alembic's entry: migrations run on the connection that `mollm.store` opened."""
-
-from alembic import context
-
-from mollm.store.schema import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
-with context.begin_transaction():
-    context.run_migrations()
