@@ -50,7 +50,7 @@ def fuse(
 def measured(N: int, M: int, C: int, human: int, D: int) -> dict[str, float]:
     """Refit `auto` on N items and predict them all."""
     from mollm.mixture.auto import Auto
-    from mollm.records import Targets
+    from mollm.records import Pool, Targets
 
     rng = np.random.default_rng(0)
     signals, gold = made_up(N, M, C, rng)
@@ -58,7 +58,7 @@ def measured(N: int, M: int, C: int, human: int, D: int) -> dict[str, float]:
     asked = rng.permutation(N)[:human]
     targets = Targets.of(asked, gold[asked])
     wall, cpu = time.perf_counter(), time.process_time()
-    fitted = Auto().fit(signals, targets, rng=np.random.default_rng(1), embeddings=embeddings)
+    fitted = Auto().fit(Pool(signals, targets, embeddings), rng=np.random.default_rng(1))
     probs = fitted.predict_proba(signals, embeddings)
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
     sys.stderr.write(f"mollm: {fitted.explain()}; right: {(probs.argmax(axis=1) == gold).mean():.3f}\n")
