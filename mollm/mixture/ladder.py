@@ -19,6 +19,8 @@ import numpy as np
 from mollm.metrics import clearly_lower, log_loss
 from mollm.mixture import Mixture, aggregators
 from mollm.mixture.calibration import at_temperature, temperature
+from mollm.mixture.evidence import Centring
+from mollm.mixture.logpool import LogPool
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
 from mollm.records import FloatArray, IntArray, Pool, Signals, Targets
@@ -105,6 +107,7 @@ class Ladder:
     view: Callable[[Out], Signals] | None = None
     gram: Gram | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
+    _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
     _views: dict[Out, Signals] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
@@ -130,9 +133,18 @@ class Ladder:
         """One rung, fitted without the labels of the folds `out`."""
         if (name, out) not in self._fits:
             pool = replace(self.pool, signals=self.signals(out), targets=self.seen(out))
-            mixture = Stacked(self.gram) if name == Stacked.name else aggregators()[name]()
-            self._fits[name, out] = mixture.fit(pool, rng=stream(self.seed, name, sorted(out)))
+            self._fits[name, out] = self._unfitted(name, out).fit(pool, rng=stream(self.seed, name, sorted(out)))
         return self._fits[name, out]
+
+    def _unfitted(self, name: str, out: Out) -> Mixture:
+        """A rung that is given what all fits on this pool share."""
+        if name not in (LogPool.name, Stacked.name):
+            return aggregators()[name]()
+        view = NONE if self.view is None else out
+        if view not in self._centrings:
+            self._centrings[view] = Centring.of(self.signals(out))
+        centring = self._centrings[view]
+        return Stacked(self.gram, centring) if name == Stacked.name else LogPool(centring)
 
     def held_out(self, name: str, out: Out) -> FloatArray:
         """(H, C): each label outside `out` by the rung that has not seen its fold either."""

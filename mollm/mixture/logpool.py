@@ -25,7 +25,10 @@ LEVEL, BIAS = 20.0, 5.0
 
 
 class LogPool(Mixture):
-    """No human label is needed; with some, one common weight and the class priors follow them."""
+    """No human label is needed; with some, one common weight and the class priors follow them.
+
+    `centring` may be given when many fits share one pool's signals (cross-fitting).
+    """
 
     name: ClassVar[str] = "logpool"
 
@@ -34,9 +37,12 @@ class LogPool(Mixture):
     bias_: FloatArray
     human_: int = 0
 
+    def __init__(self, centring: Centring | None = None) -> None:
+        self._centring = centring
+
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         signals, targets = pool.signals, pool.targets
-        self.centring_ = Centring.of(signals)
+        self.centring_ = self._centring or Centring.of(signals)
         self.human_ = targets.H
         prior = prior_weight(signals.M)
         self.weight_, self.bias_ = prior, np.zeros(signals.C)

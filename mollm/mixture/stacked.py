@@ -47,7 +47,7 @@ like items have in common (TREC, seeds 0-4, a constant share: + .003 at 100 labe
 
 
 class Stacked(Mixture):
-    """`gram` may be given when many fits share one pool's embeddings (cross-fitting)."""
+    """`gram` and `centring` may be given when many fits share one pool's texts and signals (cross-fitting)."""
 
     name: ClassVar[str] = "stacked"
 
@@ -60,15 +60,15 @@ class Stacked(Mixture):
     pool_: PoolForest | None = None
     human_: int = 0
 
-    def __init__(self, gram: Gram | None = None) -> None:
-        self._gram = gram
+    def __init__(self, gram: Gram | None = None, centring: Centring | None = None) -> None:
+        self._gram, self._centring = gram, centring
 
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         pool = in_item_order(pool)
         signals, targets, embeddings = pool.signals, pool.targets, pool.embeddings
         seed = int(rng.integers(2**31))
         self.human_ = targets.H
-        self.centring_ = Centring.of(signals)
+        self.centring_ = self._centring or Centring.of(signals)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
         self.space_ = self.view_ = self.forest_ = self.pool_ = None

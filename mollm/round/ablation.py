@@ -59,10 +59,10 @@ def measure(chain: Chain, repeats: int = REPEATS) -> tuple[Gain, ...]:
 
 def losses(chain: Chain, parts: Parts) -> FloatArray:
     """(H,) log-loss of the cross-fitted classifier on the human labels that have a text."""
-    probs = chain.crossfitted(parts=parts)
-    assert probs is not None
     kept = chain.targets.take(chain.has_text[chain.targets.index])
-    return log_losses(probs[kept.index], kept.label)
+    probs = chain.crossfitted(parts=parts, items=kept.index)
+    assert probs is not None
+    return log_losses(probs, kept.label)
 
 
 def gain_of(part: str, differences: Sequence[FloatArray]) -> Gain:

@@ -110,6 +110,7 @@ class Chain:
     fold: IntArray
     parts: Parts = field(default_factory=Parts)
     mixture_items: IntArray | None = None
+    _panels: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -170,17 +171,30 @@ class Chain:
         probs = self.crossfitted(out)
         return self.signals if probs is None else self.signals.with_annotator(CLASSIFIER, probs)
 
+    @cached_property
+    def working(self) -> IntArray:
+        """(W,) the items that training rows are made of: humans' and the mixture's. The other items only wait."""
+        return np.union1d(self.targets.index, self.to_label())
+
     def panel(self, out: Out = NONE) -> FloatArray:
-        """(N, C): the LLMs' mixture, without the text, fitted without the human labels of the folds `out`."""
-        return self.panel_ladder.probs(out)
+        """(W, C): the LLMs' mixture on the `working` items, fitted without the human labels of the folds `out`."""
+        if out not in self._panels:
+            self._panels[out] = self.panel_ladder.climb(out).predict_proba(self.signals.take(self.working))
+        return self._panels[out]
 
     def panel_held_out(self, out: Out = NONE) -> FloatArray:
-        """(N, C): `panel(out)`, but each labelled item by the fit that saw nothing of its own fold either."""
+        """(W, C): `panel(out)`, but each labelled item by the fit that saw nothing of its own fold either."""
         probs = self.panel(out).copy()
-        asked = self.labelled
-        for k in np.unique(self.fold[asked]).tolist():
-            mine = asked & (self.fold == k)
+        asked, fold = self.labelled[self.working], self.fold[self.working]
+        for k in np.unique(fold[asked]).tolist():
+            mine = asked & (fold == k)
             probs[mine] = self.panel(out | {k})[mine]
+        return probs
+
+    def panel_everywhere(self) -> FloatArray:
+        """(N, C): the LLMs' mixture, each labelled item by the fit that saw nothing of its own fold."""
+        probs = self.panel_ladder.probs().copy()
+        probs[self.working] = self.panel_held_out()
         return probs
 
     def rng(self, purpose: str, out: Out = NONE) -> np.random.Generator:
@@ -191,7 +205,7 @@ class Chain:
         """The same pool and labels with other folds, and the log-odds pool as the mixture: its fits cost nothing."""
         fold = dealt(self.pool, FEW_FOLDS, stream(self.seed, "refold", [repeat]))
         config = self.config.model_copy(update={"aggregator": LogPool.name})
-        return replace(self, config=config, fold=fold, _heads={})
+        return replace(self, config=config, fold=fold, _panels={}, _heads={})
 
     def to_label(self) -> IntArray:
         """The unlabelled items that the mixture labels for the classifier."""
@@ -210,18 +224,27 @@ class Chain:
         ]
         candidates = self.to_label()
         candidates = candidates[~np.isin(self.fold[candidates], sorted(out))]
-        probs = self.panel(out)
-        weight = probs.max(axis=1) ** 2 if parts.confidence_weights else np.ones(self.signals.N)
+        at, probs = np.searchsorted(self.working, candidates), self.panel(out)
+        label = probs[at].argmax(axis=1)
+        weight: FloatArray = np.ones(len(at))
+        if parts.confidence_weights:
+            weight = probs[at].max(axis=1) ** 2
         if parts.discrepancy_weights:
-            current = self.crossfitted(out, replace(parts, discrepancy_weights=False))
+            current = self.crossfitted(out, replace(parts, discrepancy_weights=False), candidates)
             assert current is not None
-            weight = np.where(current.argmax(axis=1) != probs.argmax(axis=1), self.config.alpha, 1.0) * weight
-        panel, precision, rule = mean_probs(self.signals), self.config.negative_precision, self.config.negative_rule
-        never = negative_labels(probs, panel, seen, target=precision, rule=rule).mask & parts.negatives
+            weight = np.where(current.argmax(axis=1) != label, self.config.alpha, 1.0) * weight
+        never = self.never(probs, seen)[at] if parts.negatives else np.zeros((len(at), self.signals.C), dtype=np.bool_)
         return tuple(human) + tuple(
-            TrainingRow(int(n), int(probs[n].argmax()), float(weight[n]), tuple(np.flatnonzero(never[n]).tolist()))
-            for n in candidates
+            TrainingRow(int(n), int(label[j]), float(weight[j]), tuple(np.flatnonzero(never[j]).tolist()))
+            for j, n in enumerate(candidates)
         )
+
+    def never(self, probs: FloatArray, seen: Targets) -> BoolArray:
+        """(W, C): the negative labels of the working items by their `probs` (W, C) and the labels `seen`."""
+        panel = mean_probs(self.signals.take(self.working))
+        here = Targets(np.searchsorted(self.working, seen.index), seen.label, seen.weight)
+        precision, rule = self.config.negative_precision, self.config.negative_rule
+        return negative_labels(probs, panel, here, target=precision, rule=rule).mask
 
     def head(self, out: Out = NONE, parts: Parts | None = None) -> Head:
         """The classifier trained on the rows outside the folds `out`."""
@@ -234,15 +257,22 @@ class Chain:
             self._heads[out, parts] = Head(self.signals.C, ridge=RIDGE, strength=strength).fit(self.embeddings, rows)
         return self._heads[out, parts]
 
-    def crossfitted(self, out: Out = NONE, parts: Parts | None = None) -> FloatArray | None:
-        """(N, C): each item by the classifier that saw neither the folds `out` nor its own; NaN rows without text."""
+    def crossfitted(
+        self, out: Out = NONE, parts: Parts | None = None, items: IntArray | None = None
+    ) -> FloatArray | None:
+        """(n, C): each of the `items` (None: all N) by the classifier that saw neither the folds `out` nor its own.
+
+        Rows of items without text are NaN.
+        """
         if self.embeddings is None:
             return None
-        probs = np.full((self.signals.N, self.signals.C), np.nan)
-        for k in np.unique(self.fold).tolist():
-            mine = (self.fold == k) & self.has_text
+        items = np.arange(self.signals.N) if items is None else items
+        probs = np.full((len(items), self.signals.C), np.nan)
+        fold, readable = self.fold[items], self.has_text[items]
+        for k in np.unique(fold).tolist():
+            mine = (fold == k) & readable
             if mine.any():
-                probs[mine] = self.head(out | {k}, parts).predict_proba(self.embeddings[mine])
+                probs[mine] = self.head(out | {k}, parts).predict_proba(self.embeddings[items[mine]])
         return probs
 
     def sampled(self, probs: FloatArray, members: int, rng: np.random.Generator) -> FloatArray:

@@ -128,7 +128,7 @@ def tune(
             return replace(plain, held_out=held_out, notes=(line,))
     progress("tuning the encoder")
     top = fitted(chain, known, acts, labelled, layers, NONE)
-    out = everywhere(top, known, texts, plain.probabilities, chain.panel_held_out(), progress)
+    out = everywhere(top, known, texts, plain.probabilities, chain.panel_everywhere(), progress)
     line = f"Classifier: {layers} tuned layers, averaged with the mixture ({note})."
     return Tuned(at_temperature(out, temperature), held_out, top, temperature, (line,))
 
@@ -152,7 +152,7 @@ def fitted(chain: Chain, encoder: TextEncoder, acts: Activations, labelled: IntA
         for n, c, w in zip(place, seen.label, seen.weight, strict=True)
         if chain.has_text[labelled[n]]
     ]
-    offset = np.log(np.maximum(chain.panel_held_out(out)[labelled], SMALLEST))
+    offset = np.log(np.maximum(chain.panel_held_out(out)[np.searchsorted(chain.working, labelled)], SMALLEST))
     return Top(C, encoder.load()[1], tuned).fit(acts, Rows.of(rows, C), offset, chain.seed)
 
 
@@ -166,7 +166,7 @@ def cross_fitted(
     for k in np.unique(fold).tolist():
         out = frozenset({k})
         top, mine = fitted(chain, encoder, acts, labelled, tuned, out), fold == k
-        offset = np.log(np.maximum(chain.panel(out)[index[mine]], SMALLEST))
+        offset = np.log(np.maximum(chain.panel(out)[np.searchsorted(chain.working, index[mine])], SMALLEST))
         probs[mine] = mean_with(held_out[mine], offset + top.logits(acts, place[mine]), chain.has_text[index[mine]])
     return probs
 

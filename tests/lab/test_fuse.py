@@ -104,7 +104,7 @@ def test_shuffling_gold_of_never_asked_items_changes_nothing_but_scores(
     monkeypatch.setattr(
         Score, "of", lambda probs, gold, scored: (seen.append(probs.tobytes()), keep(probs, gold, scored))[1]
     )
-    asked = human_items(made, plan, 0, None)
+    asked = human_items(Part(made, None), plan, 0)
     replay(made, plan)
     rest = np.setdiff1d(np.arange(150), asked)
     shuffled = made.gold.copy()

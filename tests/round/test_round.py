@@ -152,7 +152,7 @@ def test_no_row_is_scored_by_a_fit_that_saw_its_label() -> None:
     chain = Chain.start(given, CONFIG, WordEncoder(), np.random.default_rng(0))
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, (gold[:20] + 1) % 3, gold[:20]))
-    other = replace(chain, pool=replace(chain.pool, targets=turned), _heads={})
+    other = replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={})
     out = frozenset({1})
     rows = chain.fold == 1
     np.testing.assert_array_equal(chain.crossfitted()[rows], other.crossfitted()[rows])
