@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,23 +64,26 @@ def test_the_contract_holds_for_the_example(block: Block, tmp_path: Path) -> Non
 def test_an_installed_package_brings_its_own(tmp_path: Path) -> None:
     """The examples as modules of another package, which its entry points name as the page shows."""
     (shown,) = (block for block in blocks(ROOT / "CONTRIBUTING.md") if "entry-points" in block.code)
-    examples = {stem(block): block for block in EXAMPLES if f"my_package.{stem(block)}" in shown.code}
+    project = tomllib.loads(shown.code)["project"]
+    groups: dict[str, dict[str, str]] = project["entry-points"]
+    assert set(groups) == set(GROUPS)
+    modules = {target: name for points in groups.values() for name, target in points.items()}
+    examples = {stem(block): block for block in EXAMPLES if stem(block) in modules.values()}
     missing = [name for block in (shown, *examples.values()) for name in block.missing]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not there yet")
-    package, facts = tmp_path / "my_package", tmp_path / "my_package-1.0.dist-info"
-    package.mkdir()
+    facts = tmp_path / "my_package-0.1.dist-info"
     facts.mkdir()
-    (package / "__init__.py").touch()
-    for name, block in examples.items():
-        (package / f"{name}.py").write_text(block.code, encoding="utf-8")
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n", encoding="utf-8")
-    points = re.sub(r'\[project\.entry-points\."(.*)"\]', r"[\1]", shown.code).replace('"', "")
-    (facts / "entry_points.txt").write_text(points, encoding="utf-8")
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1\n", encoding="utf-8")
+    points = [f"[{group}]\n{name} = {target}" for group, one in groups.items() for name, target in one.items()]
+    (facts / "entry_points.txt").write_text("\n".join(points), encoding="utf-8")
+    for target, name in modules.items():
+        file = tmp_path / f"{target.replace('.', '/')}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(examples[name].code, encoding="utf-8")
     for group, (room, find) in GROUPS.items():
-        named = re.search(rf'"{re.escape(group)}"\]\n(\w+) =', shown.code)
-        assert named
-        program = f"from {room} import {find}; assert {named[1]!r} in {find}(), sorted({find}())"
+        (name,) = groups[group]
+        program = f"from {room} import {find}; assert {name!r} in {find}(), sorted({find}())"
         path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
         done = run(["-c", program], PYTHONPATH=path)
         assert done.returncode == 0, done.stderr
