@@ -66,7 +66,7 @@ def _section(called: str, command: Any, depth: int) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "/")
 
 
 def context(command: Any, called: str) -> Any:
