@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)$")
-NEEDS = re.compile(r"<!-- needs (?P<names>[\w., ]+) -->")
+NEEDS = re.compile(r"<!-- needs (?P<names>[^>]+) -->")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. `needs` names what it uses of the library: it is skipped where that does not exist yet."""
+    """One fenced block. `needs` names what it uses (see `exists`): it is skipped where that does not exist yet."""
 
     page: Path
     line: int  # of its first line of code, from 1
@@ -41,7 +44,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """A page's fenced blocks in order. An HTML comment `<!-- needs a.b, c.d -->` may stand right before a block."""
+    """A page's fenced blocks in order. A comment `<!-- needs mollm.select, make lock -->` may stand before one."""
     lines = page.read_text(encoding="utf-8").splitlines()
     at = 0
     while at < len(lines):
@@ -68,9 +71,14 @@ def prose(page: Path) -> str:
 
 
 def exists(name: str) -> bool:
-    """Whether a module, or a name in one, can be imported."""
-    module, _, attribute = name.rpartition(".")
+    """Whether there is this module or name in one (`a.b`), target of the Makefile (`make x`) or extra (`extra x`)."""
+    kind, _, word = name.rpartition(" ")
+    if kind == "make":
+        return bool(re.search(rf"^{word}:", MAKEFILE, re.MULTILINE))
+    if kind == "extra":
+        return word in PROJECT["optional-dependencies"]
+    module, _, attribute = word.rpartition(".")
     try:
-        return hasattr(importlib.import_module(module), attribute) or bool(importlib.import_module(name))
+        return hasattr(importlib.import_module(module), attribute) or bool(importlib.import_module(word))
     except ImportError:
         return False

@@ -14,7 +14,7 @@ import yaml
 
 from tests.conftest import absent
 from tests.docs import command_line
-from tests.docs.pages import PAGES, ROOT, prose
+from tests.docs.pages import PAGES, ROOT, blocks, prose
 
 QUIET = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # a notice of the theme about its successor
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,3 +78,12 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=QUIET)
     assert done.returncode == 0, done.stderr
     assert "expected_votes" in (tmp_path / "site" / "library.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/method.md"])
+def test_the_directories_that_a_page_lists_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    listed = re.findall(r"(?<![\w/.-])(?:backend/)?mollm(?:_backend)?/[a-z_/]*\w(?:\.py)?(?![\w{.-])", text)
+    examples = {block.file for block in blocks(ROOT / page)}
+    assert len(listed) > 5
+    assert [path for path in listed if not (ROOT / path).exists() and path not in examples] == []
