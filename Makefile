@@ -64,6 +64,13 @@ format: $(INSTALLED)
 unit: $(INSTALLED)
 	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
+# The pages of docs/ as a site (site/index.html). A warning is an error.
+.PHONY: docs
+docs: $(INSTALLED)
+	@$(BIN)/python -m tests.docs.command_line docs/command-line.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 bench: $(INSTALLED)
 	@echo "== the web backend while the worker trains"
 	@$(BIN)/mollm bench serve
