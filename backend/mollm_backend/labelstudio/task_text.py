@@ -9,7 +9,7 @@ from typing import Any
 from mollm.errors import InputError
 from mollm_backend.store.decisions import Decision, Source
 
-MAX_TEXT = 100_000  # characters; the context window of an LLM is far smaller
+MAX_TEXT = 100_000  # characters; a guess: longer than the part of a text that a small LLM reads
 SIDES = ("Left", "Right")  # what a pair's texts are called in the prompt
 
 
@@ -63,7 +63,7 @@ class _Words(HTMLParser):
     """Collects the words that a browser would show, with a line break where a block starts or ends."""
 
     _BLOCKS = frozenset({"p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "td", "th"})
-    _SILENT = frozenset({"script", "style", "head", "title"})
+    _SILENT = frozenset({"script", "style", "head", "title"})  # a browser shows no text of these
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
