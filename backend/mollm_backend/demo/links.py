@@ -1,4 +1,4 @@
-"""Connect the demo's project to the backend, as `mollm connect` would, and give it the demo's examples."""
+"""Connect the demo's project to the backend, as `mollm connect` does, and give it the demo's examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mollm_backend.store import Store, projects
 
 
 def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
-    """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
+    """Connect, also again, because the ports may have changed. Sets the examples before any LLM is asked."""
     client = _client(settings)
     try:
         project = connect(store, client, settings, project_id, settings.backend_url)
@@ -25,7 +25,7 @@ def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts
 
 
 def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
-    """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
+    """Connect this home's other projects again, because the ports may have changed. An error is only printed."""
     client = _client(settings)
     try:
         for project in projects.every(store):

@@ -1,4 +1,4 @@
-"""The demo's Label Studio project: made once, found again at the next start."""
+"""The demo's Label Studio project: it is created once, and found again at the next start."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import httpx
 from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
 
-TITLE = "mollm demo"
+TITLE = "mollm demo"  # in front of the texts' source, to know the project in Label Studio's list
 
 
 class DemoError(MollmError):
-    """Label Studio refused what the demo asked of it."""
+    """Label Studio refused a call of the demo, or did not answer it."""
 
 
 def label_config(labels: tuple[str, ...]) -> str:
-    """One `Choices` over one `Text`, the first of which a person sees at the top."""
+    """A label config with one `Text` and, below it, one `Choices`."""
     choices = "\n".join(f"    <Choice value={quoteattr(label)}/>" for label in labels)
     return (
         '<View>\n  <Text name="text" value="$text"/>\n'
@@ -32,7 +32,7 @@ def label_config(labels: tuple[str, ...]) -> str:
 
 @dataclass
 class DemoProject:
-    """Makes or finds the project at `url` for `texts`; `home/demo` remembers which one it is, and the gold."""
+    """Creates or finds the project for `texts` at `url`. Its id and the gold are stored in `home/demo`."""
 
     home: Path
     url: str
@@ -40,7 +40,7 @@ class DemoProject:
     texts: Texts
 
     def ensure(self) -> int:
-        """The project's id; after this its tasks are all there. Raises DemoError."""
+        """Create the project and its tasks if they do not exist; returns the project's id. Raises DemoError."""
         self._keep_gold()
         state = self.home / "demo" / f"project-{self.texts.key}.json"
         project = self._known(state) or self._make()
@@ -53,7 +53,7 @@ class DemoProject:
         return int(project["id"])
 
     def _keep_gold(self) -> None:
-        """Add this demo's gold to the home's one file of it (a home may hold several demo projects)."""
+        """Add this demo's gold to the home's gold file, which all its demo projects share."""
         path = self.home / "demo" / "gold.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))["gold"]
@@ -62,7 +62,7 @@ class DemoProject:
         write_private(path, {"gold": known | self.texts.gold})
 
     def _known(self, state: Path) -> dict[str, Any] | None:
-        """The project that an earlier start made, also where it was killed before it could note the id."""
+        """The project that an earlier start created, even if that was killed before it stored the id; else None."""
         marker = self._marker()
         try:
             number = json.loads(state.read_text(encoding="utf-8"))["project"]
@@ -98,7 +98,7 @@ class DemoProject:
 
 
 def write_private(path: Path, content: object) -> None:
-    """JSON for the user's eyes alone (0600), whole or not at all."""
+    """Write JSON that only the user can read (0600). The file is complete, or it is not changed."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`mollm up`, told in order: what is started, what is waited for, and what is said on the way."""
+"""The steps of `mollm up` in order: what it starts, what it waits for, and what it prints."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from mollm_backend.supervisor.processes import Family, Tell
 from mollm_backend.web import dashboard
 from mollm_backend.work import queues
 
-LABEL_STUDIO_SECONDS = 1800.0  # a minute on an idle machine; one that fell is noticed at once
-# The demo's loop turns soon enough to be watched.
+LABEL_STUDIO_SECONDS = 1800.0  # it takes a minute on an idle machine; a process that ended is noticed at once
+# Both are smaller than the usual 50, so that a person soon sees the mixture learn.
 DEMO_REFIT_EVERY = 10
 DEMO_BATCH_SIZE = 20
 
@@ -48,7 +48,7 @@ class TaskFile:
 
 @dataclass
 class Up:
-    """One run of `mollm up`; `family` ends whatever this starts."""
+    """One run of `mollm up`; `family` ends all processes that it starts."""
 
     settings: Settings
     family: Family
@@ -65,7 +65,7 @@ class Up:
         return self.settings.home
 
     def servers(self) -> tuple[Store, str]:
-        """The store, migrated; the queue's server; the web backend. Returns the store and the backend's URL."""
+        """Open and migrate the store, start the queue's server and the web backend. Returns the store and the URL."""
         store = Store(self.settings.store_url)
         newest = events.newest(store, 1)
         self.last_event = newest[0].id if newest else 0
@@ -74,8 +74,8 @@ class Up:
                 raise ConfigError("Nothing answers at REDIS_URL: start that server, or unset REDIS_URL for our own.")
         else:
             valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
-        queues.release_all(queues.connect(self.settings.queue_url))  # what failed was perhaps mended meanwhile
-        # Kept open here: while the web server is started anew, requests wait in this socket's queue.
+        queues.release_all(queues.connect(self.settings.queue_url))  # their causes may be mended now
+        # This process keeps the socket open: during a restart of the web server, requests wait in its queue.
         self.listening = server = ports.listen(self.settings.host, self.settings.port)
         url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
         note_backend(self.home, url)
@@ -86,11 +86,11 @@ class Up:
         return store, url
 
     def worker(self) -> None:
-        self.family.settled = True  # the last part: a stop from here on cuts no set-up short
+        self.family.settled = True  # the worker is the last part: a later stop interrupts no set-up
         self.family.start(parts.worker(self.environment))
 
     def label_studio(self, first_port: int) -> tuple[str, label_studio.Account]:
-        """Label Studio and the models, side by side, installed where they are not. Returns its URL and the account."""
+        """Install and start Label Studio, and fetch the models at the same time. Returns its URL and the account."""
         port = 0
 
         def start() -> None:
@@ -116,10 +116,10 @@ class Up:
             time.sleep(0.5)
 
     def follow(self, store: Store) -> None:
-        """Until stopped: print each new line of the store's events, start anew what falls."""
+        """Print each new event of the store and restart children that ended, until Stopped is raised."""
         while True:
             self.family.watch()
-            with contextlib.suppress(SQLAlchemyError):  # a database that is busy now is read a second later
+            with contextlib.suppress(SQLAlchemyError):  # if the database is busy, it is read again a second later
                 for event in reversed(events.newest(store, 200, after=self.last_event)):
                     self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
                     self.last_event = event.id
@@ -127,7 +127,7 @@ class Up:
 
 
 def run(settings: Settings, family: Family, tell: Tell) -> None:
-    """`mollm up` beside a Label Studio that already runs; returns only by an exception."""
+    """`mollm up` with a Label Studio that already runs. It ends only with an exception."""
     up = Up(settings, family, tell)
     store, url = up.servers()
     Setup.for_panel(settings, family, tell).complete()
@@ -149,8 +149,8 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
 
 
 def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile | None, limit: int, port: int) -> None:
-    """`mollm up --demo`; returns only by an exception. Removes `home/demo.json` on the way out."""
-    given = tasks.read() if tasks else None  # an unreadable file is said before minutes of set-up
+    """`mollm up --demo`. It ends only with an exception, and then deletes `home/demo.json`."""
+    given = tasks.read() if tasks else None  # an unreadable file is reported before the long set-up
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
     up.environment |= {
@@ -158,7 +158,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         "MOLLM_BATCH_SIZE": str(chosen.batch_size),
     }
     facts = settings.home / "demo.json"
-    facts.unlink(missing_ok=True)  # a killed run's
+    facts.unlink(missing_ok=True)  # left by a killed run
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
@@ -183,7 +183,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
 
 
 def moved(every: Sequence[Project], url: str) -> list[str]:
-    """Projects that were connected while the backend had another port of this machine, and so do not reach it now."""
+    """Lines about projects that were connected to another port of this machine and cannot reach the backend now."""
     known = {row.id: str(row.connection.get("backend_url", "")) for row in every if row.connected}
     return [
         f"problem: project {number} is connected to {before}, not to {url}: run `mollm connect {number}`"
@@ -193,7 +193,7 @@ def moved(every: Sequence[Project], url: str) -> list[str]:
 
 
 def where_it_stands(state: dict[str, Any]) -> list[str]:
-    """One line a project: what is there already, what is still to be read, what people will see."""
+    """One line for each project: its tasks and labels, what people see, and what is still to be read."""
     lines = []
     for project in state["projects"]:
         to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
@@ -212,7 +212,7 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
 
 
 def _demo_values(settings: Settings) -> dict[str, object]:
-    """The demo's own refit and batch sizes, unless the user set them."""
+    """The demo's refit and batch sizes, for those that the user has not set."""
     own = {"refit_every": DEMO_REFIT_EVERY, "batch_size": DEMO_BATCH_SIZE}
     return {name: value for name, value in own.items() if name not in settings.model_fields_set}
 
@@ -222,7 +222,7 @@ def _server(url: str, token: str) -> dict[str, object]:
 
 
 def _reachable(host: str) -> str:
-    """The address by which this machine reaches a server that listens on `host`."""
+    """The address at which this machine reaches a server that listens on `host`."""
     named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - a comparison, not a bind
     return f"[{named}]" if ":" in named and not named.startswith("[") else named
 

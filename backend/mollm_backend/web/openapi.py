@@ -1,4 +1,4 @@
-"""What the backend answers to, as an OpenAPI 3.1 description. A test compares it with the routes and the parsers."""
+"""The OpenAPI 3.1 description of the backend. A test compares it with the routes and the parsers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from mollm_backend.labelstudio.label_config import MAX_CONFIG
 
 JSON = dict[str, Any]
 
+# A project's id, as Label Studio sends it.
 _ID: JSON = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**53},
         {"type": "string", "pattern": r"^[0-9]{1,16}(\.|$)", "description": 'also "<id>.<created>"'},
     ]
 }
-_TEXT_OR_NONE: JSON = {"type": ["string", "null"], "maxLength": MAX_CONFIG}
+_TEXT_OR_NONE: JSON = {"type": ["string", "null"], "maxLength": MAX_CONFIG}  # a label config, as parsed
+# The bodies that are sent to the backend, and its error answer.
 _SCHEMAS: dict[str, JSON] = {
     "Project": {"anyOf": [*_ID["anyOf"], {"type": "object", "required": ["id"], "properties": {"id": _ID}}]},
     "Event": {
@@ -53,6 +55,7 @@ _SCHEMAS: dict[str, JSON] = {
     },
     "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
 }
+# The answers to /setup and /predict.
 _SETUP: JSON = {"type": "object", "required": ["model_version"], "properties": {"model_version": {"type": "string"}}}
 _PREDICTED: JSON = {
     "type": "object",
@@ -86,14 +89,14 @@ def description() -> JSON:
             },
         },
         "paths": {
-            "/": {"get": _said("The status page", kind="text/html")},
-            "/health": {"get": _said("Whether the backend is there", open_to_all=True)},
-            "/metrics": {"get": _said("Prometheus metrics", kind="text/plain", down=True)},
-            "/openapi.json": {"get": _said("This description")},
+            "/": {"get": _answer("The status page", kind="text/html")},
+            "/health": {"get": _answer("Whether the backend is there", open_to_all=True)},
+            "/metrics": {"get": _answer("Prometheus metrics", kind="text/plain", down=True)},
+            "/openapi.json": {"get": _answer("This description")},
             "/predict": {"post": _asked("Pre-annotations from the store", "PredictRequest", _PREDICTED, down=True)},
             "/setup": {"post": _asked("The version that is published", "SetupRequest", _SETUP)},
-            "/status.json": {"get": _said("The status page's content")},
-            "/versions": {"get": _said("All versions")},
+            "/status.json": {"get": _answer("The status page's content")},
+            "/versions": {"get": _answer("All versions")},
             "/webhook": {
                 "post": _asked("Something happened", "Event", {"type": "object"}, status="201", down=True)
                 | {"security": [{"webhook": []}, {"basic": []}]}
@@ -102,11 +105,11 @@ def description() -> JSON:
     }
 
 
-def _said(
+def _answer(
     what: str, schema: JSON | None = None, *,
     kind: str = "application/json", status: str = "200", open_to_all: bool = False, down: bool = False,
 ) -> JSON:  # fmt: skip
-    """What is answered where nothing is sent. `down`: 503 while the queue cannot be reached."""
+    """A route without a request body. `down`: it answers 503 while the queue cannot be reached."""
     answers: JSON = {status: {"description": what, "content": {kind: {"schema": schema or {}}}}}
     if not open_to_all:
         answers["401"] = _error("Wrong or missing credentials")
@@ -116,8 +119,8 @@ def _said(
 
 
 def _asked(what: str, body: str, schema: JSON, *, status: str = "200", down: bool = False) -> JSON:
-    """What is answered to a body, which is read whatever its content type says."""
-    found = _said(what, schema, status=status, down=down)
+    """A route with a request body, which is read as JSON for every content type."""
+    found = _answer(what, schema, status=status, down=down)
     found["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
