@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from mollm.classifier.encoder import Encoder as TextEncoder
+from mollm.classifier.encoder import Encoder
 from mollm.errors import ConfigError, ModelFileError
 from mollm.records import BoolArray, FittedState, FloatArray
 
@@ -32,7 +32,7 @@ def mean_with(fused: FloatArray, logits: FloatArray, has_text: BoolArray) -> Flo
 
 
 def everywhere(
-    top: Top, encoder: TextEncoder, texts: Sequence[str], fused: FloatArray, below: FloatArray,
+    top: Top, encoder: Encoder, texts: Sequence[str], fused: FloatArray, below: FloatArray,
     progress: Callable[[str], None] | None = None,
 ) -> FloatArray:  # fmt: skip
     """(N, C): the mixture `fused` averaged with the classifier on top of the panel's mixture `below`, in blocks."""
@@ -49,7 +49,7 @@ def everywhere(
     return out
 
 
-def restored(state: FittedState, encoder: TextEncoder) -> Top:
+def restored(state: FittedState, encoder: Encoder) -> Top:
     """The tuned classifier from its saved state. Raises ModelFileError for another encoder's."""
     from mollm.classifier.top import Top
 
@@ -74,7 +74,7 @@ def save_pretrained(
     return True
 
 
-def layers_to_tune(encoder: TextEncoder, mode: str) -> int:
+def layers_to_tune(encoder: Encoder, mode: str) -> int:
     """`full`: all of them; else the last few."""
     from mollm.classifier.layers import layers_of
     from mollm.classifier.top import TUNED
@@ -83,10 +83,10 @@ def layers_to_tune(encoder: TextEncoder, mode: str) -> int:
     return layers if mode == "full" else min(TUNED, layers)
 
 
-def text_encoder(encoder: object | None) -> TextEncoder:
+def text_encoder(encoder: object | None) -> Encoder:
     """The encoder, if its layers can be tuned. Raises ConfigError or ModelFileError otherwise."""
     if encoder is None:
         raise ModelFileError("The encoder of this version's tuned classifier is missing: restore it or train again.")
-    if not isinstance(encoder, TextEncoder):
+    if not isinstance(encoder, Encoder):
         raise ConfigError('A tuned classifier needs a Hugging Face encoder: set `classifier = "head"`.')
     return encoder

@@ -13,10 +13,10 @@ from mollm.config import LoopConfig
 from mollm.errors import ConfigError
 from mollm.losses import Rows, negative_strength
 from mollm.records import FloatArray, IntArray, TrainingRow
-from mollm.round.chain import RIDGE, Encoder
+from mollm.round.chain import RIDGE, Embeds
 
 if TYPE_CHECKING:
-    from mollm.classifier.encoder import Encoder as TextEncoder
+    from mollm.classifier.encoder import Encoder
 
 
 class Classifier(ABC):
@@ -56,7 +56,7 @@ class FrozenHead(Classifier):
 class TunedLayers(Classifier):
     """`top` and `full`: the last layers, or all, of the encoder."""
 
-    def __init__(self, C: int, config: LoopConfig, encoder: TextEncoder, texts: Sequence[str], tuned: int) -> None:
+    def __init__(self, C: int, config: LoopConfig, encoder: Encoder, texts: Sequence[str], tuned: int) -> None:
         from mollm.classifier.layers import activations
 
         super().__init__(C, config)
@@ -75,7 +75,7 @@ class TunedLayers(Classifier):
 
 
 def make(
-    mode: str, C: int, config: LoopConfig, encoder: Encoder | None, texts: Sequence[str | None], pool: IntArray
+    mode: str, C: int, config: LoopConfig, encoder: Embeds | None, texts: Sequence[str | None], pool: IntArray
 ) -> Classifier | None:
     """A classifier by its mode; None without texts or encoder. Raises ConfigError for an unknown mode."""
     if mode not in ("auto", "none", "head", "top", "full"):
@@ -85,11 +85,11 @@ def make(
     known = [text or "" for text in texts]
     if mode in ("auto", "head"):  # nothing here measures whether tuning pays
         return FrozenHead(C, config, encoder.embed(known), pool)
-    from mollm.classifier.encoder import Encoder as TextEncoder
+    from mollm.classifier.encoder import Encoder
     from mollm.classifier.layers import layers_of
     from mollm.classifier.top import TUNED
 
-    if not isinstance(encoder, TextEncoder):
+    if not isinstance(encoder, Encoder):
         raise ConfigError(f"--classifier {mode} needs a Hugging Face encoder to tune.")
     layers = len(layers_of(encoder.load()[1])[2])
     return TunedLayers(C, config, encoder, known, layers if mode == "full" else min(TUNED, layers))

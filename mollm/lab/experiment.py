@@ -21,7 +21,7 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.recording import Recording
 from mollm.records import BoolArray, FloatArray, IntArray, Targets, TrainingRow
-from mollm.round.chain import Encoder
+from mollm.round.chain import Embeds
 from mollm.round.run import RoundInput, no_op
 
 
@@ -90,7 +90,7 @@ class Run(ABC):
     recording: Recording
     options: LoopOptions
     seed: int
-    encoder: Encoder | None
+    encoder: Embeds | None
     progress: Callable[[str], None] = no_op
     probabilities: list[FloatArray] = field(default_factory=list)  # (P, C) a round, where the pool is read
     picks: list[tuple[int, ...]] = field(default_factory=list)  # a round, after the first

@@ -11,7 +11,7 @@ import numpy as np
 from mollm.lab.experiment import LoopOptions
 from mollm.lab.loop import replay
 from mollm.recording import Recording
-from mollm.round.chain import Encoder
+from mollm.round.chain import Embeds
 
 Curves = Mapping[str, Sequence[Sequence[float | None]]]
 
@@ -26,7 +26,7 @@ def curves(
     recording: Recording,
     options: LoopOptions,
     seeds: Sequence[int],
-    encoder: Encoder | None,
+    encoder: Embeds | None,
     progress: Callable[[str], None],
 ) -> dict[str, list[list[float | None]]]:
     """Legend to (seeds, R) test accuracies, all with the same splits and first batches."""

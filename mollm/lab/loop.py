@@ -10,12 +10,12 @@ from mollm.lab.experiment import LoopOptions, Run, Scores
 from mollm.lab.paper_loop import PaperLoop
 from mollm.lab.served_loop import ServedLoop
 from mollm.recording import Recording
-from mollm.round.chain import Encoder
+from mollm.round.chain import Embeds
 from mollm.round.run import no_op
 
 
 def run_of(
-    recording: Recording, options: LoopOptions, seed: int, encoder: Encoder | None,
+    recording: Recording, options: LoopOptions, seed: int, encoder: Embeds | None,
     progress: Callable[[str], None] = no_op,
 ) -> Run:  # fmt: skip
     """The kind of loop that the options ask for, not played yet."""
@@ -26,7 +26,7 @@ def replay(
     recording: Recording,
     options: LoopOptions,
     seeds: Sequence[int],
-    encoder: Encoder | None,
+    encoder: Embeds | None,
     progress: Callable[[str], None] = no_op,
 ) -> dict[str, object]:
     """The report of `mollm replay loop`: means over seeds, a number a round, None where there is none."""

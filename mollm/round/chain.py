@@ -45,7 +45,7 @@ MIXTURE_ROWS = 450
 """Items that the mixture labels for the classifier: the paper's nine rounds of 50."""
 
 
-class Encoder(Protocol):
+class Embeds(Protocol):
     """Anything that turns N texts into (N, D)."""
 
     def embed(self, texts: Sequence[str]) -> FloatArray: ...
@@ -114,7 +114,7 @@ class Chain:
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def start(cls, given: RoundInput, config: LoopConfig, encoder: Encoder | None, rng: np.random.Generator) -> Chain:
+    def start(cls, given: RoundInput, config: LoopConfig, encoder: Embeds | None, rng: np.random.Generator) -> Chain:
         """Embed the texts and deal the folds. Raises ConfigError for an unknown aggregator."""
         if config.aggregator not in aggregators():
             raise ConfigError(f"There is no aggregator {config.aggregator!r}: choose from {', '.join(aggregators())}.")

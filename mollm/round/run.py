@@ -23,11 +23,11 @@ from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.records import BatchEntry, BoolArray, FittedState, FloatArray, Item, Signals, TrainingRow
 from mollm.round import ablation, stopping, tuning
-from mollm.round.chain import CLASSIFIER, Chain, Encoder, RoundInput
+from mollm.round.chain import CLASSIFIER, Chain, Embeds, RoundInput
 from mollm.round.discrepancy import Discrepancy
 from mollm.strategies import Pool, strategy
 
-__all__ = ["Encoder", "RoundInput", "RoundOutcome", "no_op", "predict", "run_round"]
+__all__ = ["Embeds", "RoundInput", "RoundOutcome", "no_op", "predict", "run_round"]
 
 
 def no_op(_: str) -> None:
@@ -53,7 +53,7 @@ def run_round(
     given: RoundInput,
     *,
     config: LoopConfig,
-    encoder: Encoder | None,
+    encoder: Embeds | None,
     rng: np.random.Generator,
     progress: Callable[[str], None] = no_op,
 ) -> RoundOutcome:
@@ -114,7 +114,7 @@ def advise(
 
 
 def predict(
-    state: Mapping[str, FittedState], items: Sequence[Item], signals: Signals, encoder: Encoder | None
+    state: Mapping[str, FittedState], items: Sequence[Item], signals: Signals, encoder: Embeds | None
 ) -> FloatArray:
     """(N, C) calibrated probabilities of items that came after the round, from a RoundOutcome's `state`.
 

@@ -26,10 +26,10 @@ from mollm.mixture.calibration import at_temperature
 from mollm.mixture.ladder import NONE, Choice, Out, cross_chosen, fitted_temperature
 from mollm.mixture.ladder import Rows as HeldOut
 from mollm.records import FittedState, FloatArray, IntArray, Item, Targets, TrainingRow
-from mollm.round.chain import FOLDS, Chain, Encoder, RoundInput
+from mollm.round.chain import FOLDS, Chain, Embeds, RoundInput
 
 if TYPE_CHECKING:
-    from mollm.classifier.encoder import Encoder as TextEncoder
+    from mollm.classifier.encoder import Encoder
     from mollm.classifier.layers import Activations
     from mollm.classifier.top import Top
 
@@ -52,7 +52,7 @@ class Tuned:
     notes: tuple[str, ...] = ()
 
 
-def tuned(chain: Chain, encoder: Encoder | None, given: RoundInput, progress: Callable[[str], None]) -> Tuned:
+def tuned(chain: Chain, encoder: Embeds | None, given: RoundInput, progress: Callable[[str], None]) -> Tuned:
     """The round with a tuned encoder in it, where one is asked for, possible and worth its time."""
     plain = Tuned(chain.fused.probs(), chain.fused.climb().held_out)
     if not asked_for(chain, encoder):
@@ -68,12 +68,12 @@ def tuned(chain: Chain, encoder: Encoder | None, given: RoundInput, progress: Ca
         return replace(plain, notes=(f"The encoder's layers stay as they are: {error}",))
 
 
-def asked_for(chain: Chain, encoder: Encoder | None) -> bool:
+def asked_for(chain: Chain, encoder: Embeds | None) -> bool:
     """May this round be tuned at all? `auto` asks for it only where the encoder is one whose layers can be tuned."""
-    from mollm.classifier.encoder import Encoder as TextEncoder
+    from mollm.classifier.encoder import Encoder
 
     mode = chain.config.classifier
-    possible = mode in ("top", "full") or (mode == "auto" and isinstance(encoder, TextEncoder))
+    possible = mode in ("top", "full") or (mode == "auto" and isinstance(encoder, Encoder))
     return possible and chain.embeddings is not None
 
 
@@ -100,9 +100,7 @@ def on_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def tune(
-    chain: Chain, known: TextEncoder, texts: Sequence[str], plain: Tuned, progress: Callable[[str], None]
-) -> Tuned:
+def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progress: Callable[[str], None]) -> Tuned:
     """Tune, judge by cross-fitting, and say what came of it; `plain` is the round without.
 
     `full` is not cross-fitted, for it would take minutes a fold: its scores are those of the head.
@@ -141,7 +139,7 @@ def chosen_classifier(rows: HeldOut, targets: Targets) -> Choice:
     return TUNED, degree
 
 
-def fitted(chain: Chain, encoder: TextEncoder, acts: Activations, labelled: IntArray, tuned: int, out: Out) -> Top:
+def fitted(chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int, out: Out) -> Top:
     """The classifier that saw nothing of the folds `out`; `acts` holds the texts of the items `labelled`."""
     from mollm.classifier.top import Top
 
@@ -157,7 +155,7 @@ def fitted(chain: Chain, encoder: TextEncoder, acts: Activations, labelled: IntA
 
 
 def cross_fitted(
-    chain: Chain, encoder: TextEncoder, acts: Activations, labelled: IntArray, tuned: int, held_out: FloatArray
+    chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int, held_out: FloatArray
 ) -> FloatArray:
     """(H, C): each human label's item by the tuned classifier and the mixture that saw nothing of its fold."""
     index = chain.targets.index
@@ -185,7 +183,7 @@ def state_of(tuned: Tuned, chain: Chain) -> dict[str, FittedState]:
 def predict_with(
     state: Mapping[str, FittedState],
     items: Sequence[Item],
-    encoder: Encoder | None,
+    encoder: Embeds | None,
     fused: FloatArray,
     below: FloatArray,
 ) -> FloatArray:
