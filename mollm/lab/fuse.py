@@ -27,7 +27,7 @@ from mollm.mixture.cold_start import choose
 from mollm.mixture.molam import Molam, boosting_for
 from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Pool, Targets
-from mollm.round.run import RoundInput, predict, run_round
+from mollm.round.run import Embeds, RoundInput, RoundOutcome, predict, run_round
 
 HINDSIGHT = "best_annotator_hindsight"
 NAMES = (
@@ -195,12 +195,20 @@ def _score(name: str, pool: Part, test: Part | None, asked: IntArray, seed: int)
 
 def _round(pool: Part, test: Part | None, asked: IntArray, rng: np.random.Generator) -> FloatArray:
     """(N, C) of the scored items by a round on the pool; test items come after it, like new texts in the service."""
-    recording, encoder = pool.recording, KnownTexts.of(pool, test)
-    given = RoundInput(recording.items, recording.signals, pool.labelled(asked).targets)
-    outcome = run_round(given, config=LoopConfig(classifier="head"), encoder=encoder, rng=rng)
+    encoder = KnownTexts.of(pool, test)
+    outcome = replayed(pool, asked, LoopConfig(classifier="head"), encoder, rng)
     if test is None:
         return outcome.probabilities
     return predict(outcome.state, test.recording.items, test.recording.signals, encoder)
+
+
+def replayed(
+    pool: Part, asked: IntArray, config: LoopConfig, encoder: Embeds | None, rng: np.random.Generator
+) -> RoundOutcome:
+    """The service's round on a recording, with the gold of the items `asked` as the human labels."""
+    recording = pool.recording
+    given = RoundInput(recording.items, recording.signals, pool.labelled(asked).targets)
+    return run_round(given, config=config, encoder=encoder, rng=rng)
 
 
 def _make(name: str, recording: str) -> Mixture:
