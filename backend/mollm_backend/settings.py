@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mollm.config import LoopConfig
+from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 
 DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"
@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         """Where the last `mollm up` of this home serves (its port may be the next free one); "" before the first."""
         noted = _note(self.home)
         return noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
+
+    def panel_config(self) -> PanelConfig:
+        """The panel as set, or the shipped one. Raises ConfigError."""
+        return PanelConfig.load(self.panel or DEFAULT_PANEL)
 
     def loop_config(self) -> LoopConfig:
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)

@@ -14,7 +14,7 @@ from mollm_backend.store import Store, projects
 
 def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
     """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
-    client = _client(settings)
+    client = LabelStudioClient.of(settings)
     try:
         project = connect(store, client, settings, project_id, settings.backend_url)
     finally:
@@ -26,7 +26,7 @@ def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts
 
 def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
     """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
-    client = _client(settings)
+    client = LabelStudioClient.of(settings)
     try:
         for project in projects.every(store):
             if project.connected and project.id != project_id:
@@ -36,7 +36,3 @@ def connect_others(store: Store, settings: Settings, project_id: int, tell: Call
                     tell(f"project {project.id} is not connected: {error}")
     finally:
         client.close()
-
-
-def _client(settings: Settings) -> LabelStudioClient:
-    return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())

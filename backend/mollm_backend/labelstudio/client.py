@@ -16,6 +16,7 @@ from mollm_backend.labelstudio.errors import (
     LabelStudioRefused,
 )
 from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
+from mollm_backend.settings import Settings
 
 PAGE = 1000
 _EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
@@ -60,6 +61,11 @@ class Imported:
 
 class LabelStudioClient(Transport):
     """What mollm asks of Label Studio, one method a question."""
+
+    @classmethod
+    def of(cls, settings: Settings, url: str = "") -> LabelStudioClient:
+        """The client of the Label Studio that is set, or of the one at `url`."""
+        return cls(url or settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
 
     # --- server ------------------------------------------------------------------------------------------------
 

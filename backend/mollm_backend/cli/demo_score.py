@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm_backend.cli.loop import AsJson, open_store
+from mollm_backend.cli.terminal import AsJson, console, note, open_store
 from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
 from mollm_backend.store import projects
 
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from mollm.classifier.encoder import Encoder
     from mollm_backend.demo import score
 
-console = Console()
-err = Console(stderr=True)
-AT = (0, 20, 100)
+AT = (0, 20, 100)  # human labels after which it scores
 
 
 def demo_score(
@@ -46,7 +43,7 @@ def demo_score(
     config = LoopConfig(refit_every=DEMO_REFIT_EVERY, batch_size=DEMO_BATCH_SIZE)
     runs = {
         order: [
-            list(score.simulate(pool, config, encoder, at, seed, draw=order == "random", progress=_progress))
+            list(score.simulate(pool, config, encoder, at, seed, draw=order == "random", progress=note))
             for seed in range(seeds)
         ]
         for order in ("loop", "random")
@@ -68,10 +65,6 @@ def _encoder(directory: Path, cache: Path) -> Encoder | None:
     return Encoder(directory, cache) if directory.is_dir() else None
 
 
-def _progress(line: str) -> None:
-    err.print(line)
-
-
 def _print(
     annotators: dict[str, float], runs: dict[str, list[list[score.Score]]], tasks: int, *, json_output: bool
 ) -> None:
@@ -84,11 +77,8 @@ def _print(
                 rest, pool = (float(np.mean([getattr(one, key) for one in column])) for key in ("rest", "pool"))
                 rows.append((name, rest, pool))
     if json_output:
-        print(
-            json.dumps(
-                {"tasks": tasks, "rows": [dict(zip(("what", "rest", "pool"), row, strict=True)) for row in rows]}
-            )
-        )
+        shown = [dict(zip(("what", "rest", "pool"), row, strict=True)) for row in rows]
+        print(json.dumps({"tasks": tasks, "rows": shown}))
         return
     table = Table("", "accuracy on tasks no human labelled", "on all, humans' labels right", title=f"{tasks} tasks")
     for name, rest, pool in rows:

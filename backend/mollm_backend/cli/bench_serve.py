@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import numpy as np
+import typer
 
 from mollm.records import FloatArray, LabelSet, Provenance
+from mollm_backend.cli.terminal import AsJson, note
 from mollm_backend.labelstudio.events import SECRET_HEADER
-from mollm_backend.settings import Settings
+from mollm_backend.settings import Settings, load
 from mollm_backend.store import Store, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
@@ -25,9 +29,9 @@ from mollm_backend.supervisor.processes import Family
 from mollm_backend.work import queues
 
 PROJECT = 1
-C, M = 6, 5
+C, M = 6, 5  # labels and annotators of the made-up project, as in the recordings
 LABELS = LabelSet(tuple(f"label {c}" for c in range(C)))
-CONFIG = "<View/>"
+CONFIG = "<View/>"  # the same in the store and in each request, so that no request is of another config
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,29 @@ class Latencies:
     webhook: FloatArray
     trainings: int
     training_share: float
+
+
+def serve(
+    seconds: Annotated[float, typer.Option(min=1, help="How long to send requests.")] = 30.0,
+    tasks: Annotated[int, typer.Option(min=50, help="Tasks in the made-up project.")] = 2000,
+    json_output: AsJson = False,
+) -> None:
+    """Latency of one-task /predict and of /webhook while the worker trains (own home, real queue, web and worker)."""
+    with tempfile.TemporaryDirectory(prefix="mollm-bench-") as name:
+        family = Family(Path(name), note)
+        with family.until_stopped():
+            found = measure(load(Path(name)), family, seconds=seconds, count=tasks, tell=note)
+    figures: dict[str, float] = {"trainings": found.trainings, "share_of_time_training": found.training_share}
+    for what, times in (("predict", found.predict), ("webhook", found.webhook)):
+        figures |= {f"{what}_p{q}_ms": round(float(np.percentile(times, q)), 2) for q in (50, 99)}
+        figures[f"{what}_requests"] = len(times)
+    if json_output:
+        print(json.dumps(figures))
+        return
+    for what, times in (("predict", found.predict), ("webhook", found.webhook)):
+        low, high = (figures[f"{what}_p{q}_ms"] for q in (50, 99))
+        print(f"/{what}: {len(times)} requests, p50 {low:.1f} ms, p99 {high:.1f} ms (bar: 100)")
+    print(f"{found.trainings} trainings ended meanwhile; the worker trained {found.training_share:.0%} of the time")
 
 
 def measure(
@@ -74,9 +101,9 @@ def _fill(store: Store, count: int, rng: np.random.Generator) -> None:
     tasks.upsert(store, PROJECT, rows)
     truth = rng.integers(C, size=count)
     for member in panel:
-        said = np.where(rng.random(count) < 0.7, truth, rng.integers(C, size=count))
+        answer = np.where(rng.random(count) < 0.7, truth, rng.integers(C, size=count))
         probs = np.full((count, C), 0.06)
-        probs[np.arange(count), said] = 0.7
+        probs[np.arange(count), answer] = 0.7
         answers = [SignalRow(row.item.text_key, probs[n], probs[n]) for n, row in enumerate(rows)]
         signals.save(store, member, PROJECT, answers, Cost(calls=1, texts=count))
 
@@ -137,8 +164,3 @@ def _timed(request: httpx.Request, client: httpx.Client, auth: tuple[str, str] |
     started = time.perf_counter()
     client.send(request, auth=auth).raise_for_status()
     return 1000 * (time.perf_counter() - started)
-
-
-def own_home() -> tempfile.TemporaryDirectory[str]:
-    """A directory for the benchmark's store and queue, removed afterwards."""
-    return tempfile.TemporaryDirectory(prefix="mollm-bench-", dir=Path(tempfile.gettempdir()))

@@ -17,14 +17,14 @@ from mollm import recording
 from mollm.annotators import Annotator, Answer, open_annotator
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorUnavailable, InputError
+from mollm.lab.reference import Sampling, seconds_of_reference, vote_distance
 from mollm.records import LabelSet
-from mollm.signals import total_variation
 from mollm_backend import settings
-from mollm_backend.cli.reference import seconds_of_reference
+from mollm_backend.cli.terminal import AsJson, names_in
 from mollm_backend.demo import texts as demo_texts
 
 WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
-CHUNK = 64
+CHUNK = 64  # texts between two moves of the progress bar
 INSTRUCTION = "Classify the text."
 
 
@@ -46,7 +46,7 @@ def annotate(
     ] = "",
     reference_texts: Annotated[int, typer.Option(min=1, help="How many of the texts the reference is asked.")] = 30,
     seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+    json_output: AsJson = False,
 ) -> None:
     """Texts a second in one pass and with T samples of whole label names, and how far their votes lie apart.
 
@@ -68,7 +68,7 @@ def annotate(
             heard[mode] = _run(annotator, chosen)
             figures[f"{mode}_texts_per_second"] = len(chosen) / (time.perf_counter() - started)
     figures["ratio"] = figures["score_texts_per_second"] / figures["sample_texts_per_second"]
-    figures |= _distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
+    figures |= vote_distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
     if reference:
         figures |= _reference(reference, chosen[:reference_texts], label_set, samples, seed)
         figures["ratio_to_reference"] = figures["score_texts_per_second"] / figures["reference_texts_per_second"]
@@ -93,7 +93,7 @@ def _reference(name: str, texts: Sequence[str], labels: LabelSet, samples: int, 
     with Progress(transient=True) as progress:
         bar = progress.add_task("reference", total=len(texts))
         seconds = seconds_of_reference(
-            directory, texts, labels, INSTRUCTION, samples=samples, seed=seed, done=lambda: progress.advance(bar)
+            directory, texts, labels, INSTRUCTION, Sampling(samples, seed), done=lambda: progress.advance(bar)
         )
     return {"reference_texts": len(texts), "reference_texts_per_second": len(texts) / seconds}
 
@@ -108,26 +108,6 @@ def _run(annotator: Annotator, texts: Sequence[str]) -> list[Answer]:
     return answers
 
 
-def _distance(
-    scored: Sequence[Answer], sampled: Sequence[Answer], samples: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """Mean total variation between the two vote distributions over the texts that both answered, and its noise.
-
-    The noise is what T draws from the one-pass distribution itself would show (mean of 100 sets of draws).
-    """
-    both = [n for n in range(len(scored)) if scored[n].abstained == 0 and sampled[n].abstained < 1]
-    if not both:
-        return {"mean_total_variation": float("nan"), "sampling_noise": float("nan"), "compared": 0}
-    votes = np.stack([scored[n].votes for n in both])
-    drawn = np.stack([sampled[n].votes / sampled[n].votes.sum() for n in both])
-    noise = total_variation(rng.multinomial(samples, votes, size=(100, len(both))) / samples, votes).mean()
-    return {
-        "mean_total_variation": float(total_variation(votes, drawn).mean()),
-        "sampling_noise": float(noise),
-        "compared": len(both),
-    }
-
-
 def _texts(recorded: Path | None, file: Path | None, labels: str) -> tuple[list[str], LabelSet]:
     if recorded is not None:
         found = recording.load(recorded)
@@ -135,7 +115,7 @@ def _texts(recorded: Path | None, file: Path | None, labels: str) -> tuple[list[
             raise InputError(f"{recorded} holds no texts: name another recording, or --file.")
         return [item.text or "" for item in found.items], found.labels
     if file is not None:
-        read = demo_texts.from_file(file, labels=tuple(name.strip() for name in labels.split(",") if name.strip()))
+        read = demo_texts.from_file(file, labels=names_in(labels))
         return list(read.texts), LabelSet(read.labels)
     corpus = settings.load().models_dir / demo_texts.CORPUS
     if not corpus.is_dir():

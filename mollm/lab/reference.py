@@ -1,4 +1,4 @@
-"""The published code's way of asking an LLM, for a comparison of speed: nothing else in the product uses it.
+"""The published code's way of asking an LLM, and how far one pass lies from T samples: for `bench annotate` alone.
 
 One text at a time: a forward pass for the label distribution, then T calls of `generate`, each of which reads the
 whole prompt again (method.md 3a). At most six new tokens a call, where the published code allows 800.
@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mollm.annotators import Answer
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import build_prompt, load_template
 from mollm.records import LabelSet
+from mollm.signals import total_variation
 
-NEW_TOKENS = 6
+NEW_TOKENS = 6  # in the reference's favour: the published code allows 800
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the published code draws its T `samples` a text (method.md 3a)."""
+
+    samples: int
+    seed: int = 0
+    temperature: float = 0.7
+    top_p: float = 0.9
 
 
 def seconds_of_reference(
@@ -22,11 +37,7 @@ def seconds_of_reference(
     texts: Sequence[str],
     labels: LabelSet,
     instruction: str,
-    *,
-    samples: int,
-    temperature: float = 0.7,
-    top_p: float = 0.9,
-    seed: int = 0,
+    sampling: Sampling,
     done: Callable[[], None] = lambda: None,
 ) -> float:
     """Wall seconds for `texts` after one warm-up text; loading is not counted. `done` is called after each text.
@@ -50,17 +61,37 @@ def seconds_of_reference(
         )
         inputs = tokenizer(written + prompt.prefill, return_tensors="pt", add_special_tokens=False)
         model(**inputs)
-        for _ in range(samples):
+        for _ in range(sampling.samples):
             model.generate(
-                **inputs, do_sample=True, temperature=temperature, top_p=top_p, top_k=0, max_new_tokens=NEW_TOKENS,
-                pad_token_id=tokenizer.eos_token_id,
+                **inputs, do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0,
+                max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
 
     with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
+        torch.manual_seed(sampling.seed)
         ask(texts[0])
         started = time.perf_counter()
         for text in texts:
             ask(text)
             done()
         return time.perf_counter() - started
+
+
+def vote_distance(
+    scored: Sequence[Answer], sampled: Sequence[Answer], samples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Mean total variation between the two vote distributions over the texts that both answered, and its noise.
+
+    The noise is what T draws from the one-pass distribution itself would show (mean of 100 sets of draws).
+    """
+    both = [n for n in range(len(scored)) if scored[n].abstained == 0 and sampled[n].abstained < 1]
+    if not both:
+        return {"mean_total_variation": float("nan"), "sampling_noise": float("nan"), "compared": 0}
+    votes = np.stack([scored[n].votes for n in both])
+    drawn = np.stack([sampled[n].votes / sampled[n].votes.sum() for n in both])
+    noise = total_variation(rng.multinomial(samples, votes, size=(100, len(both))) / samples, votes).mean()
+    return {
+        "mean_total_variation": float(total_variation(votes, drawn).mean()),
+        "sampling_noise": float(noise),
+        "compared": len(both),
+    }
