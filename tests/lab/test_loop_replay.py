@@ -173,7 +173,12 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 
 def test_the_command_prints_json(tmp_path: Path) -> None:
     recordings.save(tmp_path / "rec", made_up(text=False))
-    command = ["replay", "loop", str(tmp_path / "rec"), *"--rounds 2 --batch 10 --test 40 --seeds 1".split()]
+    command = [
+        "replay",
+        "loop",
+        str(tmp_path / "rec"),
+        *["--rounds", "2", "--batch", "10", "--test", "40", "--seeds", "1"],
+    ]
     ran = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "curve.svg")])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout.strip().splitlines()[-1])["human_labels"] == [10, 10]
