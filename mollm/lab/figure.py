@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mollm.lab.loop import LoopOptions, replay
+from mollm.lab.experiment import LoopOptions
+from mollm.lab.loop import replay
 from mollm.recording import Recording
 from mollm.round.chain import Encoder
 
@@ -32,7 +33,7 @@ def curves(
     found: dict[str, list[list[float | None]]] = {}
     for legend, annotate in series(recording).items():
         progress(f"{legend}: {len(seeds)} seeds of {options.rounds} rounds")
-        report = replay(recording, replace(options, annotate=annotate, pool_scores=False), seeds, encoder, progress)
+        report = replay(recording, replace(options, annotate=annotate, paper=True), seeds, encoder, progress)
         curve = report["curve"]
         assert isinstance(curve, dict)
         found[legend] = curve["per_seed"]

@@ -16,7 +16,7 @@ from mollm.lab import made_up
 from mollm.lab.plain_strategies import PLAIN
 from mollm.losses import Rows
 from mollm.mixture.auto import Auto
-from mollm.records import FloatArray, IntArray, Targets
+from mollm.records import FloatArray, IntArray, Pool, Targets
 from mollm.strategies import Picks, strategy
 
 T = TypeVar("T")
@@ -54,10 +54,10 @@ def fuse(N: int, M: int, C: int, human: int, D: int, note: Note) -> Figures:
     signals, gold = made_up.panel(N, M, C, rng)
     embeddings = made_up.text(gold, C, D, rng) if D else None
     asked = rng.permutation(N)[:human]
-    targets = Targets.of(asked, gold[asked])
+    pool = Pool(signals, Targets.of(asked, gold[asked]), embeddings)
 
     def refit_and_predict() -> tuple[str, FloatArray]:
-        fitted = Auto().fit(signals, targets, rng=np.random.default_rng(1), embeddings=embeddings)
+        fitted = Auto().fit(pool, rng=np.random.default_rng(1))
         return fitted.explain(), fitted.predict_proba(signals, embeddings)
 
     seconds, cpu, (explanation, probs) = timed(refit_and_predict)

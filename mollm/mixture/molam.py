@@ -17,7 +17,7 @@ from mollm.mixture import Mixture
 from mollm.mixture.evidence import normalised, one_hot, panel_order
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.text_view import clamped
-from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Signals, Targets
+from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Pool, Signals
 
 SIGMA = 0.9
 """The paper's threshold for self-training, on the top probability."""
@@ -59,20 +59,12 @@ class Molam(Mixture):
     def __init__(self, boosting: Boosting | None = None, steps: int = STEPS) -> None:
         self.boosting, self.steps = boosting or Boosting(), steps
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        signals, targets = pool.signals, pool.targets
         self.order_, self.booster_, self.added_ = panel_order(signals), None, 0
         seed = int(rng.integers(2**31))
         if not targets.H:
-            return self
+            return
         X = self._features(signals)
         label = clamped(
             np.zeros((signals.N, signals.C)), targets.index, one_hot(targets.label, signals.C), targets.weight
@@ -88,7 +80,6 @@ class Molam(Mixture):
             chosen |= new
             self.added_ += int(new.sum())
             self.booster_ = self._boost(X[chosen], label[chosen], seed)
-        return self
 
     def _boost(self, X: FloatArray, Y: FloatArray, seed: int) -> Any:
         """One `binary:logistic` output a class; a class that nobody has shown is a column of zeros."""
@@ -118,8 +109,7 @@ class Molam(Mixture):
         both = np.stack([z, signals.votes], axis=2)[:, self.order_]
         return both.reshape(signals.N, 2 * signals.M * signals.C)
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         if self.booster_ is None:
             return mean_probs(signals)
         return normalised(self._boosted(self._features(signals)))

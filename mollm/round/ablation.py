@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t as student
 
+from mollm.metrics import log_losses
 from mollm.records import FloatArray
 from mollm.round.chain import CHOSEN_FEW, Chain, Parts
 
@@ -60,8 +61,8 @@ def losses(chain: Chain, parts: Parts) -> FloatArray:
     """(H,) log-loss of the cross-fitted classifier on the human labels that have a text."""
     probs = chain.crossfitted(parts=parts)
     assert probs is not None
-    said = probs[chain.targets.index, chain.targets.label]
-    return np.asarray(-np.log(np.maximum(said[~np.isnan(said)], 1e-12)))
+    kept = chain.targets.take(chain.has_text[chain.targets.index])
+    return log_losses(probs[kept.index], kept.label)
 
 
 def gain_of(part: str, differences: Sequence[FloatArray]) -> Gain:

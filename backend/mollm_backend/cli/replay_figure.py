@@ -26,21 +26,15 @@ from mollm_backend.cli.terminal import note
 
 
 def figure(
-    recording: Directory,
-    rounds: Rounds = 10,
-    batch: BatchSize = 50,
-    test: TestSize = 1000,
-    strategy: Strategy = "random",
-    classifier: Classifier = Kind.HEAD,
-    seeds: Seeds = 3,
-    first_seed: FirstSeed = 0,
+    recording: Directory, rounds: Rounds = 10, batch: BatchSize = 50, test: TestSize = 1000,
+    strategy: Strategy = "random", classifier: Classifier = Kind.HEAD, seeds: Seeds = 3, first_seed: FirstSeed = 0,
     threads: Threads = 0,
     plot: Annotated[Path, typer.Option(help="the file to draw into (.png, .svg, .pdf)")] = Path("figure.png"),
     as_json: Annotated[bool, typer.Option("--json", help="the curves as one JSON object on stdout")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """The paper's figure: ours, the oracle, each LLM, LLMs-V and LLMs-L, with bands over seeds."""
+    from mollm.lab.experiment import LoopOptions
     from mollm.lab.figure import curves, draw
-    from mollm.lab.loop import LoopOptions
     from mollm.recording import load
 
     loaded = load(recording)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Kind(StrEnum):
     """What is trained on the labels each round."""
 
+    AUTO = "auto"
     HEAD = "head"
     TOP = "top"
     FULL = "full"
@@ -32,7 +33,7 @@ Rounds = Annotated[int, typer.Option(min=1, help="rounds of labels")]
 BatchSize = Annotated[int, typer.Option("--batch", min=1, help="items a round")]
 TestSize = Annotated[int, typer.Option("--test", min=1, help="items kept aside to score the classifier")]
 Strategy = Annotated[str, typer.Option(help="query strategy, a file's name in mollm/strategies")]
-Classifier = Annotated[Kind, typer.Option(help="frozen embeddings, tuned top layers, or all layers")]
+Classifier = Annotated[Kind, typer.Option(help="as in a project, frozen embeddings, tuned top layers, or all layers")]
 Seeds = Annotated[int, typer.Option(min=1, help="how many seeds")]
 FirstSeed = Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-49")]
 Threads = Annotated[int, typer.Option(min=0, help="torch threads for top and full; 0: torch's own choice")]
@@ -48,7 +49,7 @@ def loop(
         str, typer.Option(help="who labels what humans do not: mixture, human, an aggregator or an annotator")
     ] = "mixture",
     human_per_round: Annotated[int, typer.Option(min=0, help="human labels in each batch after the first")] = 0,
-    classifier: Classifier = Kind.HEAD,
+    classifier: Classifier = Kind.AUTO,
     no_negative: Annotated[bool, typer.Option("--no-negative", help="no negative learning")] = False,
     no_discrepancy: Annotated[bool, typer.Option("--no-discrepancy", help="no discrepancy weights")] = False,
     seeds: Seeds = 3,
@@ -58,8 +59,9 @@ def loop(
     plot: Annotated[Path | None, typer.Option(help="draw the curve into this file (.png, .svg, .pdf)")] = None,
 ) -> None:
     """Round after round of labels: how right is the classifier, and how right is every item's best label?"""
+    from mollm.lab.experiment import LoopOptions
     from mollm.lab.figure import draw
-    from mollm.lab.loop import LoopOptions, replay
+    from mollm.lab.loop import replay
     from mollm.recording import load
 
     loaded = load(recording)
@@ -102,7 +104,7 @@ def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
 
 def set_threads(threads: int, classifier: Kind) -> None:
     """Bound torch's threads before it starts any."""
-    if threads and classifier in (Kind.TOP, Kind.FULL):
+    if threads and classifier in (Kind.AUTO, Kind.TOP, Kind.FULL):
         import torch
 
         torch.set_num_threads(threads)

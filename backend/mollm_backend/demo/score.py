@@ -17,7 +17,7 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
 from mollm.round.chain import Encoder
-from mollm.round.run import run_round
+from mollm.round.run import RoundInput, run_round
 from mollm_backend.store import Store, projects, signals, tasks
 
 
@@ -87,7 +87,7 @@ def simulate(
     while True:
         targets = Targets.of(asked, pool.gold[asked] if asked else [])
         outcome = run_round(
-            pool.items, pool.signals, targets, config=config, encoder=encoder, round_index=round_index,
+            RoundInput(pool.items, pool.signals, targets, round_index), config=config, encoder=encoder,
             rng=np.random.default_rng([seed, round_index]),
         )  # fmt: skip
         if len(asked) in at:

@@ -14,7 +14,7 @@ from mollm.errors import InputError
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
-from mollm.round.run import RoundOutcome, run_round
+from mollm.round.run import RoundInput, RoundOutcome, run_round
 from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.pools import Pool, read_pools
 from mollm_backend.jobs.runtime import Runtime
@@ -100,10 +100,12 @@ def _round(
     runtime: Runtime, pool: Pool, config: LoopConfig, round_index: int, earlier: Sequence[Version]
 ) -> RoundOutcome:
     """One decision's round. All decisions share the encoder, and with it the cached embeddings."""
+    given = RoundInput(
+        [task.item for task in pool.tasks], pool.signals, pool.targets, round_index, pool.open_items,
+        _curve(pool, earlier),
+    )  # fmt: skip
     return run_round(
-        [task.item for task in pool.tasks], pool.signals, pool.targets, config=config, encoder=runtime.encoder(),
-        round_index=round_index, rng=np.random.default_rng([config.seed, round_index]),
-        open_items=pool.open_items, earlier=_curve(pool, earlier),
+        given, config=config, encoder=runtime.encoder(), rng=np.random.default_rng([config.seed, round_index]),
         progress=lambda line: log.info("training", decision=pool.decision.key, line=line),
     )  # fmt: skip
 

@@ -9,13 +9,13 @@ import numpy as np
 from mollm.records import IntArray
 
 
-def group_folds(groups: Sequence[str], K: int, rng: np.random.Generator, label: IntArray | None = None) -> IntArray:
+def folds(groups: Sequence[str], K: int, rng: np.random.Generator, label: IntArray | None = None) -> IntArray:
     """(N,) fold 0..K-1 of each item; a group is never split.
 
-    `label` (N,) with -1 for "not labelled": each class's labelled groups are dealt out evenly, so that a fold's
-    complement misses a class only where it must.
+    `label` (N,) with -1 for "not labelled": the labelled groups of each class are dealt out evenly, so that the other
+    folds miss a class only where it has too few groups.
     """
-    names, place = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    names, place = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
     order = rng.permutation(len(names))
     if label is not None:
         of_group = np.full(len(names), -1, dtype=np.int64)
