@@ -66,7 +66,7 @@ def _encoder(directory: Path, cache: Path) -> Encoder | None:
 
 
 def _print(
-    annotators: dict[str, float], runs: dict[str, list[list[score.Score]]], tasks: int, *, json_output: bool
+    annotators: dict[str, float], runs: dict[str, list[list[score.DemoScore]]], tasks: int, *, json_output: bool
 ) -> None:
     rows: list[tuple[str, float, float]] = [(name, value, value) for name, value in annotators.items()]
     for order, scores in runs.items():

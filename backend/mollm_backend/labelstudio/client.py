@@ -18,10 +18,10 @@ from mollm_backend.labelstudio.errors import (
 from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
 from mollm_backend.settings import Settings
 
-PAGE = 1000
+PAGE = 1000  # tasks of one listing
+_INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
 _EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
 _IMPORT_SECONDS = 1800.0  # without a queue of its own, Label Studio recounts 1,000 tasks a second within the call
-_INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.controls import Control, Said, attributes, by_control, control_of, controls
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.store.decisions import Decision, Source
 
 MAX_CONFIG = 1_000_000
@@ -140,7 +140,7 @@ def lines_of(decisions: Sequence[Decision]) -> list[str]:
     return [f"{rows[0].control}: {control_of(rows).line(rows)}" for rows in by_control(decisions)]
 
 
-def results_of(decisions: Sequence[Decision], said: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
+def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
     """Label Studio's result for a label and its calibrated probability of each decision (by key).
 
     A part's `score` is the probability that nothing in it is wrong. A control of which not all is known is left out.
@@ -148,16 +148,16 @@ def results_of(decisions: Sequence[Decision], said: Mapping[str, tuple[str, floa
     """
     parts = []
     for rows in by_control(decisions):
-        if any(row.key not in said for row in rows):
+        if any(row.key not in predicted for row in rows):
             continue
         for row in rows:
-            row.labels.index(said[row.key][0])
+            row.labels.index(predicted[row.key][0])
         control = control_of(rows)
-        value = control.value(rows, {row.key: said[row.key][0] for row in rows})
+        value = control.value(rows, {row.key: predicted[row.key][0] for row in rows})
         if value is not None:
             # Of a pair, Label Studio takes the name of either object.
             where = {"from_name": rows[0].control, "to_name": rows[0].sources[0].name, "type": control.tag.lower()}
-            parts.append(where | {"value": value, "score": round(certainty(said[row.key][1] for row in rows), 6)})
+            parts.append(where | {"value": value, "score": round(certainty(predicted[row.key][1] for row in rows), 6)})
     return parts
 
 
@@ -174,18 +174,18 @@ def words_of(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
     return "; ".join(f"{rows[0].control}: {control_of(rows).words(rows, labels)}" for rows in known)
 
 
-def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, Said]:
+def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
     """The label of each decision (by key) in a result, and what is wrong with it ("" for nothing). Never guesses."""
     if not isinstance(result, list):
         return {decision.key: (None, "the result is not a list") for decision in decisions}
-    found: dict[str, Said] = {}
+    found: dict[str, LabelOrProblem] = {}
     for rows in by_control(decisions):
         name = rows[0].control
         parts = [part for part in result if isinstance(part, Mapping) and part.get("from_name") == name]
         values = [part["value"] for part in parts if isinstance(part.get("value"), Mapping)]
         if len(parts) > 1 or len(values) < len(parts):
-            said = None, f"{name!r} does not hold exactly one choice"
-            found |= {row.key: said for row in rows}
+            problem = None, f"{name!r} does not hold exactly one choice"
+            found |= {row.key: problem for row in rows}
         else:
             found |= control_of(rows).read(values[0] if values else None, rows)
     return found

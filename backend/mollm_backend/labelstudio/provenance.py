@@ -30,10 +30,10 @@ def annotation_of(
     is the whole annotation's: edited where any decision's label is not what was shown.
     """
     cancelled = bool(raw.get("was_cancelled"))
-    said = labels_of(raw.get("result"), decisions)
+    answers = labels_of(raw.get("result"), decisions)
     if cancelled:
-        said = dict.fromkeys(said, (None, ""))
-    labels = {key: label for key, (label, _) in said.items()}
+        answers = dict.fromkeys(answers, (None, ""))
+    labels = {key: label for key, (label, _) in answers.items()}
     parent, before = raw.get("parent_prediction"), known[0] if known else None
     shown = _shown(raw, before, look_up)
     shown_labels = _shown_labels(raw, decisions, known, labels, shown)
@@ -52,7 +52,7 @@ def annotation_of(
             created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
             decision=key,
         )
-        for key, (label, problem) in said.items()
+        for key, (label, problem) in answers.items()
     ]  # fmt: skip
 
 

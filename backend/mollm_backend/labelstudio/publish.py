@@ -84,13 +84,13 @@ def _batch_rows(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     """Import rows in the order of the batch, and the entries that cannot be sent."""
     there = tasks.some(store, project.id, [row.task_id for row in entries])
-    said = _said(store, project, entries)
+    predicted = _predicted(store, project, entries)
     rows, refused = [], []
     for entry in entries:
         try:
             if entry.task_id not in there:
                 raise InputError("the task is not in Label Studio any more")
-            result = results_of(project.decisions, said[entry.task_id])
+            result = results_of(project.decisions, predicted[entry.task_id])
             if is_blind(project, batch_version, entry.task_id):
                 result = []  # served at its place like the others, with nothing chosen
         except InputError as error:
@@ -102,7 +102,9 @@ def _batch_rows(
     return rows, refused
 
 
-def _said(store: Store, project: Project, entries: Sequence[StoredEntry]) -> dict[int, dict[str, tuple[str, float]]]:
+def _predicted(
+    store: Store, project: Project, entries: Sequence[StoredEntry]
+) -> dict[int, dict[str, tuple[str, float]]]:
     """Label and confidence of each entry, by decision: an entry holds its own where there is only one."""
     if len(project.decisions) == 1:
         key = project.decision.key
@@ -183,12 +185,12 @@ def _base_rows(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     rows, refused = [], []
     for task_id, found in versions.said(store, project.id, version, task_ids).items():
-        said = _asked(project, found)
+        predicted = _asked(project, found)
         try:
-            result = results_of(project.decisions, said)
+            result = results_of(project.decisions, predicted)
         except InputError as error:
             refused.append((task_id, str(error)))
             continue
-        score = certainty(confidence for _, confidence in said.values())
+        score = certainty(confidence for _, confidence in predicted.values())
         rows.append({"task": task_id, "model_version": version, "score": score, "result": result})
     return rows, refused

@@ -33,16 +33,16 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     for task in asked:
         text_key = _text_key(task, project)
         rows = known.get(task.task_id, {})
-        said = {
+        predicted = {
             decision.key: (rows[decision.key].label, rows[decision.key].confidence)
             for decision in project.decisions
             if decision.key in rows and rows[decision.key].text_key == text_key
         }
         # A blind task whose blank prediction is not imported yet: it must not be shown now.
-        if not said or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
+        if not predicted or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
             found_answers.append({})
             continue
-        result = label_config.results_of(project.decisions, said)
+        result = label_config.results_of(project.decisions, predicted)
         rank = ranks.get(task.task_id)
         score = LAST_SCORE if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})

@@ -72,7 +72,6 @@ def _make(name: str, key: str, *first: sa.Column[Any], **kinds: Any) -> None:
     """
     columns = list(first)
     for column, kind in kinds.items():
-        now = {} if kind else {"server_default": sa.text("(CURRENT_TIMESTAMP)")}
-        optional = isinstance(kind, tuple)
-        columns.append(sa.Column(column, kind[0] if optional else kind or STR, nullable=optional, **now))
+        optional, now = isinstance(kind, tuple), None if kind else sa.text("(CURRENT_TIMESTAMP)")
+        columns.append(sa.Column(column, kind[0] if optional else kind or STR, nullable=optional, server_default=now))
     op.create_table(name, *columns, sa.PrimaryKeyConstraint(*key.split()))
