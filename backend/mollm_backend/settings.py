@@ -89,18 +89,8 @@ def load(home: Path | None = None) -> Settings:
         home = (home or Settings().home).expanduser().resolve()
         first = Settings(_env_file=home / FILE)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = _secrets(home)
-        return first.model_copy(
-            update={
-                "home": home,
-                "basic_auth_password": first.basic_auth_password
-                if first.basic_auth_password.get_secret_value()
-                else SecretStr(made["basic_auth_password"]),
-                "webhook_secret": first.webhook_secret
-                if first.webhook_secret.get_secret_value()
-                else SecretStr(made["webhook_secret"]),
-            }
-        )
+        unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
+        return first.model_copy(update={"home": home} | unset)
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None

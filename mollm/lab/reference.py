@@ -7,7 +7,7 @@ whole prompt again (method.md 3a). At most six new tokens a call, where the publ
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +38,9 @@ def seconds_of_reference(
     labels: LabelSet,
     instruction: str,
     sampling: Sampling,
-    done: Callable[[], None] = lambda: None,
+    watch: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> float:
-    """Wall seconds for `texts` after one warm-up text; loading is not counted. `done` is called after each text.
+    """Wall seconds for `texts` after one warm-up text; loading is not counted. `watch` passes the texts on.
 
     Raises ModelFileError where there is no model at `model_dir`, ConfigError without torch.
     """
@@ -71,9 +71,8 @@ def seconds_of_reference(
         torch.manual_seed(sampling.seed)
         ask(texts[0])
         started = time.perf_counter()
-        for text in texts:
+        for text in watch(texts):
             ask(text)
-            done()
         return time.perf_counter() - started
 
 

@@ -1,27 +1,34 @@
-"""Seconds and memory of the mixture, the strategies and the head on made-up pools (`mollm bench fuse` and `select`)."""
+"""Seconds and memory: of an annotator on texts, of the mixture, the strategies and the head on made-up pools."""
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from mollm.annotators import Answer, open_annotator
 from mollm.classifier.head import Head
+from mollm.config import AnnotatorConfig
 from mollm.lab import made_up
 from mollm.lab.plain_strategies import PLAIN
 from mollm.losses import Rows
 from mollm.mixture.auto import Auto
-from mollm.records import FloatArray, IntArray, Pool, Targets
+from mollm.records import FloatArray, IntArray, LabelSet, Pool, Targets
 from mollm.strategies import Picks, strategy
 
 T = TypeVar("T")
 Figures = dict[str, float | bool | int]
 Note = Callable[[str], None]
+Watch = Callable[[Iterable[int]], Iterable[int]]
+INSTRUCTION = "Classify the text."
+WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
+CHUNK = 64  # texts between two looks of whoever watches
 PERTURBED = ("bemps", "noise_stability")  # these ask for perturbed models, which are made before the clock starts
 
 
@@ -46,6 +53,19 @@ def timed(call: Callable[[], T]) -> tuple[float, float, T]:
 def peak_mb() -> float:
     """The most memory that this process has had at once."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def annotate(
+    config: AnnotatorConfig, texts: Sequence[str], labels: LabelSet, models_dir: Path, watch: Watch
+) -> tuple[dict[str, str | float], list[Answer]]:
+    """How an annotator asks and its texts a second, after a warm-up; and its answers. `watch` passes the chunks on."""
+    with open_annotator(config, labels, INSTRUCTION, (), models_dir) as annotator:
+        annotator.annotate(texts[:WARM_UP])
+        starts = range(0, len(texts), CHUNK)
+        seconds, _, chunks = timed(lambda: [annotator.annotate(texts[n : n + CHUNK]) for n in watch(starts)])
+        way = annotator.describe().split(", ", 1)[-1]
+    found: dict[str, str | float] = {f"{config.mode}_way": way, f"{config.mode}_texts_per_second": len(texts) / seconds}
+    return found, [answer for chunk in chunks for answer in chunk]
 
 
 def fuse(N: int, M: int, C: int, human: int, D: int, note: Note) -> Figures:

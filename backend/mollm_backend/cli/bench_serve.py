@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import typer
 
-from mollm.records import FloatArray, LabelSet, Provenance
+from mollm.records import LabelSet, Provenance
 from mollm_backend.cli.terminal import AsJson, note
 from mollm_backend.labelstudio.events import SECRET_HEADER
 from mollm_backend.settings import Settings, load
@@ -29,6 +29,9 @@ from mollm_backend.supervisor.processes import Family
 from mollm_backend.work import queues
 
 PROJECT = 1
+NOWHERE = "http://127.0.0.1:9"  # the discard port: no Label Studio answers there
+NEVER_AGAIN = "2999-01-01T00:00:00+00:00"  # reconciled then: the worker does not ask Label Studio meanwhile
+FIRST_VERSION_SECONDS = 300.0  # it is there after 15 s with 500 tasks on two shared cores
 C, M = 6, 5  # labels and annotators of the made-up project, as in the recordings
 LABELS = LabelSet(tuple(f"label {c}" for c in range(C)))
 CONFIG = "<View/>"  # the same in the store and in each request, so that no request is of another config
@@ -36,10 +39,9 @@ CONFIG = "<View/>"  # the same in the store and in each request, so that no requ
 
 @dataclass(frozen=True)
 class Latencies:
-    """Milliseconds of each request, and what the worker did meanwhile."""
+    """Milliseconds of each request to /predict and to /webhook, and what the worker did meanwhile."""
 
-    predict: FloatArray
-    webhook: FloatArray
+    milliseconds: dict[str, list[float]]
     trainings: int
     training_share: float
 
@@ -55,13 +57,13 @@ def serve(
         with family.until_stopped():
             found = measure(load(Path(name)), family, seconds=seconds, count=tasks, tell=note)
     figures: dict[str, float] = {"trainings": found.trainings, "share_of_time_training": found.training_share}
-    for what, times in (("predict", found.predict), ("webhook", found.webhook)):
+    for what, times in found.milliseconds.items():
         figures |= {f"{what}_p{q}_ms": round(float(np.percentile(times, q)), 2) for q in (50, 99)}
         figures[f"{what}_requests"] = len(times)
     if json_output:
         print(json.dumps(figures))
         return
-    for what, times in (("predict", found.predict), ("webhook", found.webhook)):
+    for what, times in found.milliseconds.items():
         low, high = (figures[f"{what}_p{q}_ms"] for q in (50, 99))
         print(f"/{what}: {len(times)} requests, p50 {low:.1f} ms, p99 {high:.1f} ms (bar: 100)")
     print(f"{found.trainings} trainings ended meanwhile; the worker trained {found.training_share:.0%} of the time")
@@ -77,15 +79,11 @@ def measure(
     _fill(store, count, rng)
     server = ports.listen("127.0.0.1", settings.port)
     url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    environment = {
-        "MOLLM_HOME": str(settings.home),
-        "MOLLM_REFIT_EVERY": "10",
-        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
-    }
+    environment = {"MOLLM_HOME": str(settings.home), "MOLLM_REFIT_EVERY": "10", "LABEL_STUDIO_URL": NOWHERE}
     family.start(parts.web(server, environment))
     parts.wait_for_web(family, url)
     family.start(parts.worker(environment))
-    _wait_for_version(store, 1, 300.0)
+    _wait_for_version(store)
     tell(f"the first version is there; {seconds:.0f} s of requests while the worker trains")
     return _requests(settings, store, url, seconds, count, rng)
 
@@ -93,10 +91,7 @@ def measure(
 def _fill(store: Store, count: int, rng: np.random.Generator) -> None:
     panel = tuple(PanelMember(f"llm-{m}", f"print-{m}") for m in range(M))
     asked = (Decision("label", (Source("text", "text"),), LABELS),)
-    project = Project(
-        PROJECT, "http://127.0.0.1:9", "bench", "", CONFIG, asked, panel, reconciled_at="2999-01-01T00:00:00+00:00"
-    )
-    projects.save(store, project)
+    projects.save(store, Project(PROJECT, NOWHERE, "bench", "", CONFIG, asked, panel, reconciled_at=NEVER_AGAIN))
     rows = [Task(n + 1, str(n), f"made-up text number {n}") for n in range(count)]
     tasks.upsert(store, PROJECT, rows)
     truth = rng.integers(C, size=count)
@@ -111,18 +106,18 @@ def _fill(store: Store, count: int, rng: np.random.Generator) -> None:
 def _label(store: Store, round_index: int, rng: np.random.Generator) -> None:
     """Fifty people's labels that are new or changed: enough for another training."""
     first = 1 + 50 * (round_index % 6)
-    rows = [
-        Annotation(
-            n, n, 1, LABELS.names[int(rng.integers(C))], False, Provenance.FROM_SCRATCH, updated_at=str(round_index)
-        )
-        for n in range(first, first + 50)
-    ]
-    labels.upsert(store, PROJECT, rows)
+    chosen = [LABELS.names[c] for c in rng.integers(C, size=50)]
+    scratch, at = Provenance.FROM_SCRATCH, str(round_index)
+    labels.upsert(
+        store,
+        PROJECT,
+        [Annotation(n, n, 1, label, False, scratch, updated_at=at) for n, label in enumerate(chosen, first)],
+    )
 
 
-def _wait_for_version(store: Store, count: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while len(versions.every(store, PROJECT)) < count and time.monotonic() < deadline:
+def _wait_for_version(store: Store) -> None:
+    deadline = time.monotonic() + FIRST_VERSION_SECONDS
+    while not versions.every(store, PROJECT) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
@@ -132,12 +127,8 @@ def _requests(
     connection = queues.connect(settings.queue_url)
     auth = (settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
     hook = {SECRET_HEADER: settings.webhook_secret.get_secret_value()}
-    event = {
-        "action": "ANNOTATION_CREATED",
-        "project": {"id": PROJECT},
-        "annotation": {"id": 1, "task": 1},
-        "task": {"id": 1},
-    }
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": PROJECT}, "annotation": {"id": 1, "task": 1},
+             "task": {"id": 1}}  # fmt: skip
     before = len(versions.every(store, PROJECT))
     predict: list[float] = []
     webhook: list[float] = []
@@ -157,7 +148,7 @@ def _requests(
             webhook.append(_timed(client.build_request("POST", "/webhook", json=event, headers=hook), client))
             time.sleep(0.01)
     made = len(versions.every(store, PROJECT)) - before
-    return Latencies(np.array(predict), np.array(webhook), made, float(np.mean(busy)))
+    return Latencies({"predict": predict, "webhook": webhook}, made, float(np.mean(busy)))
 
 
 def _timed(request: httpx.Request, client: httpx.Client, auth: tuple[str, str] | None = None) -> float:

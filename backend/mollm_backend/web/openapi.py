@@ -71,11 +71,8 @@ def description() -> JSON:
     """The whole description."""
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "mollm",
-            "version": version("mollm"),
-            "description": "Label Studio's ML backend protocol, the status page and the metrics.",
-        },
+        "info": {"title": "mollm", "version": version("mollm"),
+                 "description": "Label Studio's ML backend protocol, the status page and the metrics."},
         "security": [{"basic": []}],
         "components": {
             "schemas": _SCHEMAS,
@@ -98,7 +95,7 @@ def description() -> JSON:
                 | {"security": [{"webhook": []}, {"basic": []}]}
             },
         },
-    }
+    }  # fmt: skip
 
 
 def _answer(
