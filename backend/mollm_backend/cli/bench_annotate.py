@@ -17,8 +17,6 @@ from mollm import recording
 from mollm.annotators import Answer
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorUnavailable, InputError
-from mollm.lab import speed
-from mollm.lab.reference import Sampling, seconds_of_reference, vote_distance
 from mollm.records import LabelSet
 from mollm_backend import settings
 from mollm_backend.cli.terminal import AsJson, names_in
@@ -50,6 +48,9 @@ def annotate(
     With --reference also the published code's way: transformers, one text at a time, a forward pass and T `generate`
     calls of at most six tokens. Without --recording or --file the demo's texts are used, if their package is there.
     """
+    from mollm.lab import speed
+    from mollm.lab.reference import Sampling, seconds_of_reference, vote_distance
+
     chosen, label_set = _texts(recorded, file, labels)
     order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
     chosen = [chosen[n] for n in order]

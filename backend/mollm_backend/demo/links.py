@@ -12,27 +12,21 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 
 
-def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
+def connect_demo(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, texts: Texts) -> None:
     """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
-    client = LabelStudioClient.of(settings)
-    try:
-        project = connect(store, client, settings, project_id, settings.backend_url)
-    finally:
-        client.close()
+    project = connect(store, client, settings, project_id, settings.backend_url)
     options = project.options | {"refit_every": settings.refit_every, "batch_size": settings.batch_size}
     options.setdefault("shots", [list(example) for example in texts.examples])
     projects.change(store, project_id, options=options)
 
 
-def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
+def connect_others(
+    store: Store, client: LabelStudioClient, settings: Settings, project_id: int, tell: Callable[[str], None]
+) -> None:
     """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
-    client = LabelStudioClient.of(settings)
-    try:
-        for project in projects.every(store):
-            if project.connected and project.id != project_id:
-                try:
-                    connect(store, client, settings, project.id, settings.backend_url)
-                except MollmError as error:
-                    tell(f"project {project.id} is not connected: {error}")
-    finally:
-        client.close()
+    for project in projects.every(store):
+        if project.connected and project.id != project_id:
+            try:
+                connect(store, client, settings, project.id, settings.backend_url)
+            except MollmError as error:
+                tell(f"project {project.id} is not connected: {error}")

@@ -18,6 +18,7 @@ from mollm.errors import ConfigError
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
+from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.store import Store, events, projects
@@ -153,22 +154,20 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
     given = tasks.read() if tasks else None  # an unreadable file is said before minutes of set-up
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
-    up.environment |= {
-        "MOLLM_REFIT_EVERY": str(chosen.refit_every),
-        "MOLLM_BATCH_SIZE": str(chosen.batch_size),
-    }
+    up.environment |= {"MOLLM_REFIT_EVERY": str(chosen.refit_every), "MOLLM_BATCH_SIZE": str(chosen.batch_size)}
     facts = settings.home / "demo.json"
     facts.unlink(missing_ok=True)  # a killed run's
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
         content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
-        project = DemoProject(settings.home, url, who.token, content.first(limit) if limit else content)
-        number = project.ensure()
-        parts.wait_for_web(family, backend_url)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
-        links.connect_demo(store, up.settings, number, project.texts)
-        links.connect_others(store, up.settings, number, tell)
+        with contextlib.closing(LabelStudioClient.of(up.settings)) as client:
+            project = DemoProject(settings.home, client, content.first(limit) if limit else content)
+            number = project.ensure()
+            parts.wait_for_web(family, backend_url)
+            links.connect_demo(store, client, up.settings, number, project.texts)
+            links.connect_others(store, client, up.settings, number, tell)
         up.worker()
         queue = queues.connect(up.settings.queue_url)
         queues.nudge(queue, number)

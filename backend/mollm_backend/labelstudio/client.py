@@ -110,9 +110,14 @@ class LabelStudioClient(Transport):
         """Set a project's plain fields; Label Studio sends PROJECT_UPDATED for it."""
         self._raw(f"patch project {project_id}", "PATCH", f"api/projects/{project_id}/", body=values)
 
-    def create_project(self, title: str, config: str) -> int:
+    def find_project(self, words: str) -> int | None:
+        """The first project that has these words in its description."""
+        found = self._raw("list projects", "GET", "api/projects/", params={"page_size": PAGE})["results"]
+        return next((int(row["id"]) for row in found if words in (row.get("description") or "")), None)
+
+    def create_project(self, title: str, config: str, **more: Any) -> int:
         """Make a project; returns its id."""
-        body = {"title": title, "label_config": config}
+        body = {"title": title, "label_config": config, **more}
         return int(self._raw("make a project", "POST", "api/projects/", body=body)["id"])
 
     def delete_project(self, project_id: int) -> None:
