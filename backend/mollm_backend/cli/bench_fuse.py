@@ -9,7 +9,7 @@ import typer
 
 from mollm_backend.cli.terminal import note, print_figures
 
-SIZES = [10_000, 100_000, 1_000_000]
+SIZES = [10_000, 100_000, 1_000_000]  # two powers of ten, so that more than linear growth shows
 COLUMNS = ("seconds", "cpu_seconds", "peak_mb", "microseconds_an_item", "ratio")
 
 

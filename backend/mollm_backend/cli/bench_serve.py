@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ import typer
 from mollm.records import LabelSet, Provenance
 from mollm_backend.cli.terminal import AsJson, note
 from mollm_backend.labelstudio.events import SECRET_HEADER
+from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings, load
 from mollm_backend.store import Store, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
@@ -69,9 +69,7 @@ def serve(
     print(f"{found.trainings} trainings ended meanwhile; the worker trained {found.training_share:.0%} of the time")
 
 
-def measure(
-    settings: Settings, family: Family, *, seconds: float, count: int, tell: Callable[[str], None]
-) -> Latencies:
+def measure(settings: Settings, family: Family, *, seconds: float, count: int, tell: Tell) -> Latencies:
     """Serve a made-up project of `count` tasks while its worker trains again and again; requests come one by one."""
     store = Store(settings.store_url)
     valkey.start(family, settings.home / "valkey", settings.queue_url)

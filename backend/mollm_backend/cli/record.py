@@ -1,4 +1,4 @@
-"""`mollm record`: run a panel over a project or a file and write what it said as a recording directory."""
+"""`mollm record`: run a panel over a project or a file and write its answers as a recording directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mollm_backend.demo import texts as demo_texts
 from mollm_backend.store import Store, labels, projects, signals, tasks
 
 console = Console(stderr=True)
-CHUNK = 32
+CHUNK = 32  # texts between two notes: a stop loses the answers to these at most
 SAMPLES = 100  # a recording keeps votes as counts: expected votes are written as shares of a hundred
 Pair = tuple[FloatArray, FloatArray]
 

@@ -49,8 +49,8 @@ def _print_project(project: dict[str, Any]) -> None:
     """One project in lines."""
     version = project["version"] or {"id": "none yet", "scores": {}, "notes": [], "human_labels": 0}
     console.print(f"{project['id']} {project['title']}", style="bold", highlight=False, soft_wrap=True, markup=False)
-    say(f"  {project['tasks']} tasks, {project['human_labels']} human labels ({version['human_labels']} learned), "
-         f"version {version['id']}")  # fmt: skip
+    human = f"{project['human_labels']} human labels ({version['human_labels']} learned)"
+    say(f"  {project['tasks']} tasks, {human}, version {version['id']}")
     scores = [f"{name} {version['scores'][key]:.3f}" for name, key in SCORES.items() if key in version["scores"]]
     lines = [f"{', '.join(scores)} (cross-fitted on the human labels)" if scores else ""]
     for line in (*lines, *version["notes"], project["budget"]["line"], *project["people"]["lines"]):

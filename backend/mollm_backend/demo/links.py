@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
+from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 
@@ -20,9 +19,7 @@ def connect_demo(store: Store, client: LabelStudioClient, settings: Settings, pr
     projects.change(store, project_id, options=options)
 
 
-def connect_others(
-    store: Store, client: LabelStudioClient, settings: Settings, project_id: int, tell: Callable[[str], None]
-) -> None:
+def connect_others(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, tell: Tell) -> None:
     """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
     for project in projects.every(store):
         if project.connected and project.id != project_id:

@@ -1,4 +1,4 @@
-"""`mollm up`, told in order: what is started, what is waited for, and what is said on the way."""
+"""`mollm up`, told in order: what is started, what is waited for, and what is told on the way."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
+from mollm_backend.packages import Tell
 from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.store import Store, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
-from mollm_backend.supervisor.processes import Family, Tell
+from mollm_backend.supervisor.processes import Family
 from mollm_backend.web import dashboard
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 LABEL_STUDIO_SECONDS = 1800.0  # a minute on an idle machine; one that fell is noticed at once
 # The demo's loop turns soon enough to be watched.
@@ -151,7 +152,7 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
 
 def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile | None, limit: int, port: int) -> None:
     """`mollm up --demo`; returns only by an exception. Removes `home/demo.json` on the way out."""
-    given = tasks.read() if tasks else None  # an unreadable file is said before minutes of set-up
+    given = tasks.read() if tasks else None  # an unreadable file is told of before minutes of set-up
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
     up.environment |= {"MOLLM_REFIT_EVERY": str(chosen.refit_every), "MOLLM_BATCH_SIZE": str(chosen.batch_size)}
@@ -196,7 +197,6 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
     lines = []
     for project in state["projects"]:
         to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
-        waiting = ", ".join(f"{name} has {count} to read" for name, count in to_read.items() if count)
         batch, version = project["batch"], project["version"]
         shown = (
             f"{version['id']} is published, {batch['open']} tasks of its batch are open"
@@ -205,7 +205,7 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"project {project['id']}: {project['tasks']} tasks, {project['human_labels']} human labels; {shown}; "
-            + (waiting or "the panel has read all" if to_read else "the panel has yet to start")
+            + progress.in_words(to_read, "to read")
         )
     return lines
 

@@ -7,7 +7,7 @@ scored after H labels is the other tasks only (`rest`), with the whole pool besi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
 from mollm.round.chain import Encoder
 from mollm.round.run import RoundInput, run_round
+from mollm_backend.packages import Tell
 from mollm_backend.store import Store, projects, signals, tasks
 
 
@@ -73,7 +74,7 @@ def of_annotators(pool: DemoPool) -> dict[str, float]:
 
 def simulate(
     pool: DemoPool, config: LoopConfig, encoder: Encoder | None, at: tuple[int, ...], seed: int, *, draw: bool,
-    progress: Callable[[str], None],
+    progress: Tell,
 ) -> Iterator[DemoScore]:  # fmt: skip
     """Scores after `at` (rising) human labels, given in the loop's own order, or in random order with `draw`.
 

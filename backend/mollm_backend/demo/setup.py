@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mollm_backend import packages
 from mollm_backend.demo import texts
+from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts
-from mollm_backend.supervisor.processes import Family, Program, Tell
+from mollm_backend.supervisor.processes import Family, Program
 
 STILL_AT_IT = 20.0
 

@@ -23,8 +23,8 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, tasks
 from mollm_backend.store.projects import Project
 
-MAX_SKEW = 60.0  # seconds
-TESTED = (1, 20)  # the oldest release that this room was tried on, by its first two numbers
+MAX_SKEW = 60.0  # seconds: clocks that are set by NTP differ by far less
+TESTED = (1, 20)  # the oldest release that was tried, by its first two numbers
 
 
 def examine(

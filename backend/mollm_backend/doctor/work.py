@@ -51,8 +51,5 @@ def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
     if count == unreadable:
         return "none of its tasks can be read" if count else "there are no tasks yet"
     left = progress.newest(store, connection, project).left_by_name(project)
-    if not left:
-        return "the panel has yet to start"
-    waiting = ", ".join(f"{name} has {count} answers to give" for name, count in left.items() if count)
     version = f"version {project.published_version} is published" if project.published_version else "no version yet"
-    return f"{waiting or 'the panel has read all'}; {version}"
+    return f"{progress.in_words(left, 'answers to give')}; {version}"

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import FrameType
 
 from mollm.errors import MollmError
+from mollm_backend.packages import Tell
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.records import FAMILY_VARIABLE, Record
 
-Tell = Callable[[str], None]
 LOG_BYTES = 20 * 1024 * 1024
 STEADY_SECONDS = 60.0
 LONGEST_PAUSE = 60.0
