@@ -1,4 +1,7 @@
-"""Seconds and memory: of an annotator on texts, of the mixture, the strategies and the head on made-up pools."""
+"""Seconds and memory: of an annotator on texts, of the mixture, the strategies and the head on made-up pools.
+
+What is measured is imported by the function that measures it: peak memory is the process's own, libraries included.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mollm.annotators import Answer, open_annotator
-from mollm.classifier.head import Head
-from mollm.config import AnnotatorConfig
 from mollm.lab import made_up
 from mollm.lab.plain_strategies import PLAIN
 from mollm.losses import Rows
-from mollm.mixture.auto import Auto
 from mollm.records import FloatArray, IntArray, LabelSet, Pool, Targets
 from mollm.strategies import Picks, strategy
+
+if TYPE_CHECKING:
+    from mollm.annotators import Answer
+    from mollm.config import AnnotatorConfig
 
 T = TypeVar("T")
 Figures = dict[str, float | bool | int]
@@ -59,6 +62,8 @@ def annotate(
     config: AnnotatorConfig, texts: Sequence[str], labels: LabelSet, models_dir: Path, watch: Watch
 ) -> tuple[dict[str, str | float], list[Answer]]:
     """How an annotator asks and its texts a second, after a warm-up; and its answers. `watch` passes the chunks on."""
+    from mollm.annotators import open_annotator
+
     with open_annotator(config, labels, INSTRUCTION, (), models_dir) as annotator:
         annotator.annotate(texts[:WARM_UP])
         starts = range(0, len(texts), CHUNK)
@@ -70,6 +75,8 @@ def annotate(
 
 def fuse(N: int, M: int, C: int, human: int, D: int, note: Note) -> Figures:
     """Refit `auto` on N items with `human` labels, and predict them all. D: dimensions of a text, 0 for no text."""
+    from mollm.mixture.auto import Auto
+
     rng = np.random.default_rng(0)
     signals, gold = made_up.panel(N, M, C, rng)
     embeddings = made_up.text(gold, C, D, rng) if D else None
@@ -113,6 +120,8 @@ def select(name: str, sizes: SelectSizes, note: Note) -> Figures:
 
 def retrain(rows: int, dimensions: int) -> Figures:
     """A head's fit on made-up rows: three layers of embeddings, one label in five wrong, negatives in half of them."""
+    from mollm.classifier.head import Head
+
     rng = np.random.default_rng(2)
     D, C = 3 * dimensions, made_up.LABELS
     gold = rng.integers(C, size=rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,7 +16,6 @@ from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
 from mollm_backend.store import projects
 
 if TYPE_CHECKING:
-    from mollm.classifier.encoder import Encoder
     from mollm_backend.demo import score
 
 AT = (0, 20, 100)  # human labels after which it scores
@@ -33,13 +31,15 @@ def demo_score(
     The simulated person answers with the gold label, in the order of the loop's own batches and, beside it, in random
     order. Project and store are only read.
     """
+    from mollm.classifier.encoder import Encoder
     from mollm_backend.demo import score  # the loop's libraries take a second to import
 
     loaded, store = open_store()
     number = project or _only_project([row.id for row in projects.every(store)])
     pool = score.read_pool(store, number, score.read_gold(loaded.home))
     at = tuple(stop for stop in AT if stop < len(pool.gold))
-    encoder = _encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
+    directory = loaded.models_dir / loaded.encoder
+    encoder = Encoder(directory, loaded.home / "cache") if directory.is_dir() else None
     config = LoopConfig(refit_every=DEMO_REFIT_EVERY, batch_size=DEMO_BATCH_SIZE)
     runs = {
         order: [
@@ -57,12 +57,6 @@ def _only_project(found: list[int]) -> int:
             raise InputError("This home has no project yet: `make demo` (or `mollm up --demo`) makes one.")
         raise InputError(f"This home has the projects {', '.join(map(str, found))}: name one with --project.")
     return found[0]
-
-
-def _encoder(directory: Path, cache: Path) -> Encoder | None:
-    from mollm.classifier.encoder import Encoder
-
-    return Encoder(directory, cache) if directory.is_dir() else None
 
 
 def _print(

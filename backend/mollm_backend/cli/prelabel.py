@@ -25,9 +25,8 @@ def prelabel(
     loaded, store = open_store()
     chosen = version or projects.get(store, project).published_version
     if not chosen:
-        raise InputError(
-            f"Project {project} has no published version yet: `mollm doctor {project}` says what it waits for."
-        )
+        why = f"`mollm doctor {project}` says what it waits for."
+        raise InputError(f"Project {project} has no published version yet: {why}")
     require_version(store, project, chosen)
     client = LabelStudioClient.of(loaded)
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())

@@ -37,11 +37,8 @@ def examine(
     every = projects.every(store)
     chosen = [row for row in every if row.connected] if project_id is None else [projects.get(store, project_id)]
     if not chosen:
-        found.append(
-            problem(
-                "not-connected", "no project is connected", "run `mollm connect N`, N as in .../projects/N of its page"
-            )
-        )
+        fix = "run `mollm connect N`, N as in .../projects/N of its page"
+        found.append(problem("not-connected", "no project is connected", fix))
     for project in chosen:
         try:
             found += (_named(row, project.id) for row in _project(store, client, settings, project))
@@ -97,11 +94,11 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         fix = "do as it says; `mollm doctor --accept-loss` if the labels are meant to go"
         yield problem("attention", f"project {project.id}: {project.attention}", fix)
     yield from _config(store, project, remote)
-    answers = _answers(str(project.connection.get("backend_url", "")))
-    yield from _or_fine(_backend(client, settings, project, answers=answers), "backend", _reached(project))
-    yield from _or_fine(
-        _webhooks(client, settings, project, answers=answers), "webhook", "the webhook carries its secret"
-    )
+    url = str(project.connection.get("backend_url", ""))
+    answers, reached = _answers(url), f"Label Studio reaches the backend at {url}, and so do we"
+    yield from _or_fine(_backend(client, settings, project, answers=answers), "backend", reached)
+    found = _webhooks(client, settings, project, answers=answers)
+    yield from _or_fine(found, "webhook", "the webhook carries its secret")
     yield from _stream(client, project, remote)
 
 
@@ -109,10 +106,6 @@ def _or_fine(found: Iterator[Finding], name: str, line: str) -> Iterator[Finding
     """What was found, or that all is well there."""
     rows = list(found)
     return iter(rows or [fine(name, line)])
-
-
-def _reached(project: Project) -> str:
-    return f"Label Studio reaches the backend at {project.connection.get('backend_url')}, and so do we"
 
 
 def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
@@ -241,10 +234,8 @@ def _stream(client: LabelStudioClient, project: Project, remote: RemoteProject) 
         yield notice("order-rehearsal", line, 'label the tab by "Label Tasks As Displayed"')
     people = client.user_count()
     if people > 1:
-        line = (
-            f"{people} people are in the organization: with several project members the order inside a batch is random"
-        )
-        yield notice("members", line, "nothing: the batch stays the batch")
+        so = "with several project members the order inside a batch is random"
+        yield notice("members", f"{people} people are in the organization: {so}", "nothing: the batch stays the batch")
 
 
 def _orphans(client: LabelStudioClient, known: list[Project]) -> Iterator[Finding]:
@@ -256,7 +247,9 @@ def _orphans(client: LabelStudioClient, known: list[Project]) -> Iterator[Findin
         return
     for hook in hooks:
         if SECRET_HEADER in (hook.get("headers") or {}) and hook["id"] not in ours:
-            line = (
-                f"webhook {hook['id']} of project {hook.get('project')} to {hook['url']} is an orphan of an old backend"
+            which = f"webhook {hook['id']} of project {hook.get('project')} to {hook['url']}"
+            yield notice(
+                "orphan-webhook",
+                f"{which} is an orphan of an old backend",
+                "delete it in that project's Settings > Webhooks",
             )
-            yield notice("orphan-webhook", line, "delete it in that project's Settings > Webhooks")
