@@ -39,6 +39,14 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
     assert "completion" not in done.output
 
 
+def test_each_command_has_a_file_that_is_named_as_it_is_typed() -> None:
+    folder = Path(cli.__file__).parent
+    typed = [name.replace("-", "_") for name in cli.COMMANDS]
+    typed += [f"{group}_{name}" for group in ("replay", "bench") for name in cli.load(group).commands]
+    shared = {"__init__", "__main__", "terminal"}
+    assert {path.stem for path in folder.glob("*.py")} - shared == set(typed)
+
+
 def test_help_lists_every_command_and_imports_none() -> None:
     program = (
         "import json, sys; from typer.testing import CliRunner; from mollm_backend.cli import app; "
