@@ -4,8 +4,9 @@ A ladder has one rung or two: the lowest needs no human label, the highest learn
 lowest and leaves it only as far as labels pull it, so it is given up only where the lowest is clearly better on held
 out labels: a plainly lower loss on fifty labels is often chance. Below `ENOUGH` labels the lowest stands.
 
-What is chosen and calibrated by labels is scored on other labels: the rows of a fold are held out from the fit, from
-the choice of the rung and from the temperature (`cross_chosen`).
+What is chosen and calibrated by labels is scored on other labels: the labels of a fold have no part in the fit that
+predicts its rows, and none in the choice and the temperature for these rows, which the rows of the other folds decide
+(`cross_chosen`). Only the fits behind those other rows have seen them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ ENOUGH = 10
 """Human labels, in at least two classes, below which there is nothing to cross-validate with."""
 CLEARLY = 2.0
 """Standard errors of the paired difference in log-loss by which the lowest rung must be better to be stood on."""
+
+UNTESTED = 2
+"""Held-out folds from which a rung is no longer tested (see `Ladder.climb`)."""
 
 Out = frozenset[int]
 """The folds whose labels a fit has not seen."""
@@ -101,6 +105,7 @@ class Ladder:
     view: Callable[[Out], Signals] | None = None
     gram: Gram | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
+    _views: dict[Out, Signals] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
 
@@ -110,7 +115,11 @@ class Ladder:
 
     def signals(self, out: Out) -> Signals:
         """The signals when the folds `out` are held out."""
-        return self.pool.signals if self.view is None else self.view(out)
+        if self.view is None:
+            return self.pool.signals
+        if out not in self._views:
+            self._views[out] = self.view(out)
+        return self._views[out]
 
     def seen(self, out: Out) -> Targets:
         """The human labels outside the folds `out`."""
@@ -138,9 +147,17 @@ class Ladder:
         return rows
 
     def climb(self, out: Out = NONE) -> Climbed:
-        """The rung that the labels outside the folds `out` carry, fitted and calibrated on them."""
+        """The rung that the labels outside the folds `out` carry, fitted and calibrated on them.
+
+        From `UNTESTED` held-out folds on, the highest rung stands as it is: such fits only label training rows of a
+        classifier that is itself cross-fitted, and testing each of them would double the work of a round.
+        """
         if out not in self._climbed:
             targets = self.seen(out)
+            if len(out) >= UNTESTED and enough(targets):
+                nothing = np.empty((0, self.pool.signals.C))
+                self._climbed[out] = Climbed(self.fit(self.names[-1], out), 1.0, {}, targets.H, nothing)
+                return self._climbed[out]
             names = self.names if enough(targets) else self.names[:1]
             rows = {name: self.held_out(name, out) for name in names}
             rung, degree = chosen_rung(rows, targets)
