@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mollm.config import LoopConfig
+from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 
 DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"  # two models that are small enough for a CPU
@@ -71,6 +71,10 @@ class Settings(BaseSettings):
         noted = _note(self.home)
         return noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
 
+    def panel_config(self) -> PanelConfig:
+        """The panel as set, or the shipped one. Raises ConfigError."""
+        return PanelConfig.load(self.panel or DEFAULT_PANEL)
+
     def loop_config(self) -> LoopConfig:
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
 
@@ -85,18 +89,8 @@ def load(home: Path | None = None) -> Settings:
         home = (home or Settings().home).expanduser().resolve()
         first = Settings(_env_file=home / FILE)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = _secrets(home)
-        return first.model_copy(
-            update={
-                "home": home,
-                "basic_auth_password": first.basic_auth_password
-                if first.basic_auth_password.get_secret_value()
-                else SecretStr(made["basic_auth_password"]),
-                "webhook_secret": first.webhook_secret
-                if first.webhook_secret.get_secret_value()
-                else SecretStr(made["webhook_secret"]),
-            }
-        )
+        unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
+        return first.model_copy(update={"home": home} | unset)
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None

@@ -13,7 +13,7 @@ import redis
 
 from mollm.records import Provenance
 from mollm_backend import jobs
-from mollm_backend.cli import results
+from mollm_backend.cli import explain, export
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import AskedTask
@@ -217,7 +217,8 @@ def test_the_pages_and_commands_show_each_decision(
     store = runtime.store
     annotate(store, 1, 2)
     jobs.train(NUMBER)
-    monkeypatch.setattr(results, "open_store", lambda: (runtime.settings, store))
+    for command in (explain, export):
+        monkeypatch.setattr(command, "open_store", lambda: (runtime.settings, store))
     state = dashboard.status(store, runtime.connection)
     shown = next(row for row in state["projects"] if row["id"] == NUMBER)
     assert (shown["human_labels"], shown["read"]) == (2, {"tiny": N, "small": N})
@@ -225,7 +226,7 @@ def test_the_pages_and_commands_show_each_decision(
                                "is: Choices (multiple), whether each applies of loud, big"]  # fmt: skip
     assert "animal" in dashboard.page(state)
     capsys.readouterr()
-    results.export(NUMBER, results.Format.CSV)
+    export.export(NUMBER, export.Format.CSV)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == N
     assert list(rows[0]) == ["task", "text", "animal", "animal probability", "animal provenance", "is/loud",
@@ -233,11 +234,11 @@ def test_the_pages_and_commands_show_each_decision(
                              "is/big provenance", "version"]  # fmt: skip
     assert (rows[0]["animal"], rows[0]["animal provenance"]) == ("cat", "from_scratch")
     assert {row["animal provenance"] for row in rows[2:]} == {"mixture"}
-    results.explain(NUMBER, 1, json_output=True)
+    explain.explain(NUMBER, 1, json_output=True)
     explained = json.loads(capsys.readouterr().out)
     assert set(explained["decisions"]["is/loud"]["panel"]) == {"tiny", "small"}
     assert [row["decision"] for row in explained["human"]] == ["animal", "is/big", "is/loud"]
-    results.explain(NUMBER, 1)
+    explain.explain(NUMBER, 1)
     assert "is/big: does not apply" in capsys.readouterr().out or truth("is/big", 1) == "applies"
 
 

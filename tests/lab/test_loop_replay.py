@@ -19,6 +19,7 @@ from mollm.lab.figure import curves, draw, series
 from mollm.lab.loop import replay, run_of
 from mollm.recording import Recording
 from mollm.records import FloatArray, Item, LabelSet, Signals
+from mollm_backend.cli import app
 
 CONFIG = LoopConfig(aggregator="logpool")
 OPTIONS = LoopOptions(rounds=4, batch=10, test=40, strategy="margin", config=CONFIG)
@@ -178,22 +179,28 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json(tmp_path: Path) -> None:
-    from mollm_backend.cli import app
-
     recordings.save(tmp_path / "rec", made_up(text=False))
     command = [
         "replay",
         "loop",
         str(tmp_path / "rec"),
-        "--rounds",
-        "2",
-        "--batch",
-        "10",
-        "--test",
-        "40",
-        "--seeds",
-        "1",
+        *["--rounds", "2", "--batch", "10", "--test", "40", "--seeds", "1"],
     ]
     ran = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "curve.svg")])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout.strip().splitlines()[-1])["human_labels"] == [10, 10]
+
+
+@pytest.mark.parametrize("command", ["loop", "figure", "fuse"])
+def test_the_encoder_is_the_one_that_mollm_env_names(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mollm.env").write_text("MOLLM_ENCODER=my-own-encoder\n", encoding="utf-8")
+    monkeypatch.setenv("MOLLM_HOME", str(home))
+    monkeypatch.delenv("MOLLM_ENCODER", raising=False)
+    recordings.save(tmp_path / "rec", made_up())
+    ran = CliRunner().invoke(app, ["replay", command, str(tmp_path / "rec"), "--seeds", "1"])
+    missing = f"There is no encoder at {home.resolve() / 'models' / 'my-own-encoder'}"
+    assert missing in (ran.stderr if command == "fuse" else str(ran.exception))

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
+from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 
 
-def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
-    """Connect, also again, because the ports may have changed. Sets the examples before any LLM is asked."""
-    client = _client(settings)
-    try:
-        project = connect(store, client, settings, project_id, settings.backend_url)
-    finally:
-        client.close()
+def connect_demo(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, texts: Texts) -> None:
+    """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
+    project = connect(store, client, settings, project_id, settings.backend_url)
     options = project.options | {"refit_every": settings.refit_every, "batch_size": settings.batch_size}
     options.setdefault("shots", [list(example) for example in texts.examples])
     projects.change(store, project_id, options=options)
 
 
-def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
-    """Connect this home's other projects again, because the ports may have changed. An error is only printed."""
-    client = _client(settings)
-    try:
-        for project in projects.every(store):
-            if project.connected and project.id != project_id:
-                try:
-                    connect(store, client, settings, project.id, settings.backend_url)
-                except MollmError as error:
-                    tell(f"project {project.id} is not connected: {error}")
-    finally:
-        client.close()
-
-
-def _client(settings: Settings) -> LabelStudioClient:
-    return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+def connect_others(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, tell: Tell) -> None:
+    """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
+    for project in projects.every(store):
+        if project.connected and project.id != project_id:
+            try:
+                connect(store, client, settings, project.id, settings.backend_url)
+            except MollmError as error:
+                tell(f"project {project.id} is not connected: {error}")

@@ -6,19 +6,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
-import httpx
-
-from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound
 
 TITLE = "mollm demo"  # in front of the texts' source, to know the project in Label Studio's list
-
-
-class DemoError(MollmError):
-    """Label Studio refused a call of the demo, or did not answer it."""
 
 
 def label_config(labels: tuple[str, ...]) -> str:
@@ -32,25 +26,23 @@ def label_config(labels: tuple[str, ...]) -> str:
 
 @dataclass
 class DemoProject:
-    """Creates or finds the project for `texts` at `url`. Its id and the gold are stored in `home/demo`."""
+    """Makes or finds the project for `texts`; `home/demo` remembers which one it is, and the gold."""
 
     home: Path
-    url: str
-    token: str
+    client: LabelStudioClient
     texts: Texts
 
     def ensure(self) -> int:
-        """Create the project and its tasks if they do not exist; returns the project's id. Raises DemoError."""
+        """The project's id; after this its tasks are all there. Raises LabelStudioError."""
         self._keep_gold()
         state = self.home / "demo" / f"project-{self.texts.key}.json"
-        project = self._known(state) or self._make()
-        write_private(state, {"project": project["id"]})
-        if not project.get("task_number"):
-            tasks = [{"text": text} for text in self.texts.texts]
-            made = self._ask("POST", f"/api/projects/{project['id']}/import", tasks)
-            if made.get("task_count") != len(tasks):
-                raise DemoError(f"Label Studio took {made.get('task_count')} of {len(tasks)} tasks: see its log.")
-        return int(project["id"])
+        number = self._known(state) or self.client.find_project(self._marker()) or self._make()
+        write_private(state, {"project": number})
+        if not self.client.project(number).tasks:
+            made = self.client.import_tasks(number, [{"text": text} for text in self.texts.texts])
+            if len(made) != len(self.texts.texts):
+                raise LabelStudioError(f"Label Studio took {len(made)} of {len(self.texts.texts)} tasks", "see its log")
+        return number
 
     def _keep_gold(self) -> None:
         """Add this demo's gold to the home's gold file, which all its demo projects share."""
@@ -61,40 +53,19 @@ class DemoProject:
             known = {}
         write_private(path, {"gold": known | self.texts.gold})
 
-    def _known(self, state: Path) -> dict[str, Any] | None:
-        """The project that an earlier start created, even if that was killed before it stored the id; else None."""
-        marker = self._marker()
+    def _known(self, state: Path) -> int | None:
+        """The project that an earlier start noted, if it is still there (a kill may have come before the note)."""
         try:
-            number = json.loads(state.read_text(encoding="utf-8"))["project"]
-            return self._ask("GET", f"/api/projects/{number}")
-        except (OSError, ValueError, KeyError, DemoError):
-            found = self._ask("GET", "/api/projects?page_size=1000")["results"]
-            mine = [project for project in found if marker in (project.get("description") or "")]
-            return mine[0] if mine else None
+            return self.client.project(int(json.loads(state.read_text(encoding="utf-8"))["project"])).id
+        except (OSError, ValueError, KeyError, LabelStudioNotFound):
+            return None
 
-    def _make(self) -> dict[str, Any]:
-        body = {
-            "title": f"{TITLE}: {self.texts.source}"[:50],
-            "description": self._marker(),
-            "label_config": label_config(self.texts.labels),
-            "maximum_annotations": 1,
-        }
-        return self._ask("POST", "/api/projects", body)
+    def _make(self) -> int:
+        title, config = f"{TITLE}: {self.texts.source}"[:50], label_config(self.texts.labels)
+        return self.client.create_project(title, config, description=self._marker(), maximum_annotations=1)
 
     def _marker(self) -> str:
         return f"Made by `mollm up --demo` ({self.texts.key})."
-
-    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Token {self.token}"}
-        try:
-            answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=120.0, trust_env=False)
-            answer.raise_for_status()
-            told: dict[str, Any] = answer.json()
-        except httpx.HTTPStatusError as error:
-            raise DemoError(f"Label Studio refused {method} {path}: {error.response.text[:300]}") from None
-        except (httpx.HTTPError, ValueError) as error:
-            raise DemoError(f"Label Studio did not answer {method} {path}: {error}") from None
-        return told
 
 
 def write_private(path: Path, content: object) -> None:

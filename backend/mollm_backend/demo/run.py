@@ -1,4 +1,4 @@
-"""The steps of `mollm up` in order: what it starts, what it waits for, and what it prints."""
+"""`mollm up`, told in order: what is started, what is waited for, and what is told on the way."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from mollm.errors import ConfigError
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
+from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
+from mollm_backend.packages import Tell
 from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.store import Store, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
-from mollm_backend.supervisor.processes import Family, Tell
+from mollm_backend.supervisor.processes import Family
 from mollm_backend.web import dashboard
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 LABEL_STUDIO_SECONDS = 1800.0  # it takes a minute on an idle machine; a process that ended is noticed at once
 # Both are smaller than the usual 50, so that a person soon sees the mixture learn.
@@ -149,26 +151,24 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
 
 
 def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile | None, limit: int, port: int) -> None:
-    """`mollm up --demo`. It ends only with an exception, and then deletes `home/demo.json`."""
-    given = tasks.read() if tasks else None  # an unreadable file is reported before the long set-up
+    """`mollm up --demo`; returns only by an exception. Removes `home/demo.json` on the way out."""
+    given = tasks.read() if tasks else None  # an unreadable file is told of before minutes of set-up
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
-    up.environment |= {
-        "MOLLM_REFIT_EVERY": str(chosen.refit_every),
-        "MOLLM_BATCH_SIZE": str(chosen.batch_size),
-    }
+    up.environment |= {"MOLLM_REFIT_EVERY": str(chosen.refit_every), "MOLLM_BATCH_SIZE": str(chosen.batch_size)}
     facts = settings.home / "demo.json"
     facts.unlink(missing_ok=True)  # left by a killed run
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
         content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
-        project = DemoProject(settings.home, url, who.token, content.first(limit) if limit else content)
-        number = project.ensure()
-        parts.wait_for_web(family, backend_url)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
-        links.connect_demo(store, up.settings, number, project.texts)
-        links.connect_others(store, up.settings, number, tell)
+        with contextlib.closing(LabelStudioClient.of(up.settings)) as client:
+            project = DemoProject(settings.home, client, content.first(limit) if limit else content)
+            number = project.ensure()
+            parts.wait_for_web(family, backend_url)
+            links.connect_demo(store, client, up.settings, number, project.texts)
+            links.connect_others(store, client, up.settings, number, tell)
         up.worker()
         queue = queues.connect(up.settings.queue_url)
         queues.nudge(queue, number)
@@ -197,7 +197,6 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
     lines = []
     for project in state["projects"]:
         to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
-        waiting = ", ".join(f"{name} has {count} to read" for name, count in to_read.items() if count)
         batch, version = project["batch"], project["version"]
         shown = (
             f"{version['id']} is published, {batch['open']} tasks of its batch are open"
@@ -206,7 +205,7 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"project {project['id']}: {project['tasks']} tasks, {project['human_labels']} human labels; {shown}; "
-            + (waiting or "the panel has read all" if to_read else "the panel has yet to start")
+            + progress.in_words(to_read, "to read")
         )
     return lines
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mollm.config import PanelConfig
 from mollm_backend import packages
 from mollm_backend.demo import texts
-from mollm_backend.settings import DEFAULT_PANEL, Settings
+from mollm_backend.packages import Tell
+from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts
-from mollm_backend.supervisor.processes import Family, Program, Tell
+from mollm_backend.supervisor.processes import Family, Program
 
 STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running time is printed; a guess
 
@@ -30,9 +30,8 @@ class Setup:
 
     @classmethod
     def for_panel(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
-        """What the worker needs: those of the panel's models and the encoder that are among our packages."""
-        panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
-        models = [config.model for config in panel.annotators if config.runtime == "transformers"]
+        """What the worker needs: the panel's models and the encoder, as far as they are packages of ours."""
+        models = [config.model for config in settings.panel_config().annotators if config.runtime == "transformers"]
         names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if name in packages.PACKAGES))
         return cls(settings.home, family, tell, names, with_label_studio=False)
 

@@ -16,12 +16,12 @@ from mollm_backend.labelstudio.errors import (
     LabelStudioRefused,
 )
 from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
+from mollm_backend.settings import Settings
 
-PAGE = 1000  # tasks on one page of a listing; with it, Label Studio lists about 570 tasks a second
-_EXPORT_IDS = 200  # ids in one export call: keeps its address under 4,000 characters
-_IMPORT_SECONDS = 1800.0  # time limit: without a queue, Label Studio recounts 1,000 tasks a second during an import
-# The fields that `tasks` reads; Label Studio then leaves the others out.
+PAGE = 1000  # tasks of one listing
 _INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
+_EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
+_IMPORT_SECONDS = 1800.0  # without a queue of its own, Label Studio recounts 1,000 tasks a second within the call
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class Imported:
 
 class LabelStudioClient(Transport):
     """The calls that mollm makes to Label Studio, one method for each."""
+
+    @classmethod
+    def of(cls, settings: Settings, url: str = "") -> LabelStudioClient:
+        """The client of the Label Studio that is set, or of the one at `url`."""
+        return cls(url or settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
 
     # --- server ------------------------------------------------------------------------------------------------
 
@@ -105,9 +110,14 @@ class LabelStudioClient(Transport):
         """Set fields of a project. Label Studio then sends PROJECT_UPDATED."""
         self._raw(f"patch project {project_id}", "PATCH", f"api/projects/{project_id}/", body=values)
 
-    def create_project(self, title: str, config: str) -> int:
-        """Create a project; returns its id."""
-        body = {"title": title, "label_config": config}
+    def find_project(self, words: str) -> int | None:
+        """The first project that has these words in its description."""
+        found = self._raw("list projects", "GET", "api/projects/", params={"page_size": PAGE})["results"]
+        return next((int(row["id"]) for row in found if words in (row.get("description") or "")), None)
+
+    def create_project(self, title: str, config: str, **more: Any) -> int:
+        """Make a project; returns its id."""
+        body = {"title": title, "label_config": config, **more}
         return int(self._raw("make a project", "POST", "api/projects/", body=body)["id"])
 
     def delete_project(self, project_id: int) -> None:

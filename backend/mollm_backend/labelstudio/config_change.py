@@ -85,8 +85,8 @@ def _label_lines(old: Decision, new: Decision) -> list[str]:
     left_out = "annotations with them are left out of training"
     lines = []
     if renamed:
-        renames = ", ".join(f"{one} to {two}" for one, two in renamed.items())
-        lines.append(f"renamed in their place: {renames}; {left_out}, until they are changed in Label Studio")
+        pairs = ", ".join(f"{one} to {two}" for one, two in renamed.items())
+        lines.append(f"renamed in their place: {pairs}; {left_out}, until they are changed in Label Studio")
     if fresh := [name for name in came if name not in renamed.values()]:
         lines.append(f"new labels: {', '.join(fresh)}")
     if gone := [name for name in went if name not in renamed]:

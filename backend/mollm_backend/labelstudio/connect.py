@@ -153,14 +153,10 @@ def _private(backend_url: str, *, half: bool) -> LabelStudioError:
 
 def _webhook(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
     values = {
-        "url": f"{backend_url}/webhook",
-        "project": project_id,
-        "send_payload": True,
-        "send_for_all_actions": False,
-        "actions": list(WEBHOOK_ACTIONS),
-        "headers": {SECRET_HEADER: settings.webhook_secret.get_secret_value()},
+        "url": f"{backend_url}/webhook", "project": project_id, "send_payload": True, "send_for_all_actions": False,
+        "actions": list(WEBHOOK_ACTIONS), "headers": {SECRET_HEADER: settings.webhook_secret.get_secret_value()},
         "is_active": True,
-    }
+    }  # fmt: skip
     noted = projects.get(store, project_id).connection.get("webhook")
     if noted is not None and any(hook["id"] == noted for hook in client.webhooks(project_id)):
         client.patch_webhook(noted, **{key: value for key, value in values.items() if key != "project"})

@@ -8,12 +8,12 @@ from mollm.errors import MollmError
 class LabelStudioError(MollmError):
     """Label Studio's answer to this call cannot be used; the same call would fail again.
 
-    The message has two parts: `said` is what was wrong, `fix` is what to do about it.
+    `what` and `fix` are the message's two halves: what was wrong, and what to do about it.
     """
 
-    def __init__(self, said: str, fix: str = "") -> None:
-        super().__init__(f"{said}: {fix}." if fix else said)
-        self.said = said
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(f"{what}: {fix}." if fix else what)
+        self.what = what
         self.fix = fix
 
 

@@ -35,8 +35,8 @@ WEBHOOK_ACTIONS = tuple(name for name in ACTIONS if name != TRAIN)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One webhook body. `known` is False for an action that mollm does not use (`project_id` is then 0)."""
+class WebhookEvent:
+    """One webhook body. `known` is False for an action that means nothing to us (`project_id` is then 0)."""
 
     action: str
     project_id: int
@@ -80,16 +80,16 @@ class SetupRequest:
     extra_params: dict[str, Any] = field(default_factory=dict)
 
 
-def parse(body: object) -> Event:
-    """A webhook body as an Event. Raises InputError if it is not one, or if a known action names no project."""
+def parse(body: object) -> WebhookEvent:
+    """A webhook body as an event. Raises InputError for a body that is not one, or a known action without project."""
     content = _object(body, "the event")
     action = content.get("action")
     if not isinstance(action, str) or not action or len(action) > 64:
         raise InputError("The event names no action: Label Studio sends `action` and `project`.")
     if action not in ACTIONS:
-        return Event(action, 0, known=False)
+        return WebhookEvent(action, 0, known=False)
     annotations, tasks = ACTIONS[action]
-    return Event(
+    return WebhookEvent(
         action,
         _project_id(content.get("project")),
         _ids(content, tasks),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.controls import Control, Said, attributes, by_control, control_of, controls
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.store.decisions import Decision, Source
 
 MAX_CONFIG = 1_000_000  # characters; a guess: far more than a real config has, and still quick to parse
@@ -141,7 +141,7 @@ def lines_of(decisions: Sequence[Decision]) -> list[str]:
 
 
 def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
-    """Label Studio's result for `predicted`, the label and its calibrated probability by decision key.
+    """Label Studio's result for a label and its calibrated probability of each decision (by key).
 
     A part's `score` is the probability that all its labels are right. A control is left out if a label is missing.
     Raises InputError for a label that is not in the config, because Label Studio would store it unchecked.
@@ -157,8 +157,7 @@ def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str,
         if value is not None:
             # For a control on two objects, Label Studio accepts the name of either.
             where = {"from_name": rows[0].control, "to_name": rows[0].sources[0].name, "type": control.tag.lower()}
-            score = round(certainty(predicted[row.key][1] for row in rows), 6)
-            parts.append(where | {"value": value, "score": score})
+            parts.append(where | {"value": value, "score": round(certainty(predicted[row.key][1] for row in rows), 6)})
     return parts
 
 
@@ -175,18 +174,18 @@ def words_of(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
     return "; ".join(f"{rows[0].control}: {control_of(rows).words(rows, labels)}" for rows in known)
 
 
-def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, Said]:
-    """The label of each decision (by key) in a result, and its problem ("" for none). No label is guessed."""
+def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
+    """The label of each decision (by key) in a result, and what is wrong with it ("" for nothing). Never guesses."""
     if not isinstance(result, list):
         return {decision.key: (None, "the result is not a list") for decision in decisions}
-    found: dict[str, Said] = {}
+    found: dict[str, LabelOrProblem] = {}
     for rows in by_control(decisions):
         name = rows[0].control
         parts = [part for part in result if isinstance(part, Mapping) and part.get("from_name") == name]
         values = [part["value"] for part in parts if isinstance(part.get("value"), Mapping)]
         if len(parts) > 1 or len(values) < len(parts):
-            unclear = None, f"{name!r} does not hold exactly one choice"
-            found |= {row.key: unclear for row in rows}
+            problem = None, f"{name!r} does not hold exactly one choice"
+            found |= {row.key: problem for row in rows}
         else:
             found |= control_of(rows).read(values[0] if values else None, rows)
     return found

@@ -28,10 +28,10 @@ def annotation_of(
     annotation: it is "edited" if the label of any decision differs from what was shown.
     """
     cancelled = bool(raw.get("was_cancelled"))
-    chosen = labels_of(raw.get("result"), decisions)
+    answers = labels_of(raw.get("result"), decisions)
     if cancelled:
-        chosen = dict.fromkeys(chosen, (None, ""))
-    labels = {key: label for key, (label, _) in chosen.items()}
+        answers = dict.fromkeys(answers, (None, ""))
+    labels = {key: label for key, (label, _) in answers.items()}
     parent, before = raw.get("parent_prediction"), known[0] if known else None
     shown = _shown(raw, before, look_up)
     shown_labels = _shown_labels(raw, decisions, known, labels, shown)
@@ -50,7 +50,7 @@ def annotation_of(
             created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
             decision=key,
         )
-        for key, (label, problem) in chosen.items()
+        for key, (label, problem) in answers.items()
     ]  # fmt: skip
 
 

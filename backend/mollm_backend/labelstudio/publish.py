@@ -105,7 +105,7 @@ def _batch_rows(
 def _predicted(
     store: Store, project: Project, entries: Sequence[StoredEntry]
 ) -> dict[int, dict[str, tuple[str, float]]]:
-    """(label, confidence) by task and decision key. With a single decision, they are in the entry itself."""
+    """Label and confidence of each entry, by decision: an entry holds its own where there is only one."""
     if len(project.decisions) == 1:
         key = project.decision.key
         return {entry.task_id: {key: (entry.label, entry.confidence)} for entry in entries}

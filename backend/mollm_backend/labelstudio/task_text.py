@@ -56,7 +56,7 @@ def _paragraphs(value: object, source: Source) -> str:
             f"with {source.name_key!r} and {source.text_key!r}."
         )
     turns = [(str(turn.get(source.name_key, "")).strip(), turn.get(source.text_key)) for turn in value]
-    return "\n".join(f"{who}: {words}" if who else str(words) for who, words in turns if isinstance(words, str))
+    return "\n".join(f"{who}: {words}" if who else words for who, words in turns if isinstance(words, str))
 
 
 class _Words(HTMLParser):

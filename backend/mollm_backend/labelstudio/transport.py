@@ -154,6 +154,6 @@ def _detail(body: Any) -> str:
         except ValueError:
             return "" if body.lstrip().startswith("<") else body[:200]
     if isinstance(body, dict):
-        message = body.get("validation_errors") or body.get("detail") or body
-        return (message if isinstance(message, str) else json.dumps(message))[:300]
+        detail = body.get("validation_errors") or body.get("detail") or body
+        return (detail if isinstance(detail, str) else json.dumps(detail))[:300]
     return str(body)[:300]

@@ -53,6 +53,10 @@ class Project:
         names = ", ".join(decision.name for decision in self.decisions)
         raise InputError(f"Project {self.id} asks for several decisions ({names}); this works on one alone.")
 
+    def instruction(self, default: str) -> str:
+        """What the LLMs are told to do in this project: its own words, else the panel's (`default`)."""
+        return str(self.options.get("instruction") or default)
+
     def decision_of(self, member: PanelMember) -> Decision:
         """What a member of the panel is asked. Raises ConfigError where that is not asked any more."""
         for decision in self.decisions:

@@ -38,7 +38,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             for decision in project.decisions
             if decision.key in rows and rows[decision.key].text_key == text_key
         }
-        # A blind task must not show a label, even if its empty prediction is not imported yet.
+        # A blind task whose blank prediction is not imported yet: it must not be shown now.
         if not predicted or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
             found_answers.append({})
             continue

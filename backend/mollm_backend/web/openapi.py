@@ -10,15 +10,20 @@ from mollm_backend.labelstudio.label_config import MAX_CONFIG
 
 JSON = dict[str, Any]
 
-# A project's id, as Label Studio sends it.
+
+def _object(*required: str, **properties: JSON) -> JSON:
+    """An object with these properties."""
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
 _ID: JSON = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**53},
         {"type": "string", "pattern": r"^[0-9]{1,16}(\.|$)", "description": 'also "<id>.<created>"'},
     ]
 }
-_TEXT_OR_NONE: JSON = {"type": ["string", "null"], "maxLength": MAX_CONFIG}  # a label config, as parsed
-# The bodies that are sent to the backend, and its error answer.
+_PROJECT: JSON = {"$ref": "#/components/schemas/Project"}
+_TEXT_OR_NONE: JSON = {"type": ["string", "null"], "maxLength": MAX_CONFIG}
 _SCHEMAS: dict[str, JSON] = {
     "Project": {"anyOf": [*_ID["anyOf"], {"type": "object", "required": ["id"], "properties": {"id": _ID}}]},
     "Event": {
@@ -28,58 +33,46 @@ _SCHEMAS: dict[str, JSON] = {
         "required": ["action"],
         "properties": {"action": {"type": "string", "minLength": 1, "maxLength": 64}},
         "if": {"properties": {"action": {"enum": list(ACTIONS)}}},
-        "then": {"required": ["project"], "properties": {"project": {"$ref": "#/components/schemas/Project"}}},
+        "then": {"required": ["project"], "properties": {"project": _PROJECT}},
     },
-    "PredictRequest": {
-        "type": "object",
-        "required": ["project", "tasks"],
-        "properties": {
-            "project": {"$ref": "#/components/schemas/Project"},
-            "tasks": {
-                "type": "array",
-                "maxItems": MAX_TASKS,
-                "items": {"description": 'A task with "id" and "data"; what is not one is answered by {}.'},
-            },
-            "label_config": _TEXT_OR_NONE,
-        },
-    },
-    "SetupRequest": {
-        "description": "The access token that Label Studio sends along is never read.",
-        "type": "object",
-        "required": ["project"],
-        "properties": {
-            "project": {"$ref": "#/components/schemas/Project"},
-            "schema": _TEXT_OR_NONE,
-            "extra_params": {"description": "An object, or one as JSON text."},
-        },
-    },
-    "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
-}
-# The answers to /setup and /predict.
-_SETUP: JSON = {"type": "object", "required": ["model_version"], "properties": {"model_version": {"type": "string"}}}
-_PREDICTED: JSON = {
-    "type": "object",
-    "required": ["results", "model_version"],
-    "properties": {
-        "model_version": {"type": "string"},
-        "results": {
-            "description": "One entry a task, in order; {} for what is not known yet.",
+    "PredictRequest": _object(
+        "project",
+        "tasks",
+        project=_PROJECT,
+        tasks={
             "type": "array",
-            "items": {"type": "object", "properties": {"result": {"type": "array", "minItems": 1}}},
+            "maxItems": MAX_TASKS,
+            "items": {"description": 'A task with "id" and "data"; what is not one is answered by {}.'},
         },
-    },
+        label_config=_TEXT_OR_NONE,
+    ),
+    "SetupRequest": _object(
+        "project",
+        project=_PROJECT,
+        schema=_TEXT_OR_NONE,
+        extra_params={"description": "An object, or one as JSON text."},
+    )
+    | {"description": "The access token that Label Studio sends along is never read."},
+    "Error": _object("error", error={"type": "string"}),
 }
+_SETUP = _object("model_version", model_version={"type": "string"})
+_PREDICTED = _object(
+    "results", "model_version",
+    model_version={"type": "string"},
+    results={
+        "description": "One entry a task, in order; {} for what is not known yet.",
+        "type": "array",
+        "items": {"type": "object", "properties": {"result": {"type": "array", "minItems": 1}}},
+    },
+)  # fmt: skip
 
 
 def description() -> JSON:
     """The whole description."""
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "mollm",
-            "version": version("mollm"),
-            "description": "Label Studio's ML backend protocol, the status page and the metrics.",
-        },
+        "info": {"title": "mollm", "version": version("mollm"),
+                 "description": "Label Studio's ML backend protocol, the status page and the metrics."},
         "security": [{"basic": []}],
         "components": {
             "schemas": _SCHEMAS,
@@ -102,7 +95,7 @@ def description() -> JSON:
                 | {"security": [{"webhook": []}, {"basic": []}]}
             },
         },
-    }
+    }  # fmt: skip
 
 
 def _answer(
@@ -119,7 +112,7 @@ def _answer(
 
 
 def _asked(what: str, body: str, schema: JSON, *, status: str = "200", down: bool = False) -> JSON:
-    """A route with a request body, which is read as JSON for every content type."""
+    """What is answered to a body, which is read whatever its content type says."""
     found = _answer(what, schema, status=status, down=down)
     found["requestBody"] = {
         "required": True,

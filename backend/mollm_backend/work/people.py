@@ -64,12 +64,12 @@ def of(
     fixed = provenance.weights(own)
     column = {name: c for c, name in enumerate(names)}
     rows = [row for row in labels.counted(annotations, decision) if row.label in column]
-    predicted = _predicted(store, project_id, rows, decision)
-    seen = _sightings(rows, predicted)
+    predictions = _predictions(store, project_id, rows, decision)
+    seen = _sightings(rows, predictions)
     learned = None if Provenance.ACCEPTED.value in own else anchoring.worth(seen)
     evidence = np.array([fixed[row.provenance] for row in rows])
     if learned is not None:
-        evidence = _with_learned(rows, evidence, predicted, learned)
+        evidence = _with_learned(rows, evidence, predictions, learned)
     users = {user: place for place, user in enumerate(sorted({row.user_id for row in rows}))}
     combined = reliability.combine(
         np.array([row.task_id for row in rows], dtype=np.int64),
@@ -83,10 +83,10 @@ def of(
     return People(tuple(human), anchoring.effect(seen), learned, known)
 
 
-def _predicted(
+def _predictions(
     store: Store, project_id: int, rows: Sequence[Annotation], decision: str
 ) -> dict[Place, StoredPrediction]:
-    """The mixture's predictions for these labels' tasks at the time of their batch, by (batch, task id)."""
+    """What the mixture predicted for the labels' tasks when their batch was made, by batch and task."""
     found: dict[Place, StoredPrediction] = {}
     for name in sorted({row.shown_version for row in rows if row.shown_version}):
         asked = {row.task_id for row in rows if row.shown_version == name}
@@ -98,13 +98,13 @@ def _predicted(
     return found
 
 
-def _sightings(rows: Sequence[Annotation], predicted: Mapping[Place, StoredPrediction]) -> Sightings:
-    """The labels of batch tasks whose page surely showed the mixture's label, or surely showed none (blind)."""
-    batches = sorted({name for name, _ in predicted})
+def _sightings(rows: Sequence[Annotation], predictions: Mapping[Place, StoredPrediction]) -> Sightings:
+    """The labels of batch tasks whose page is known to have shown the mixture's label, or nothing (blind)."""
+    batches = sorted({name for name, _ in predictions})
     seen = [
         (row, there)
         for row in rows
-        if (there := predicted.get(_place(row))) is not None
+        if (there := predictions.get(_place(row))) is not None
         and row.provenance is not Provenance.BULK_ACCEPTED
         and (row.shown_label == there.label or (row.shown_label is None and row.provenance is Provenance.FROM_SCRATCH))
     ]
@@ -121,11 +121,11 @@ def _place(row: Annotation) -> Place:
 
 
 def _with_learned(
-    rows: Sequence[Annotation], evidence: FloatArray, predicted: Mapping[Place, StoredPrediction], learned: Worth
+    rows: Sequence[Annotation], evidence: FloatArray, predictions: Mapping[Place, StoredPrediction], learned: Worth
 ) -> FloatArray:
-    """The evidence, for accepted labels from the mixture's confidence, or from its mean where that is not known."""
-    mean = float(np.mean([there.confidence for there in predicted.values()]))
-    confidence = np.array([predicted[_place(row)].confidence if _place(row) in predicted else mean for row in rows])
+    """Accepted labels by how sure the mixture was; where that is not known, by what it was on average."""
+    mean = float(np.mean([there.confidence for there in predictions.values()]))
+    confidence = np.array([predictions[_place(row)].confidence if _place(row) in predictions else mean for row in rows])
     accepted = np.array([row.provenance is Provenance.ACCEPTED for row in rows], dtype=np.bool_)
     return np.where(accepted, learned.accepted(np.clip(confidence, 0, 1)), evidence)
 

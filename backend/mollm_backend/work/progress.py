@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import redis
@@ -56,6 +57,14 @@ def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
         if set(found.left) == {member.fingerprint for member in project.panel}:
             return found
     return count(store, project)
+
+
+def in_words(left: Mapping[str, int], owed: str) -> str:
+    """Who of the panel still owes how many answers (`left`, by name), in words; `owed` ends them, such as "to read"."""
+    if not left:
+        return "the panel has yet to start"
+    waiting = [f"{name} has {count} {owed}" for name, count in left.items() if count]
+    return ", ".join(waiting) or "the panel has read all"
 
 
 def _key(project: Project) -> str:

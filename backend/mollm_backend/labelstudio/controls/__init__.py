@@ -17,7 +17,7 @@ from mollm.errors import ConfigError
 from mollm.records import LabelSet
 from mollm_backend.store.decisions import Decision, Source
 
-Said = tuple[str | None, str]  # (label, ""), or (None, why there is no label)
+LabelOrProblem = tuple[str | None, str]  # a label, or None and why there is none
 
 
 class Control(ABC):
@@ -40,7 +40,7 @@ class Control(ABC):
         """The result's `value` for one label of each decision (by key); None if these labels choose nothing."""
 
     @abstractmethod
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         """The label of each decision in a result's `value` (None: the control has no part in the result)."""
 
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
@@ -63,11 +63,11 @@ class OneOf(Control):
         (decision,) = decisions
         return {self.key: self.written(labels[decision.key])}
 
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         (decision,) = decisions
-        return {decision.key: self._read_one(value, decision)}
+        return {decision.key: self._label(value, decision)}
 
-    def _read_one(self, value: Mapping[str, Any] | None, decision: Decision) -> Said:
+    def _label(self, value: Mapping[str, Any] | None, decision: Decision) -> LabelOrProblem:
         if value is None:
             return None, f"nothing was chosen in {decision.control!r}"
         label = self.label(value.get(self.key))

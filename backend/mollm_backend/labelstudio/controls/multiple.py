@@ -7,7 +7,7 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio.controls import Control, Said, attributes, flat_choice_rows
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, flat_choice_rows
 from mollm_backend.store.decisions import Decision, Source
 
 APPLIES, NOT = "applies", "does not apply"  # the two labels of each decision
@@ -40,11 +40,11 @@ class Multiple(Control):
         chosen = [decision.part for decision in decisions if labels[decision.key] == APPLIES]
         return {"choices": chosen} if chosen else None
 
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         chosen = [] if value is None else value.get("choices")
         if not isinstance(chosen, list) or not all(isinstance(label, str) for label in chosen):
-            unclear: Said = None, f"{decisions[0].control!r} does not hold a list of choices"
-            return {decision.key: unclear for decision in decisions}
+            problem: LabelOrProblem = None, f"{decisions[0].control!r} does not hold a list of choices"
+            return {decision.key: problem for decision in decisions}
         return {decision.key: (APPLIES if decision.part in chosen else NOT, "") for decision in decisions}
 
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:

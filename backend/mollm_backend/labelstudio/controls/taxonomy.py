@@ -57,11 +57,11 @@ def _leaves(
     """(stored path, shown path, hint) of each leaf below a node, in the order of the label config."""
     below = [child for child in node if child.tag == "Choice"]
     for child, (stored, value, hint) in zip(below, choice_rows(name, below), strict=True):
-        here, shown_here = (*path, stored), (*shown, value)
+        here, seen = (*path, stored), (*shown, value)
         if any(grandchild.tag == "Choice" for grandchild in child):
-            yield from _leaves(name, child, here, shown_here)
+            yield from _leaves(name, child, here, seen)
         else:
-            yield here, shown_here, hint
+            yield here, seen, hint
 
 
 def _name(path: tuple[str, ...]) -> str:

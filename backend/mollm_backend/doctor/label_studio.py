@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Literal
 
 import httpx
 
 from mollm.errors import ConfigError
+from mollm_backend.doctor.finding import Finding, fine, notice, problem
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.connect import TITLE
@@ -23,18 +23,8 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, tasks
 from mollm_backend.store.projects import Project
 
-MAX_SKEW = 60.0  # seconds
-TESTED = (1, 20)  # the oldest release that this room was tried on, by its first two numbers
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`kind`: fine, notice (works, but know it) or problem. `name` is stable; `line` says it; `fix` what to do."""
-
-    kind: Literal["fine", "notice", "problem"]
-    name: str
-    line: str
-    fix: str = ""
+MAX_SKEW = 60.0  # seconds: clocks that are set by NTP differ by far less
+TESTED = (1, 20)  # the oldest release that was tried, by its first two numbers
 
 
 def examine(
@@ -47,22 +37,15 @@ def examine(
     every = projects.every(store)
     chosen = [row for row in every if row.connected] if project_id is None else [projects.get(store, project_id)]
     if not chosen:
-        found.append(
-            _problem(
-                "not-connected", "no project is connected", "run `mollm connect N`, N as in .../projects/N of its page"
-            )
-        )
+        fix = "run `mollm connect N`, N as in .../projects/N of its page"
+        found.append(problem("not-connected", "no project is connected", fix))
     for project in chosen:
         try:
             found += (_named(row, project.id) for row in _project(store, client, settings, project))
         except LabelStudioError as error:
             fix = error.fix or "see Label Studio's log"
-            found.append(_problem("project", f"project {project.id}: {error.said}", fix))
+            found.append(problem("project", f"project {project.id}: {error.what}", fix))
     return [*found, *_orphans(client, every)]
-
-
-def _problem(name: str, line: str, fix: str) -> Finding:
-    return Finding("problem", name, line, fix)
 
 
 def _named(finding: Finding, project_id: int) -> Finding:
@@ -76,17 +59,17 @@ def _server(client: LabelStudioClient) -> Iterator[Finding]:
     try:
         version, user, skew = client.version(), client.whoami(), client.clock_skew()
     except LabelStudioRefused as error:
-        yield _problem("token", error.said, error.fix)
+        yield problem("token", error.what, error.fix)
         return
     except LabelStudioError as error:
-        yield _problem("server", error.said, error.fix or "start Label Studio, or correct LABEL_STUDIO_URL")
+        yield problem("server", error.what, error.fix or "start Label Studio, or correct LABEL_STUDIO_URL")
         return
-    yield Finding("fine", "server", f"Label Studio {version} at {client.url}, as {user}, {client.token_kind} token")
+    yield fine("server", f"Label Studio {version} at {client.url}, as {user}, {client.token_kind} token")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
     if tuple(numbers) < TESTED:
-        yield Finding("notice", "version", f"Label Studio {version} is older than any that was tried", "upgrade it")
+        yield notice("version", f"Label Studio {version} is older than any that was tried", "upgrade it")
     if abs(skew) > MAX_SKEW:
-        yield Finding("notice", "clock", f"the two clocks are {skew:.0f} s apart", "set both machines by NTP")
+        yield notice("clock", f"the two clocks are {skew:.0f} s apart", "set both machines by NTP")
 
 
 def _project(store: Store, client: LabelStudioClient, settings: Settings, project: Project) -> Iterator[Finding]:
@@ -94,10 +77,10 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         remote = client.project(project.id)
     except LabelStudioNotFound:
         fix = f"correct LABEL_STUDIO_URL, or `mollm disconnect --project {project.id}`"
-        yield _problem("project-gone", f"project {project.id} is not on {client.url}", fix)
+        yield problem("project-gone", f"project {project.id} is not on {client.url}", fix)
         return
     if (project.url, project.ls_created_at) != (client.url, remote.created_at):
-        yield _problem(
+        yield problem(
             "other-project",
             f"project {project.id} is not the one that was connected ({project.url}, {project.ls_created_at})",
             "correct LABEL_STUDIO_URL; `mollm connect` after a move; another MOLLM_HOME for another Label Studio",
@@ -105,45 +88,43 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         return
     if not project.connected:
         fix = f"run `mollm connect --project {project.id}`"
-        yield _problem("not-connected", f"project {project.id} is disconnected", fix)
+        yield problem("not-connected", f"project {project.id} is disconnected", fix)
         return
     if project.attention:
         fix = "do as it says; `mollm doctor --accept-loss` if the labels are meant to go"
-        yield _problem("attention", f"project {project.id}: {project.attention}", fix)
+        yield problem("attention", f"project {project.id}: {project.attention}", fix)
     yield from _config(store, project, remote)
-    answers = _answers(str(project.connection.get("backend_url", "")))
-    yield from _fine(_backend(client, settings, project, answers=answers), "backend", _reached(project))
-    yield from _fine(_webhooks(client, settings, project, answers=answers), "webhook", "the webhook carries its secret")
+    url = str(project.connection.get("backend_url", ""))
+    answers, reached = _answers(url), f"Label Studio reaches the backend at {url}, and so do we"
+    yield from _or_fine(_backend(client, settings, project, answers=answers), "backend", reached)
+    found = _webhooks(client, settings, project, answers=answers)
+    yield from _or_fine(found, "webhook", "the webhook carries its secret")
     yield from _stream(client, project, remote)
 
 
-def _fine(found: Iterator[Finding], name: str, line: str) -> Iterator[Finding]:
+def _or_fine(found: Iterator[Finding], name: str, line: str) -> Iterator[Finding]:
     """What was found, or that all is well there."""
     rows = list(found)
-    return iter(rows or [Finding("fine", name, line)])
-
-
-def _reached(project: Project) -> str:
-    return f"Label Studio reaches the backend at {project.connection.get('backend_url')}, and so do we"
+    return iter(rows or [fine(name, line)])
 
 
 def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
     try:
         decisions = label_config.parse(remote.label_config)
     except ConfigError as error:
-        yield _problem("label-config", str(error), "change the label config in Label Studio")
+        yield problem("label-config", str(error), "change the label config in Label Studio")
         return
     for line in label_config.lines_of(decisions):
-        yield Finding("fine", "decision", f"project {project.id} asks {line}")
+        yield fine("decision", f"project {project.id} asks {line}")
     if remote.label_config != project.label_config:
         line = f"the label config of project {project.id} has changed since the last look"
-        yield Finding("notice", "label-config-changed", line, "nothing: the worker takes it in within a minute")
+        yield notice("label-config-changed", line, "nothing: the worker takes it in within a minute")
     count, unreadable = tasks.count(store, project.id)
     if unreadable:
         first = next(task for task in tasks.every(store, project.id) if task.problem)
         line = f"{unreadable} of {count} tasks have no text that can be read; task {first.task_id}: {first.problem}"
         fix = f"mend the tasks' data or the label config; `mollm explain {project.id} TASK` for another one"
-        yield Finding("notice", "unreadable", line.rstrip("."), fix)
+        yield notice("unreadable", line.rstrip("."), fix)
 
 
 def _backend(
@@ -154,32 +135,32 @@ def _backend(
     again = f"run `mollm connect --project {project.id}`"
     rows = [row for row in client.ml_backends(project.id) if row["id"] == project.connection.get("ml_backend")]
     if not answers:
-        yield _problem("backend-down", f"no backend answers at {url} from here", _down_fix(url, again))
+        yield problem("backend-down", f"no backend answers at {url} from here", _down_fix(url, again))
     if not rows:
         line = f"project {project.id} has no ML backend row of ours"
-        yield _problem("no-backend", line, _again(url, again, answers=answers))
+        yield problem("no-backend", line, _again(url, again, answers=answers))
         return
     row = rows[0]
     if row["url"].rstrip("/") != url:
-        yield _problem("backend-url", f"Label Studio has {row['url']} as the backend, not {url}", again)
+        yield problem("backend-url", f"Label Studio has {row['url']} as the backend, not {url}", again)
     if row.get("auth_method") != "BASIC_AUTH" or row.get("basic_auth_user") != settings.basic_auth_user:
-        yield _problem("backend-auth", "Label Studio calls the backend without its basic auth", again)
+        yield problem("backend-auth", "Label Studio calls the backend without its basic auth", again)
     if row.get("state") not in ("CO", "TR", "PR") and answers:
         says = (row.get("error_message") or row.get("readable_state") or "")[:200]
-        yield _problem("back-route", f"Label Studio does not reach {url} ({says})", _route_fix(client, url))
+        yield problem("back-route", f"Label Studio does not reach {url} ({says})", _route_fix(client, url))
     if row.get("is_interactive"):
         line = "the backend is set to interactive: each region would ask it again"
-        yield Finding("notice", "interactive", line, "switch it off in Settings > Model")
+        yield notice("interactive", line, "switch it off in Settings > Model")
     if len(client.ml_backends(project.id)) > 1:
         line = 'several ML backends: "Retrieve predictions" asks only the first'
-        yield Finding("notice", "several-backends", line, "remove the others in Settings > Model")
+        yield notice("several-backends", line, "remove the others in Settings > Model")
 
 
 def _answers(url: str) -> bool:
     """Whether an ML backend answers there, and not some other server that has its port."""
     try:
-        said = httpx.get(f"{url}/health", timeout=10)
-        return said.status_code == HTTPStatus.OK and dict(said.json()).get("status") == "UP"
+        answer = httpx.get(f"{url}/health", timeout=10)
+        return answer.status_code == HTTPStatus.OK and dict(answer.json()).get("status") == "UP"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
         return False
 
@@ -218,45 +199,43 @@ def _webhooks(
     ours = next((hook for hook in hooks if hook["id"] == project.connection.get("webhook")), None)
     if ours is None:
         line = "half connected: there is no webhook of ours, so nothing that people do arrives at once"
-        yield _problem("no-webhook", line, _again(url, again, answers=answers))
+        yield problem("no-webhook", line, _again(url, again, answers=answers))
     else:
         yield from _our_webhook(ours, settings, url, again)
     doubles = [hook for hook in hooks if hook is not ours and hook["url"].rstrip("/") == f"{url}/webhook"]
     if doubles:
-        yield _problem("second-webhook", f"{len(doubles)} more webhooks to {url} carry no secret", again)
+        yield problem("second-webhook", f"{len(doubles)} more webhooks to {url} carry no secret", again)
 
 
 def _our_webhook(hook: JSON, settings: Settings, url: str, again: str) -> Iterator[Finding]:
     secret = settings.webhook_secret.get_secret_value()
     if (hook.get("headers") or {}).get(SECRET_HEADER) != secret:
-        yield _problem("webhook-header", f"the webhook's header {SECRET_HEADER} is missing or old", again)
+        yield problem("webhook-header", f"the webhook's header {SECRET_HEADER} is missing or old", again)
     if not hook.get("is_active", True):
-        yield _problem("webhook-off", "the webhook is switched off", again)
+        yield problem("webhook-off", "the webhook is switched off", again)
     if hook["url"].rstrip("/") != f"{url}/webhook":
-        yield _problem("webhook-url", f"the webhook goes to {hook['url']}, not to {url}/webhook", again)
+        yield problem("webhook-url", f"the webhook goes to {hook['url']}, not to {url}/webhook", again)
     missing = set(WEBHOOK_ACTIONS) - set(hook.get("actions") or [])
     if missing and not hook.get("send_for_all_actions"):
-        yield _problem("webhook-actions", f"the webhook does not send {', '.join(sorted(missing))}", again)
+        yield problem("webhook-actions", f"the webhook does not send {', '.join(sorted(missing))}", again)
 
 
 def _stream(client: LabelStudioClient, project: Project, remote: RemoteProject) -> Iterator[Finding]:
     """Whether the label stream can serve the batch in its order."""
     if project.batch_version and remote.model_version == TITLE:
         line = "live-backend mode: the project shows the backend itself, so the stream is random"
-        yield _problem("live-backend", line, f"run `mollm connect --project {project.id}`")
+        yield problem("live-backend", line, f"run `mollm connect --project {project.id}`")
     elif project.batch_version and (why := why_not_served(remote, project.batch_version)):
         fix = 'label the tab "mollm: next batch" by "Label Tasks As Displayed", or connect again'
-        yield _problem("order", f"the stream does not serve the batch: {why}", fix)
+        yield problem("order", f"the stream does not serve the batch: {why}", fix)
     order = project.connection.get("order") or {}
     if order.get("served") is False:
         line = f"{order.get('reason')}: batches come as a tab of the Data Manager"
-        yield Finding("notice", "order-rehearsal", line, 'label the tab by "Label Tasks As Displayed"')
+        yield notice("order-rehearsal", line, 'label the tab by "Label Tasks As Displayed"')
     people = client.user_count()
     if people > 1:
-        line = (
-            f"{people} people are in the organization: with several project members the order inside a batch is random"
-        )
-        yield Finding("notice", "members", line, "nothing: the batch stays the batch")
+        so = "with several project members the order inside a batch is random"
+        yield notice("members", f"{people} people are in the organization: {so}", "nothing: the batch stays the batch")
 
 
 def _orphans(client: LabelStudioClient, known: list[Project]) -> Iterator[Finding]:
@@ -268,7 +247,9 @@ def _orphans(client: LabelStudioClient, known: list[Project]) -> Iterator[Findin
         return
     for hook in hooks:
         if SECRET_HEADER in (hook.get("headers") or {}) and hook["id"] not in ours:
-            line = (
-                f"webhook {hook['id']} of project {hook.get('project')} to {hook['url']} is an orphan of an old backend"
+            which = f"webhook {hook['id']} of project {hook.get('project')} to {hook['url']}"
+            yield notice(
+                "orphan-webhook",
+                f"{which} is an orphan of an old backend",
+                "delete it in that project's Settings > Webhooks",
             )
-            yield Finding("notice", "orphan-webhook", line, "delete it in that project's Settings > Webhooks")

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import numpy as np
 import typer
-from rich.progress import Progress
+from rich.progress import track
 
 from mollm import recording
-from mollm.annotators import Annotator, Answer, open_annotator
+from mollm.annotators import Answer
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.records import LabelSet
-from mollm.signals import total_variation
 from mollm_backend import settings
-from mollm_backend.cli.reference import seconds_of_reference
+from mollm_backend.cli.terminal import AsJson, names_in
 from mollm_backend.demo import texts as demo_texts
-
-WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
-CHUNK = 64
-INSTRUCTION = "Classify the text."
 
 
 def annotate(
@@ -46,31 +41,35 @@ def annotate(
     ] = "",
     reference_texts: Annotated[int, typer.Option(min=1, help="How many of the texts the reference is asked.")] = 30,
     seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+    json_output: AsJson = False,
 ) -> None:
     """Texts a second in one pass and with T samples of whole label names, and how far their votes lie apart.
 
     With --reference also the published code's way: transformers, one text at a time, a forward pass and T `generate`
     calls of at most six tokens. Without --recording or --file the demo's texts are used, if their package is there.
     """
+    from mollm.lab import speed
+    from mollm.lab.reference import Sampling, seconds_of_reference, vote_distance
+
     chosen, label_set = _texts(recorded, file, labels)
     order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
     chosen = [chosen[n] for n in order]
+    models = settings.load().models_dir
     one = _config(endpoint, model, prompt, samples)
     figures: dict[str, Any] = {"model": one.model, "texts": len(chosen), "samples": samples}
     heard: dict[str, list[Answer]] = {}
     for mode in ("score", "sample"):
         asked = one.model_copy(update={"mode": mode})
-        with open_annotator(asked, label_set, INSTRUCTION, (), settings.load().models_dir) as annotator:
-            figures[f"{mode}_way"] = annotator.describe().split(", ", 1)[-1]
-            annotator.annotate(chosen[:WARM_UP])
-            started = time.perf_counter()
-            heard[mode] = _run(annotator, chosen)
-            figures[f"{mode}_texts_per_second"] = len(chosen) / (time.perf_counter() - started)
+        found, heard[mode] = speed.annotate(asked, chosen, label_set, models, _bar(mode))
+        figures |= found
     figures["ratio"] = figures["score_texts_per_second"] / figures["sample_texts_per_second"]
-    figures |= _distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
+    figures |= vote_distance(heard["score"], heard["sample"], samples, np.random.default_rng(seed))
     if reference:
-        figures |= _reference(reference, chosen[:reference_texts], label_set, samples, seed)
+        of = chosen[:reference_texts]
+        directory = models / reference if (models / reference).is_dir() else Path(reference).expanduser()
+        sampling, bar = Sampling(samples, seed), _bar("reference")
+        seconds = seconds_of_reference(directory, of, label_set, speed.INSTRUCTION, sampling, bar)
+        figures |= {"reference_texts": len(of), "reference_texts_per_second": len(of) / seconds}
         figures["ratio_to_reference"] = figures["score_texts_per_second"] / figures["reference_texts_per_second"]
     print(json.dumps(figures) if json_output else _table(figures))
 
@@ -86,46 +85,9 @@ def _config(endpoint: str, model: str, prompt: str, samples: int) -> AnnotatorCo
     return AnnotatorConfig(runtime="transformers", model=model, batch_size=32, **common)
 
 
-def _reference(name: str, texts: Sequence[str], labels: LabelSet, samples: int, seed: int) -> dict[str, Any]:
-    """The published code's texts a second; no model of ours is loaded while it runs."""
-    inside = settings.load().models_dir / name
-    directory = inside if inside.is_dir() else Path(name).expanduser()
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("reference", total=len(texts))
-        seconds = seconds_of_reference(
-            directory, texts, labels, INSTRUCTION, samples=samples, seed=seed, done=lambda: progress.advance(bar)
-        )
-    return {"reference_texts": len(texts), "reference_texts_per_second": len(texts) / seconds}
-
-
-def _run(annotator: Annotator, texts: Sequence[str]) -> list[Answer]:
-    answers: list[Answer] = []
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(annotator.config.mode, total=len(texts))
-        for start in range(0, len(texts), CHUNK):
-            answers += annotator.annotate(texts[start : start + CHUNK])
-            progress.update(bar, completed=len(answers))
-    return answers
-
-
-def _distance(
-    scored: Sequence[Answer], sampled: Sequence[Answer], samples: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """Mean total variation between the two vote distributions over the texts that both answered, and its noise.
-
-    The noise is what T draws from the one-pass distribution itself would show (mean of 100 sets of draws).
-    """
-    both = [n for n in range(len(scored)) if scored[n].abstained == 0 and sampled[n].abstained < 1]
-    if not both:
-        return {"mean_total_variation": float("nan"), "sampling_noise": float("nan"), "compared": 0}
-    votes = np.stack([scored[n].votes for n in both])
-    drawn = np.stack([sampled[n].votes / sampled[n].votes.sum() for n in both])
-    noise = total_variation(rng.multinomial(samples, votes, size=(100, len(both))) / samples, votes).mean()
-    return {
-        "mean_total_variation": float(total_variation(votes, drawn).mean()),
-        "sampling_noise": float(noise),
-        "compared": len(both),
-    }
+def _bar(name: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """Pass things on, with a progress bar that goes away at the end."""
+    return partial(track, description=name, transient=True)
 
 
 def _texts(recorded: Path | None, file: Path | None, labels: str) -> tuple[list[str], LabelSet]:
@@ -135,7 +97,7 @@ def _texts(recorded: Path | None, file: Path | None, labels: str) -> tuple[list[
             raise InputError(f"{recorded} holds no texts: name another recording, or --file.")
         return [item.text or "" for item in found.items], found.labels
     if file is not None:
-        read = demo_texts.from_file(file, labels=tuple(name.strip() for name in labels.split(",") if name.strip()))
+        read = demo_texts.from_file(file, labels=names_in(labels))
         return list(read.texts), LabelSet(read.labels)
     corpus = settings.load().models_dir / demo_texts.CORPUS
     if not corpus.is_dir():

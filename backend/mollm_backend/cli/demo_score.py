@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm_backend.cli.loop import AsJson, open_store
+from mollm_backend.cli.terminal import AsJson, console, note, open_store
 from mollm_backend.demo.run import DEMO_BATCH_SIZE, DEMO_REFIT_EVERY
 from mollm_backend.store import projects
 
 if TYPE_CHECKING:
-    from mollm.classifier.encoder import Encoder
     from mollm_backend.demo import score
 
-console = Console()
-err = Console(stderr=True)
-AT = (0, 20, 100)
+AT = (0, 20, 100)  # human labels after which it scores
 
 
 def demo_score(
@@ -36,17 +31,19 @@ def demo_score(
     The simulated person answers with the gold label, in the order of the loop's own batches and, beside it, in random
     order. Project and store are only read.
     """
+    from mollm.classifier.encoder import Encoder
     from mollm_backend.demo import score  # the loop's libraries take a second to import
 
     loaded, store = open_store()
     number = project or _only_project([row.id for row in projects.every(store)])
     pool = score.read_pool(store, number, score.read_gold(loaded.home))
     at = tuple(stop for stop in AT if stop < len(pool.gold))
-    encoder = _encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
+    directory = loaded.models_dir / loaded.encoder
+    encoder = Encoder(directory, loaded.home / "cache") if directory.is_dir() else None
     config = LoopConfig(refit_every=DEMO_REFIT_EVERY, batch_size=DEMO_BATCH_SIZE)
     runs = {
         order: [
-            list(score.simulate(pool, config, encoder, at, seed, draw=order == "random", progress=_progress))
+            list(score.simulate(pool, config, encoder, at, seed, draw=order == "random", progress=note))
             for seed in range(seeds)
         ]
         for order in ("loop", "random")
@@ -62,18 +59,8 @@ def _only_project(found: list[int]) -> int:
     return found[0]
 
 
-def _encoder(directory: Path, cache: Path) -> Encoder | None:
-    from mollm.classifier.encoder import Encoder
-
-    return Encoder(directory, cache) if directory.is_dir() else None
-
-
-def _progress(line: str) -> None:
-    err.print(line)
-
-
 def _print(
-    annotators: dict[str, float], runs: dict[str, list[list[score.Score]]], tasks: int, *, json_output: bool
+    annotators: dict[str, float], runs: dict[str, list[list[score.DemoScore]]], tasks: int, *, json_output: bool
 ) -> None:
     rows: list[tuple[str, float, float]] = [(name, value, value) for name, value in annotators.items()]
     for order, scores in runs.items():
@@ -84,11 +71,8 @@ def _print(
                 rest, pool = (float(np.mean([getattr(one, key) for one in column])) for key in ("rest", "pool"))
                 rows.append((name, rest, pool))
     if json_output:
-        print(
-            json.dumps(
-                {"tasks": tasks, "rows": [dict(zip(("what", "rest", "pool"), row, strict=True)) for row in rows]}
-            )
-        )
+        shown = [dict(zip(("what", "rest", "pool"), row, strict=True)) for row in rows]
+        print(json.dumps({"tasks": tasks, "rows": shown}))
         return
     table = Table("", "accuracy on tasks no human labelled", "on all, humans' labels right", title=f"{tasks} tasks")
     for name, rest, pool in rows:

