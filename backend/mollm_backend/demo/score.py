@@ -16,7 +16,6 @@ import numpy as np
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
-from mollm.round.chain import Embeds
 from mollm.round.run import RoundInput, run_round
 from mollm_backend.packages import Tell
 from mollm_backend.store import Store, projects, signals, tasks
@@ -73,7 +72,7 @@ def of_annotators(pool: DemoPool) -> dict[str, float]:
 
 
 def simulate(
-    pool: DemoPool, config: LoopConfig, encoder: Encoder | None, at: tuple[int, ...], seed: int, *, draw: bool,
+    pool: DemoPool, config: LoopConfig, encoder: Embeds | None, at: tuple[int, ...], seed: int, *, draw: bool,
     progress: Tell,
 ) -> Iterator[DemoScore]:  # fmt: skip
     """Scores after `at` (rising) human labels, given in the loop's own order, or in random order with `draw`.
