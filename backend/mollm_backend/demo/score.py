@@ -16,7 +16,7 @@ import numpy as np
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
-from mollm.round.run import RoundInput, run_round
+from mollm.round.run import Embeds, RoundInput, run_round
 from mollm_backend.packages import Tell
 from mollm_backend.store import Store, projects, signals, tasks
 
