@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mollm.lab.loop import LoopOptions, replay
+from mollm.plugins import optional
 from mollm.recording import Recording
 from mollm.round.chain import Encoder
 
@@ -41,8 +42,7 @@ def curves(
 
 def draw(found: Curves, title: str, path: Path) -> None:
     """Mean over seeds with a band of one standard deviation, written to `path` (its suffix chooses the format)."""
-    import matplotlib
-
+    matplotlib = optional("matplotlib", "A figure")
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
