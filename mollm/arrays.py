@@ -5,7 +5,7 @@ Axes: N items, M annotators, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,29 +15,35 @@ from mollm.errors import InputError
 from mollm.records import FloatArray, IntArray, Signals, Targets
 from mollm.signals import expected_votes
 
+AXES = {"N": "items", "M": "annotators", "C": "classes", "D": "dimensions"}
 
-def floats(values: ArrayLike, name: str, shape: tuple[str, ...]) -> FloatArray:
-    """`values` as float64 with as many axes as `shape` names, none of them empty."""
+
+def floats(values: ArrayLike, name: str, axes: Mapping[str, int | None], *, finite: bool = False) -> FloatArray:
+    """`values` as float64 with these axes, each as long as given (None: of any length but 0)."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"`{name}` must be an array of numbers ({', '.join(shape)}).") from None
-    if array.ndim != len(shape):
-        raise InputError(f"`{name}` must have the axes ({', '.join(shape)}), but its shape is {array.shape}.")
-    for axis, size in zip(shape, array.shape, strict=True):
-        if not size:
-            what = {"N": "the pool is empty", "M": "there is no annotator", "C": "there are no classes"}
-            raise InputError(f"`{name}` has shape {array.shape}: {what.get(axis, f'{axis} is 0')}.")
+        raise InputError(f"`{name}` must be an array of numbers ({', '.join(axes)}).") from None
+    wanted = ", ".join(str(size or axis) for axis, size in axes.items())
+    sizes = list(zip(axes, array.shape, strict=False))
+    if array.ndim != len(axes) or any(axes[axis] not in (None, size) for axis, size in sizes):
+        raise InputError(f"`{name}` has shape {array.shape}, but must have ({wanted}): {', '.join(axes)}.")
+    empty = [AXES[axis] for axis, size in sizes if not size]
+    if empty:
+        raise InputError(f"`{name}` has shape {array.shape}: there are no {empty[0]}.")
+    if finite and not np.isfinite(array).all():
+        raise InputError(f"`{name}` must be finite numbers.")
     return array
 
 
 def signals(
-    label_probs: ArrayLike, votes: ArrayLike | None, annotators: Sequence[str] | None, labels: Sequence[str] | None
-) -> Signals:
+    label_probs: ArrayLike, votes: ArrayLike | None, annotators: Sequence[str] | None, labels: Sequence[str] | None,
+    shape: tuple[int | None, int | None, int | None] = (None, None, None),
+) -> Signals:  # fmt: skip
     """(N, M, C) as the record. Without `votes` (N, M, C) the expected ones of ten samples stand in; names are numbers
     where there are none. A row of NaN is an annotator who is silent on an item.
     """
-    z = floats(label_probs, "label_probs", ("N", "M", "C"))
+    z = floats(label_probs, "label_probs", dict(zip("NMC", shape, strict=True)))
     N, M, C = z.shape
     names = tuple(map(str, range(M)) if annotators is None else annotators)
     classes = tuple(map(str, range(C)) if labels is None else labels)
@@ -46,7 +52,7 @@ def signals(
             raise InputError(f"`{what}` must be {size} different names (str), as `label_probs` has shape {z.shape}.")
     items = tuple(map(str, range(N)))
     if votes is not None:
-        return Signals(items, names, classes, z, floats(votes, "votes", ("N", "M", "C")))
+        return Signals(items, names, classes, z, floats(votes, "votes", {"N": N, "M": M, "C": C}))
     checked = Signals(items, names, classes, z, np.where(np.isnan(z), np.nan, 0.0))
     return replace(checked, votes=np.where(checked.missing[..., None], z, expected_votes(z)))
 
@@ -73,11 +79,11 @@ def targets(y: ArrayLike, N: int, C: int, classes: Sequence[str] | None) -> Targ
     return Targets.of(index, label[index])
 
 
-def distributions(values: ArrayLike, name: str) -> FloatArray:
+def distributions(values: ArrayLike, name: str, N: int | None = None, C: int | None = None) -> FloatArray:
     """(N, C) probabilities whose rows sum to 1."""
-    rows = floats(values, name, ("N", "C"))
-    if not np.isfinite(rows).all() or (rows < 0).any() or (np.abs(rows.sum(axis=1) - 1) > 0.01).any():
-        raise InputError(f"Each row of `{name}` must be probabilities that sum to 1: no NaN and nothing below 0.")
+    rows = floats(values, name, {"N": N, "C": C}, finite=True)
+    if (rows < 0).any() or (np.abs(rows.sum(axis=1) - 1) > 0.01).any():
+        raise InputError(f"Each row of `{name}` must be probabilities that sum to 1, none below 0.")
     return rows
 
 

@@ -90,11 +90,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         out. Raises InputError, NotFittedError.
         """
         fitted = self._fitted()
-        z = arrays.floats(label_probs, "label_probs", ("N", "M", "C"))
-        if z.shape[1:] != (self.n_annotators_, len(self.classes_)):
-            wanted = f"(N, {self.n_annotators_}, {len(self.classes_)})"
-            raise InputError(f"`label_probs` has shape {z.shape}, but the mixture was fitted for {wanted}.")
-        signals = arrays.signals(z, votes, fitted.annotators_, fitted.labels_)
+        shape = (None, self.n_annotators_, len(self.classes_))
+        signals = arrays.signals(label_probs, votes, fitted.annotators_, fitted.labels_, shape)
         return fitted.predict_proba(signals, self._embedded(arrays.texts(texts, signals.N)))
 
     def predict(
@@ -127,7 +124,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         kept = {"mixture": self._fitted().state()}
         if isinstance(self.encoder_, WordEncoder):
             kept["encoder"] = self.encoder_.state()
-        seed = self.random_state if isinstance(self.random_state, int) else None
+        seed = int(self.random_state) if isinstance(self.random_state, int | np.integer) else None
         own = self.encoder_ is not None and "encoder" not in kept
         facts = {"aggregator": self.aggregator, "words": self.encoder == "words", "random_state": seed,
                  "names": self.classes_.dtype.kind == "U", "own_encoder": own}  # fmt: skip
@@ -169,8 +166,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(N, D), a row of NaN where there is no text or the encoder knows nothing of it."""
         if self.encoder_ is None or texts is None:
             return None
-        E = arrays.floats(self.encoder_.embed(texts), "encoder.embed(texts)", ("N", "D"))
-        if len(E) != len(texts) or not np.isfinite(E).all():
-            raise InputError(f"encoder.embed must give {len(texts)} rows of finite numbers, one a text: got {E.shape}.")
+        axes = {"N": len(texts), "D": None}
+        E = arrays.floats(self.encoder_.embed(texts), "encoder.embed(texts)", axes, finite=True)
         silent = ~E.any(axis=1) | np.array([not text for text in texts])
         return np.where(silent[:, None], np.nan, E)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mollm import arrays
 from mollm.errors import InputError
-from mollm.records import FloatArray, IntArray
+from mollm.records import IntArray
 from mollm.strategies import Pool
 from mollm.strategies import strategy as strategy_of
-
-Items = Sequence[int] | IntArray
 
 
 def select(
@@ -33,27 +29,13 @@ def select(
     [1, 2]
     """
     rows = arrays.distributions(probs, "probs")
-    N = len(rows)
+    N, C = rows.shape
     if not isinstance(size, int | np.integer) or size < 0:
         raise InputError(f"`size` is {size!r}: it must be a number of items, 0 or more.")
     known = arrays.indices([] if labelled is None else labelled, "labelled", N)
     free = np.setdiff1d(np.arange(N) if open is None else arrays.indices(open, "open", N), known)
-    panel = None if label_probs is None else arrays.signals(label_probs, None, None, None).label_probs
-    own = None if classifier is None else arrays.distributions(classifier, "classifier")
-    x = None if embeddings is None else arrays.floats(embeddings, "embeddings", ("N", "D"))
-    _of_the_same_pool(rows, panel, own, x)
+    panel = None if label_probs is None else arrays.signals(label_probs, None, None, None, (N, None, C)).label_probs
+    own = None if classifier is None else arrays.distributions(classifier, "classifier", N, C)
+    x = None if embeddings is None else arrays.floats(embeddings, "embeddings", {"N": N, "D": None}, finite=True)
     pool = Pool(rows, free, known, None if x is None else lambda: x, classifier=own, panel=panel)
-    picks = strategy_of(strategy)(pool, int(size), np.random.default_rng(random_state))
-    return picks.index.astype(np.int64)
-
-
-def _of_the_same_pool(
-    probs: FloatArray, panel: FloatArray | None, classifier: FloatArray | None, x: FloatArray | None
-) -> None:
-    """Raises InputError unless all speak of the same N items and C classes."""
-    N, C = probs.shape
-    for name, array, last in (("label_probs", panel, C), ("classifier", classifier, C), ("embeddings", x, None)):
-        if array is not None and (len(array) != N or array.shape[-1] != (last or array.shape[-1])):
-            raise InputError(f"`{name}` has shape {array.shape}, but `probs` has {N} items and {C} classes.")
-    if x is not None and not np.isfinite(x).all():
-        raise InputError("`embeddings` must be finite numbers.")
+    return strategy_of(strategy)(pool, int(size), np.random.default_rng(random_state)).index.astype(np.int64)
