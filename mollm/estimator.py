@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,7 +72,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.encoder_ = WordEncoder().fit([text for text in read if text])
         self.classes_ = np.arange(signals.C) if classes is None else np.array(signals.labels)
         self.n_annotators_ = signals.M
-        self.mixture_ = self._fuse(signals, targets, self._embedded(read), groups)
+        self.n_dimensions_: int | None = None
+        embeddings = self._embedded(read)
+        self.n_dimensions_ = None if embeddings is None else embeddings.shape[1]
+        self.mixture_ = self._fuse(signals, targets, embeddings, groups)
         return self
 
     def _fuse(
@@ -126,11 +129,14 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             kept["encoder"] = self.encoder_.state()
         seed = int(self.random_state) if isinstance(self.random_state, int | np.integer) else None
         own = self.encoder_ is not None and "encoder" not in kept
-        facts = {"aggregator": self.aggregator, "words": self.encoder == "words", "random_state": seed,
-                 "names": self.classes_.dtype.kind == "U", "own_encoder": own}  # fmt: skip
+        facts = {"aggregator": self.aggregator, "random_state": seed, "names": self.classes_.dtype.kind == "U",
+                 "words": self.encoder == WordEncoder.name, "own": own, "dimensions": self.n_dimensions_}  # fmt: skip
         kept["estimator"] = FittedState("estimator", {}, facts)
         path = Path(directory).absolute()
-        if path.exists() and not (path / "estimator.json").is_file() and (path.is_file() or any(path.iterdir())):
+        ours = {
+            f"{name}{suffix}" for name in ("mixture", "encoder", "estimator") for suffix in (".safetensors", ".json")
+        }
+        if path.exists() and (path.is_file() or {one.name for one in path.iterdir()} - ours):
             raise ModelFileError(f"{path} holds other things, which would be deleted: name a new directory.")
         states.save(path, kept)
 
@@ -141,18 +147,18 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ModelFileError for files that are missing, damaged or something else's.
         """
         kept = states.load(Path(directory))
-        if not {"estimator", "mixture"} <= set(kept):
-            raise ModelFileError(f"{directory} holds no saved MixtureClassifier.")
-        facts = kept["estimator"].facts
-        if facts["own_encoder"] and not hasattr(encoder, "embed"):
+        try:
+            facts: Mapping[str, Any] = kept["estimator"].facts
+            own, words, seed = facts["own"], facts["words"], facts["random_state"]
+            found = cls(facts["aggregator"], WordEncoder.name if words else encoder, seed)
+            found.mixture_, found.n_dimensions_ = from_state(kept["mixture"]), facts["dimensions"]
+            labels = found.mixture_.labels_
+            found.classes_ = np.array(labels) if facts["names"] else np.arange(len(labels))
+        except KeyError as missing:
+            raise ModelFileError(f"{directory} holds no saved MixtureClassifier: {missing} is missing.") from None
+        if own and not hasattr(encoder, "embed"):
             raise ModelFileError(f"{directory} was fitted with an encoder of your own: give it as `encoder=`.")
-        found = cls(str(facts["aggregator"]), "words" if facts["words"] else encoder, facts["random_state"])
-        found.mixture_ = from_state(kept["mixture"])
-        found.encoder_ = WordEncoder.from_state(kept["encoder"]) if "encoder" in kept else None
-        if facts["own_encoder"]:
-            found.encoder_ = encoder
-        labels = found.mixture_.labels_
-        found.classes_ = np.array(labels) if facts["names"] else np.arange(len(labels))
+        found.encoder_ = WordEncoder.from_state(kept["encoder"]) if "encoder" in kept else (encoder if own else None)
         found.n_annotators_ = len(found.mixture_.annotators_)
         return found
 
@@ -166,7 +172,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(N, D), a row of NaN where there is no text or the encoder knows nothing of it."""
         if self.encoder_ is None or texts is None:
             return None
-        axes = {"N": len(texts), "D": None}
+        axes = {"N": len(texts), "D": self.n_dimensions_}
         E = arrays.floats(self.encoder_.embed(texts), "encoder.embed(texts)", axes, finite=True)
         silent = ~E.any(axis=1) | np.array([not text for text in texts])
         return np.where(silent[:, None], np.nan, E)

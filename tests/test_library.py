@@ -131,6 +131,9 @@ def test_saving_deletes_nothing_of_yours_and_loading_checks(tmp_path: Path) -> N
         MixtureClassifier.load(tmp_path / "new")
     with pytest.raises(ModelFileError, match="missing"):
         MixtureClassifier.load(tmp_path / "nowhere")
+    (tmp_path / "new" / "estimator.json").write_text('{"kind": "estimator", "facts": {}}')
+    with pytest.raises(ModelFileError, match="'own' is missing"):
+        MixtureClassifier.load(tmp_path / "new")
 
 
 def but(array: np.ndarray, at: Any, value: float) -> np.ndarray:
@@ -205,6 +208,11 @@ def test_predicting_what_was_not_fitted_is_one_clear_error() -> None:
 
     with pytest.raises(InputError, match=r"encoder.embed.* must have \(120, D\)"):
         MixtureClassifier(encoder=Crooked()).fit(Z, Y, texts=TEXTS)
+    own = OwnEncoder()
+    fitted = MixtureClassifier(encoder=own).fit(Z, Y, texts=TEXTS)
+    own.embed = lambda texts: np.ones((len(texts), 5))  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"must have \(120, 2\)"):
+        fitted.predict_proba(Z, texts=TEXTS)
     with pytest.raises(NotFittedError, match="word encoder"):
         WordEncoder().embed(["a"])
 
