@@ -36,7 +36,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): .venv/.mollm-torch pyproject.toml
 	@echo "installing mollm and what it needs (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --editable '.[torch,dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[backend,torch,lab,dev]'
 	@touch $@
 
 demo: $(INSTALLED)

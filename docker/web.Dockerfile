@@ -7,7 +7,7 @@ WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY mollm mollm
 COPY backend backend
-RUN python -m pip install '.[postgres]'
+RUN python -m pip install '.[backend,postgres]'
 RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
 
 # The user has no line in /etc/passwd: what libraries ask for it (a name, a home to write to) stands here.

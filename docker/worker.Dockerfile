@@ -10,7 +10,7 @@ RUN python -m pip install ${TORCH} ${TORCH_INDEX_URL:+--index-url ${TORCH_INDEX_
 COPY pyproject.toml README.md LICENSE ./
 COPY mollm mollm
 COPY backend backend
-RUN python -m pip install '.[torch,postgres]'
+RUN python -m pip install '.[backend,torch,lab,postgres]'
 RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
 
 # The user has no line in /etc/passwd: what libraries ask for it (a name, a home to write to) stands here.

@@ -10,6 +10,7 @@ import numpy as np
 
 from mollm.lab.experiment import LoopOptions
 from mollm.lab.loop import replay
+from mollm.plugins import optional
 from mollm.recording import Recording
 from mollm.round.chain import Embeds
 
@@ -42,8 +43,7 @@ def curves(
 
 def draw(found: Curves, title: str, path: Path) -> None:
     """Mean over seeds with a band of one standard deviation, written to `path` (its suffix chooses the format)."""
-    import matplotlib
-
+    matplotlib = optional("matplotlib", "A figure")
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator

@@ -1,18 +1,17 @@
 """The mixture: one aggregator a file. Each fuses a panel's signals into one distribution an item.
 
-`Mixture` is the contract; `aggregators()` finds every implementation in this folder.
+`Mixture` is the contract; `aggregators()` finds every implementation, in this folder and in installed packages.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
 
-from mollm.errors import ModelFileError, NotFittedError
+from mollm.errors import ConfigError, ModelFileError, NotFittedError
+from mollm.plugins import Room, a_class
 from mollm.records import FittedState, FloatArray, Pool, Signals
 
 
@@ -93,21 +92,22 @@ class Mixture(ABC):
 
 def from_state(state: FittedState) -> Mixture:
     """Any fitted mixture again, by the kind its state names. Raises ModelFileError for an unknown kind."""
-    found = aggregators()
-    if state.kind not in found:
-        raise ModelFileError(f"There is no aggregator `{state.kind}`, only {list(found)}: refit the mixture.")
-    return found[state.kind].from_state(state)
+    try:
+        kind = aggregator(state.kind)
+    except ConfigError as unknown:
+        raise ModelFileError(f"{unknown} Or refit the mixture.") from None
+    return kind.from_state(state)
+
+
+_fits = a_class(Mixture, "name", "__init__", "fit", "learn", "predict_proba", "fuse")
+ROOM: Room[type[Mixture]] = Room(__name__, "mollm.aggregators", "aggregator", _fits, parts=True)
 
 
 def aggregators() -> dict[str, type[Mixture]]:
-    """Every aggregator in this folder by name: one file, one class, nothing else to register."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    found: dict[str, type[Mixture]] = {}
-    pending = list(Mixture.__subclasses__())
-    while pending:
-        kind = pending.pop()
-        pending.extend(kind.__subclasses__())
-        if kind.__module__.startswith(f"{__name__}.") and "name" in vars(kind):
-            found[kind.name] = kind
-    return dict(sorted(found.items()))
+    """Every aggregator by name: one file here with one class of its name, or an entry point `mollm.aggregators`."""
+    return ROOM.found()
+
+
+def aggregator(name: str) -> type[Mixture]:
+    """An aggregator by name. Raises ConfigError that lists what there is, or says why this one does not fit."""
+    return ROOM.get(name)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mollm.metrics import clearly_lower, log_loss
-from mollm.mixture import Mixture, aggregators
+from mollm.mixture import Mixture, aggregator
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.mixture.evidence import Centring
 from mollm.mixture.logpool import LogPool
@@ -139,7 +139,7 @@ class Ladder:
     def _unfitted(self, name: str, out: Out) -> Mixture:
         """A rung that is given what all fits on this pool share."""
         if name not in (LogPool.name, Stacked.name):
-            return aggregators()[name]()
+            return aggregator(name)()
         view = NONE if self.view is None else out
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))

@@ -17,6 +17,7 @@ from mollm.mixture import Mixture
 from mollm.mixture.evidence import normalised, one_hot, panel_order
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.text_view import clamped
+from mollm.plugins import optional
 from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Pool, Signals
 
 SIGMA = 0.9
@@ -47,6 +48,10 @@ def boosting_for(recording: str) -> Boosting:
     plain = "".join(c for c in recording.lower() if c.isalnum())
     found = [setting for name, setting in PAPER.items() if plain.startswith(name.replace("_", "")[:6])]
     return found[0] if found else Boosting()
+
+
+def _xgboost() -> Any:
+    return optional("xgboost", "The aggregator `molam`")
 
 
 class Molam(Mixture):
@@ -83,8 +88,7 @@ class Molam(Mixture):
 
     def _boost(self, X: FloatArray, Y: FloatArray, seed: int) -> Any:
         """One `binary:logistic` output a class; a class that nobody has shown is a column of zeros."""
-        import xgboost
-
+        xgboost = _xgboost()
         setting = {
             "objective": "binary:logistic",
             "eta": self.boosting.learning_rate,
@@ -99,9 +103,8 @@ class Molam(Mixture):
 
     def _boosted(self, X: FloatArray) -> FloatArray:
         """(n, C) each class's own probability; rows do not sum to 1."""
-        import xgboost
-
-        return np.asarray(self.booster_.predict(xgboost.DMatrix(X)), dtype=np.float64).reshape(len(X), -1)
+        matrix = _xgboost().DMatrix(X)
+        return np.asarray(self.booster_.predict(matrix), dtype=np.float64).reshape(len(X), -1)
 
     def _features(self, signals: Signals) -> FloatArray:
         """h(x) = [z_1, c_1, ..., z_M, c_M] (N, 2 M C), raw as the paper takes them; silence is NaN."""
@@ -124,14 +127,12 @@ class Molam(Mixture):
 
     @classmethod
     def from_state(cls, state: FittedState) -> Self:
-        import xgboost
-
         found = cls()._recall(state)
         found.order_ = np.asarray(state.arrays["order"], dtype=np.int64)
         found.added_ = int(str(state.facts["added"]))
         raw = bytearray(np.asarray(state.arrays["booster"], dtype=np.uint8).tobytes())
         if raw:
-            found.booster_ = xgboost.Booster()
+            found.booster_ = _xgboost().Booster()
             found.booster_.load_model(raw)
         return found
 

@@ -17,11 +17,11 @@ from scipy.special import softmax
 
 from mollm.classifier.head import Head
 from mollm.config import LoopConfig
-from mollm.errors import ConfigError, InputError
+from mollm.errors import InputError
 from mollm.folds import folds
 from mollm.losses import Rows, negative_strength
 from mollm.metrics import SMALLEST
-from mollm.mixture import aggregators
+from mollm.mixture import aggregator
 from mollm.mixture.auto import RUNGS, Auto
 from mollm.mixture.ladder import NONE, Ladder, Out
 from mollm.mixture.logpool import LogPool
@@ -116,8 +116,7 @@ class Chain:
     @classmethod
     def start(cls, given: RoundInput, config: LoopConfig, encoder: Embeds | None, rng: np.random.Generator) -> Chain:
         """Embed the texts and deal the folds. Raises ConfigError for an unknown aggregator."""
-        if config.aggregator not in aggregators():
-            raise ConfigError(f"There is no aggregator {config.aggregator!r}: choose from {', '.join(aggregators())}.")
+        aggregator(config.aggregator)
         has_text = np.array([bool(text.strip()) for text in given.texts], dtype=np.bool_)
         embeddings = None
         if encoder is not None and config.classifier != "none" and has_text.any():

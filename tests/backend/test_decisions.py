@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.records import Provenance
 from mollm_backend import jobs
 from mollm_backend.cli import explain, export
@@ -19,7 +20,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import labels_of, parse
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, labels, projects, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.records import Provenance
 from mollm_backend import jobs
 from mollm_backend.jobs import due, pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, labels, projects, schema, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, labels, projects, schema, signals, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.work import queues

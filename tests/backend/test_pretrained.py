@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.errors import ModelFileError
 from mollm.records import Provenance
 from mollm.round import tuning
@@ -16,7 +17,7 @@ from mollm_backend import jobs
 from mollm_backend.jobs import pretrained, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, labels, projects, signals, states, tasks
+from mollm_backend.store import Store, labels, projects, signals, tasks
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task

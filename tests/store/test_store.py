@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mollm import states
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm_backend.store import Store, batches, events, labels, projects, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, events, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from mollm import states
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
@@ -19,7 +20,7 @@ from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.pools import Pool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
-from mollm_backend.store import batches, events, labels, projects, signals, states, unseen, versions
+from mollm_backend.store import batches, events, labels, projects, signals, unseen, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version

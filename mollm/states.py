@@ -32,7 +32,7 @@ def save(directory: Path, states: Mapping[str, FittedState]) -> None:
 def load(directory: Path) -> dict[str, FittedState]:
     """Read what `save` wrote. Raises ModelFileError where a file is missing or cut short."""
     if not directory.is_dir():
-        raise ModelFileError(f"The model files {directory} are missing: run `mollm train` to fit them again.")
+        raise ModelFileError(f"The model files {directory} are missing: fit them again (`mollm train` for a project).")
     states = {}
     for path in sorted(directory.glob("*.json")):
         try:
@@ -40,6 +40,6 @@ def load(directory: Path) -> dict[str, FittedState]:
             states[path.stem] = FittedState(facts["kind"], load_file(path.with_suffix(".safetensors")), facts["facts"])
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelFileError(
-                f"The model file {path.with_suffix('')} cannot be read ({error}): run `mollm train` to fit it again."
+                f"The model file {path.with_suffix('')} cannot be read ({error}): fit it again (`mollm train`)."
             ) from None
     return states
