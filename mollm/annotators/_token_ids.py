@@ -200,7 +200,7 @@ class TokenIds(Way):
         return self.singles[piece]
 
     def _cut(self, text: str) -> tuple[str, bool]:
-        """(the text as in the prompt, at most `room` tokens of it; whether it was cut). Short texts are not tokenized."""
+        """(the text as in the prompt, at most `room` tokens of it; whether it was cut). Only long texts are counted."""
         piece = self.harmless(self.piece(text))
         if len(piece.encode("utf-8", "replace")) <= self.room:
             return piece, False
