@@ -61,7 +61,7 @@ class Rows:
 
 
 def negative_strength(round_index: int, config: LoopConfig) -> float:
-    """lambda_r of round r = 0, 1, ...: linear from `lambda_start` to `lambda_end` in `lambda_rounds`, then constant."""
+    """lambda_r of round r = 0, 1, ...: linear from `lambda_start` to `lambda_end`, then constant."""
     share = min(max(round_index, 0) / config.lambda_rounds, 1.0)
     return config.lambda_start + share * (config.lambda_end - config.lambda_start)
 

@@ -11,7 +11,7 @@ from mollm.errors import InputError
 from mollm.records import FloatArray, digest
 
 ROWS_AT_ONCE = 262_144  # bounds memory: about 20 MB for each work array at ten classes
-CUT_TOLERANCE = 1e-6  # a row kept as float32 must be cut where its float64 original is
+CUT_TOLERANCE = 1e-6  # a row stored as float32 must be cut at the same label as its float64 original
 
 
 def expected_votes(label_probs: ArrayLike, temperature: float = 0.7, top_p: float = 0.9) -> FloatArray:

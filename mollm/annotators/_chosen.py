@@ -12,7 +12,7 @@ from mollm.prompts.coding import shares
 from mollm.records import FloatArray
 from mollm.signals import total_variation
 
-ARITHMETIC = 0.05  # total variation (by hand): more than half precision changes a read, less than a mask does
+ARITHMETIC = 0.05  # total variation (chosen by hand): half precision changes a read by less, a mask by more
 
 
 def numbers(known: dict[int, float], place: Question) -> FloatArray:

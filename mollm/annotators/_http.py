@@ -18,10 +18,10 @@ import tenacity
 
 from mollm.errors import AnnotatorError, AnnotatorUnavailable
 
-ATTEMPTS = 4  # of one request, with waits of up to 3.5 s in sum (by hand: more survives longer failures, but delays)
-LONGEST_WAIT = 30.0  # seconds (by hand); after a longer Retry-After the call fails, and the caller's job runs later
-OPEN_AFTER = 3  # failed calls in a row (by hand: fewer reacts to chance, more wastes time on a dead server)
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (by hand: longer spares a dead server, shorter finds it up sooner)
+ATTEMPTS = 4  # tries of one request; the waits sum to 3.5 s at most (chosen by hand: more survives longer failures)
+LONGEST_WAIT = 30.0  # seconds (chosen by hand); after a longer Retry-After the call fails, its job runs again later
+OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance, more wastes time on a dead server)
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
 RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # busy, too early or failed: may succeed later
 
 

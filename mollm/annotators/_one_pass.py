@@ -20,9 +20,9 @@ from mollm.records import FloatArray, LabelSet
 from mollm.signals import expected_votes, normalised, total_variation, without_prior
 
 CONTENT_FREE = ("N/A", "[text]", "...")  # texts without content: they show prior and position bias (Zhao et al. 2021)
-BIAS_BAR = 0.25  # total variation between two orders' answers to them (by hand: lower asks two orders more often)
+BIAS_BAR = 0.25  # total variation between their answers in two orders (chosen by hand: lower asks two orders more)
 ENOUGH_ORDERS = 2  # as given and reversed: the fewest that cancel a position bias; each order is a whole prefill
-OFTEN = 0.25  # share of texts that need a place (by hand); it is then read along: one token is cheaper than a prefill
+OFTEN = 0.25  # share of texts that need a place to read it along (chosen by hand): a token costs less than a prefill
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class OnePass:
         )
 
     def _measure_bias(self) -> None:
-        """Ask two label orders if the answers to the texts without content differ between them by over BIAS_BAR."""
+        """Ask two label orders if the answers to the texts without content differ by more than BIAS_BAR."""
         blank = self._of_nothing((0, 1))
         self.bias = float(total_variation(self._probs(blank, 0), self._probs(blank, 1)).mean())
         self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
@@ -180,7 +180,7 @@ class OnePass:
         return self.trees[order].place(at).tokens
 
     def _probs(self, heard: Sequence[_Heard], order: int) -> FloatArray:
-        """(n, C) the paper's z: shares among the labels' own tokens (a small model's other spellings tell little)."""
+        """(n, C) the paper's z: shares among the labels' own tokens (other spellings mean little in small models)."""
         own, wide = self.own[order], self.trees[order]
         return np.stack([own.distribution(own.seen_from(wide, one.known[order])) for one in heard])
 

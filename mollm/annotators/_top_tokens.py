@@ -21,7 +21,7 @@ from mollm.signals import expected_votes, normalised, total_variation, without_p
 
 TOP = 20  # every server known accepts this; vLLM answers 400 above its --max-logprobs
 FLOOR = 0.5  # a label that is not listed lies between 0 and the least listed probability: half of that is assumed
-FURTHER_AT_MOST = 3  # more requests for one text after the first (by hand: more reads more shared beginnings)
+FURTHER_AT_MOST = 3  # more requests for one text after the first (chosen by hand: more reads more shared beginnings)
 
 Top = list[tuple[str, float]]
 

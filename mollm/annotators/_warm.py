@@ -13,7 +13,7 @@ import psutil
 
 from mollm.annotators import Annotator, Needs
 
-SPARE = 0.1  # share of main memory for other programs (by hand: less keeps more models open, more avoids swapping)
+SPARE = 0.1  # share of main memory for other programs (chosen by hand: less keeps more models open, but may swap)
 
 
 def free_memory() -> int:

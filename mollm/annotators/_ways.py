@@ -69,8 +69,7 @@ class Way(ABC):
         return sorted(found[:count], key=lambda choice: choice.get("index", 0))
 
     def fit(self, piece: str, ask: Callable[[str], T]) -> tuple[T, bool]:
-        """(the reply of `ask(piece)`, whether the text was cut). A text that overflows the window is halved until it
-        fits."""
+        """(the reply of `ask(piece)`, whether it was cut). A text that overflows the window is halved until it fits."""
         cut = piece
         while True:
             try:

@@ -25,7 +25,7 @@ from mollm.records import FloatArray, digest
 if TYPE_CHECKING:
     import torch
 
-BATCH = 64  # texts in a forward pass and a transaction (by hand: larger suits a GPU, smaller loses less in a kill)
+BATCH = 64  # texts a forward pass and transaction (chosen by hand: larger suits a GPU, smaller is stored more often)
 MAX_TOKENS = 256  # of a text, the rest is cut: the limit that MiniLM was published with
 RECIPE = "middle to last but one, mean-pooled, unit"  # part of the cache key: change it whenever the embedding changes
 Progress = Callable[[str], None]

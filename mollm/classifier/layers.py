@@ -19,7 +19,7 @@ from mollm.errors import InputError, ModelFileError
 from mollm.records import IntArray
 
 MAX_TOKENS = 128  # of a text, the rest is cut: the paper's value
-BATCH = 64  # texts in a forward pass (by hand: larger is faster on a GPU, smaller takes less memory)
+BATCH = 64  # texts in a forward pass (chosen by hand: larger is faster on a GPU, smaller takes less memory)
 
 
 def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
@@ -40,10 +40,8 @@ class Passthrough(nn.Module):  # type: ignore[misc]
 
 
 def upper_part(model: nn.Module, tuned: int) -> nn.Module:
-    """A copy of the encoder from its last `tuned` layers on. It takes activations as `inputs_embeds`.
-
-    Raises ModelFileError if the encoder cannot be cut.
-    """
+    """A copy of the encoder from its last `tuned` layers on. It takes activations as `inputs_embeds`. Raises
+    ModelFileError if the encoder cannot be cut."""
     if not isinstance(getattr(model, "embeddings", None), nn.Module):
         raise ModelFileError(f'{type(model).__name__} cannot be cut below a layer: use `classifier = "head"`.')
     embeddings, model.embeddings = model.embeddings, Passthrough()  # not copied: most of a small encoder
@@ -107,7 +105,7 @@ class Activations:
 
 
 def activations(encoder: Encoder, texts: Sequence[str], tuned: int) -> Activations:
-    """Run the frozen layers once over all texts: 2 D bytes a token. Raises InputError if there are no `tuned` layers."""
+    """Run the frozen layers once over all texts: 2 D bytes a token. Raises InputError if it has fewer layers."""
     tokenizer, model = encoder.load()
     layers = layers_of(model)[2]
     if not 0 < tuned <= len(layers):

@@ -1,4 +1,4 @@
-"""A tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card."""
+"""Save a tuned encoder for use without mollm."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], fac
     """Write the tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card.
 
     `AutoModel` and `AutoTokenizer` load it; `head.safetensors` holds `weight` (C, D) and `bias` (C,) for the mean of
-    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. The directory is written under
-    another name and renamed when it is complete.
+    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. The directory is complete when
+    it gets its name. Raises NotFittedError.
     """
     from safetensors.torch import save_file
 
@@ -58,6 +58,7 @@ def listed(facts: Mapping[str, object]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
+# The model card, README.md in the directory.
 CARD = """---
 library_name: transformers
 pipeline_tag: text-classification

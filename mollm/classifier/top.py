@@ -28,7 +28,7 @@ from mollm.losses import Rows, robust_loss_torch
 from mollm.records import FloatArray, IntArray
 
 TUNED = 4  # layers: three of MiniLM's six had .003 less accuracy (TREC, 300 and 500 human labels, seeds 0 and 1)
-EPOCHS = 5  # by hand: more takes longer and fits few labels too closely, fewer leaves the layers near their start
+EPOCHS = 5  # chosen by hand: more takes longer and overfits few labels, fewer leaves the layers near their start
 
 
 @dataclass

@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
 BLOCK = 4096  # texts in memory at once: for MiniLM at most 0.4 GB of activations (128 tokens, 384 halves)
 SMALLEST = 1e-6  # smaller probabilities count as this, so that one near-zero does not rule out a label in the mean
-SHARE = 0.5  # of the tuned classifier in the geometric mean (by hand: equal parts); the rest is the mixture's
+SHARE = 0.5  # of the tuned classifier in the geometric mean (chosen by hand: equal parts); the rest is the mixture's
 
 
 def mean_with(fused: FloatArray, logits: FloatArray, has_text: BoolArray) -> FloatArray:
-    """(N, C) the geometric mean of the mixture `fused` and the classifier's `logits`, both (N, C).
-
-    Items without a text keep the mixture's probabilities.
-    """
+    """(N, C) the geometric mean of the mixture `fused` (N, C) and the classifier, from its `logits` (N, C). Items
+    without a text keep the mixture's probabilities."""
     tuned = np.log(np.maximum(softmax(logits, axis=1), SMALLEST))
     mean = SHARE * tuned + (1 - SHARE) * np.log(np.maximum(fused, SMALLEST))
     return np.where(has_text[:, None], softmax(mean, axis=1), fused)

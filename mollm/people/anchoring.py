@@ -27,8 +27,8 @@ from mollm.metrics import Estimate, newcombe, wilson
 from mollm.records import BoolArray, FloatArray, IntArray
 
 MIN_LABELS = 20
-"""Blind labels, and shown ones, that a figure needs (by hand: from 20 of each its interval is about +-.25)."""
-PULL_PRIOR = (1.0, 5.0)  # Beta (by hand): at its mean, 1/6, an accepted label of q = .8 weighs .8
+"""Blind labels, and shown ones, that a figure needs (chosen by hand: from 20 of each its interval is about +-.25)."""
+PULL_PRIOR = (1.0, 5.0)  # Beta (chosen by hand): at its mean, 1/6, an accepted label of q = .8 weighs .8
 _PULLS = (np.arange(50) + 0.5) / 50  # the grid of pulls: finer than any interval from a few hundred labels
 _LEVELS = np.linspace(-3.0, 3.0, 25)  # the grid of a: three standard deviations of its prior, normal (0, 1)
 _SLOPES = np.linspace(0.0, 2.0, 17)  # the grid of b: two of its prior, normal (1, .5); b = 1: calibrated confidence
@@ -61,10 +61,8 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How much more often people agree with a label that they see, and how many labels were compared.
-
-    The figures are None if there are too few labels.
-    """
+    """How much more often people agree with a label that they see. `blind` and `shown` labels were compared; with too
+    few of them the other figures are None."""
 
     blind: int
     shown: int

@@ -20,9 +20,9 @@ from mollm.errors import InputError
 from mollm.metrics import Estimate, beta, wilson
 from mollm.records import BoolArray, FloatArray, IntArray
 
-PRIOR = 0.9  # reliability of a person without data (by hand: higher makes a majority decide more clearly)
-STRENGTH = 10.0  # pseudo-labels (by hand: more judges people later, fewer judges them by chance agreement)
-LEAST = 0.05  # the least weight, 1 being an ordinary label's (by hand): a label that others contradict may be right
+PRIOR = 0.9  # reliability of a person without data (chosen by hand: higher makes a majority decide more clearly)
+STRENGTH = 10.0  # pseudo-labels (chosen by hand: more judges people later, fewer judges them by chance agreement)
+LEAST = 0.05  # least weight, 1 being an ordinary one (chosen by hand): a label that others contradict may be right
 _ROUNDS = 100  # EM steps at most: it ends earlier, when no reliability changes by 1e-6
 
 
@@ -50,8 +50,7 @@ def combine(item: IntArray, person: IntArray, label: IntArray, evidence: FloatAr
 
     `evidence` (H,) in 0..1 is each label's provenance weight; `weight` does not include it. If no task has two people,
     all weights are 1. Else a weight is how far the label's posterior probability lies above chance, divided by the same
-    for a single label of an average person. Equal labels of one task share their weight.
-    Raises InputError if the arrays differ in length.
+    for a single label of an average person; equal labels of one task share it. Raises InputError for unequal lengths.
     """
     if not len(item) == len(person) == len(label) == len(evidence):
         raise InputError("Labels need one item, person, label and evidence each.")
@@ -81,7 +80,7 @@ def _shared(task: IntArray, person: IntArray) -> BoolArray:
 def _fit(
     task: IntArray, person: IntArray, label: IntArray, evidence: FloatArray, shared: BoolArray, C: int, P: int
 ) -> tuple[FloatArray, FloatArray, float]:
-    """EM: (expected number of right labels (P,), number of labels (P,), mean reliability), each label by evidence."""
+    """EM: (expected right labels (P,), all labels (P,), mean reliability). Labels are counted by `evidence`."""
     counts = _sums(person, evidence * shared, P)
     right: FloatArray = np.zeros(P)
     reliable: FloatArray = np.full(P, PRIOR)

@@ -167,10 +167,8 @@ def build_prompt(
 
 
 def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> tuple[Shot, ...]:
-    """The first `per_label` shots of each label: the first of each, then the second of each, and so on.
-
-    Raises ConfigError for an unknown label.
-    """
+    """The first `per_label` shots of each label: the first of all labels, then the second of all, and so on. Raises
+    ConfigError for an unknown label."""
     by_label: dict[str, list[Shot]] = {name: [] for name in labels.names}
     for shot in candidates:
         _known(labels, shot)
@@ -198,7 +196,7 @@ def _label_line(template: PromptTemplate, labels: LabelSet, c: int, code: str, c
 
 
 def _in_order(shots: Sequence[Shot], labels: LabelSet, places: Sequence[int]) -> list[Shot]:
-    """Each round of one shot a label in the labels' order: reordering averages out the weight of the last shot."""
+    """The shots in rounds of one a label, each round in the labels' order: a model gives the last shot most weight."""
     place_of = {c: place for place, c in enumerate(places)}
     seen: dict[str, int] = {}
     keyed = []

@@ -16,9 +16,9 @@ import numpy as np
 from mollm.errors import ConfigError
 from mollm.records import FloatArray
 
-WORTH_ASKING = 0.05  # probability; a place below it is not asked: its labels share it evenly (by hand: lower asks more)
-EASY_BRANCHES = 4  # up to so many places codes are not tried (by hand: higher keeps names, lower saves more reads)
-PIECES_AT_MOST = 600  # beginnings of labels to look up, a server request each (by hand); above: own tokens only
+WORTH_ASKING = 0.05  # probability; below it a place is not asked, its labels share it (chosen by hand: lower asks more)
+EASY_BRANCHES = 4  # up to so many places codes are not tried (chosen by hand: higher keeps names, lower saves reads)
+PIECES_AT_MOST = 600  # beginnings of labels to look up, a server request each (chosen by hand); above: own tokens only
 
 Path = tuple[int, ...]
 Single = Callable[[str], int | None]
@@ -26,10 +26,8 @@ Single = Callable[[str], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """After a path: the labels still `alive`, the `tokens` (K,) that may follow, the `text` so far and after each.
-
-    A text is None where the path is a label's own tokens and their text is not known.
-    """
+    """After a path: the labels still possible (`alive`), the `tokens` (K,) that may follow, the `text` so far and the
+    `texts` (K,) after each token. A text is None if only a label's own tokens lead there: their text is not known."""
 
     alive: tuple[int, ...]
     tokens: Path
@@ -161,7 +159,7 @@ def easy(trees: Sequence[TokenTree]) -> bool:
 
 
 def shares(logprobs: FloatArray) -> FloatArray:
-    """(K,) probabilities among the allowed tokens from their log-probabilities (nats). -inf gives 0; all -inf 1 / K."""
+    """(K,) probabilities among the allowed tokens from their log-probabilities (nats); 1 / K each if all are -inf."""
     finite = np.where(np.isfinite(logprobs), logprobs, -np.inf)
     top = finite.max()
     if not np.isfinite(top):

@@ -18,7 +18,7 @@ from mollm.metrics import log_losses
 from mollm.records import FloatArray
 from mollm.round.chain import CHOSEN_FEW, Chain, Parts
 
-REPEATS = 3  # with new folds (by hand: more removes more of the folds' chance; each costs four cross-fits)
+REPEATS = 3  # with new folds (chosen by hand: more removes more of the folds' chance; each costs four cross-fits)
 PARTS = ("discrepancy_weights", "negatives", "confidence_weights")  # the fields of `Parts` and of the configuration
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-MIN_LABELS = 30  # common labels (by hand): with fewer, chance would refuse good candidates
+MIN_LABELS = 30  # common labels (chosen by hand): with fewer, chance would refuse good candidates
 LEVEL = 0.025  # of the one-sided test (the usual 95 % interval): an equally good candidate is refused once in 40
 
 

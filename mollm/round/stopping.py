@@ -17,9 +17,9 @@ import numpy as np
 
 from mollm.records import BoolArray, FloatArray
 
-WORTH = 0.002  # share of the pool that a batch must correct to be worth it (by hand: smaller asks people for longer)
-LAST = 3  # earlier rounds to compare with (by hand: more is less noisy, fewer follows the curve as it flattens)
-COMMON = 30  # human labels that both rounds must have scored (by hand, as in the gate): fewer is mostly noise
+WORTH = 0.002  # share of the pool that a batch must correct to be worth it (chosen by hand: smaller asks for longer)
+LAST = 3  # earlier rounds to compare with (chosen by hand: more is less noisy, fewer follows the curve as it flattens)
+COMMON = 30  # human labels that both rounds must have scored (chosen by hand, as in the gate): fewer is mostly noise
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Lesson:
-    """The share by which one more human label lowers the error, its 95 % interval, and how many labels it is from."""
+    """The share by which one more human label lowers the error, its 95 % interval, the number of compared labels."""
 
     share: float
     low: float
@@ -47,10 +47,8 @@ class Lesson:
 
 
 def lesson(losses: FloatArray, earlier: Sequence[Earlier]) -> Lesson | None:
-    """The slope of the learning curve: `losses` (H,) in nats of this round against one of the `earlier` rounds.
-
-    `earlier` is oldest first. The oldest of the last LAST rounds with COMMON common labels is used (none: None).
-    """
+    """The slope of the learning curve, from this round's `losses` (H,) in nats and the oldest of the last LAST rounds
+    that shares COMMON labels with it (None if there is none). `earlier` is oldest first."""
     for round_ in earlier[-LAST:]:
         common = np.isfinite(round_.losses)
         more, n = len(losses) - round_.human_labels, int(common.sum())
@@ -124,9 +122,7 @@ def advise(
 
 
 def spread(doubt: FloatArray, of: int) -> tuple[float, float, float]:
-    """The expected number of wrong items divided by `of`, and its 95 % interval (normal, for a Poisson-binomial sum).
-
-    `doubt` holds the probability of each item to be wrong.
-    """
+    """The expected number of wrong items divided by `of`, and its 95 % interval (normal approximation of a
+    Poisson-binomial sum). `doubt` holds each item's probability of being wrong."""
     mean, deviation = float(doubt.sum()), float(np.sqrt((doubt * (1 - doubt)).sum()))
     return mean / of, max(mean - 1.96 * deviation, 0.0) / of, (mean + 1.96 * deviation) / of

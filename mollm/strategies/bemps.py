@@ -19,9 +19,9 @@ from scipy.cluster.vq import kmeans2
 from mollm.records import FloatArray, IntArray
 from mollm.strategies import Picks, Pool, best
 
-REFERENCE = 300  # items x' on which the change is estimated (by hand: more is less noisy and slower)
-SHORTLIST = 20  # times the batch: items of highest mean score to cluster (by hand: more is more diverse and slower)
-ROUNDS = 10  # of k-means (by hand: only rough clusters are needed)
+REFERENCE = 300  # items x' on which the change is estimated (chosen by hand: more is less noisy and slower)
+SHORTLIST = 20  # times the batch: items of highest mean score to cluster (chosen by hand: more is more diverse)
+ROUNDS = 10  # of k-means (chosen by hand: only rough clusters are needed)
 
 
 def bemps(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:

@@ -9,8 +9,8 @@ from mollm.records import FloatArray, IntArray
 from mollm.strategies import Picks, Pool
 
 CHUNK = 4_096  # rows measured at once: few enough for the processor's cache
-START = 32  # centres that all items are measured against (by hand: more gives tighter bounds, but costs N distances)
-FEW = 512  # items to measure again at first (by hand: more measures items in vain, fewer needs more passes)
+START = 32  # centres that all items are measured against (chosen by hand: each costs N distances, tightens bounds)
+FEW = 512  # items to measure again at first (chosen by hand: more measures items in vain, fewer needs more passes)
 
 
 def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:

@@ -13,8 +13,8 @@ from mollm.records import FloatArray
 from mollm.strategies import Picks, Pool, best
 from mollm.strategies.margin import undecided
 
-CANDIDATES = 20  # times the batch: open items of highest gain to pick from (by hand: more is more diverse and slower)
-SHARPNESS = 8.0  # power of the cosine (by hand: higher lowers only near copies, lower spreads picks more)
+CANDIDATES = 20  # times the batch: open items of highest gain to pick from (chosen by hand: more is more diverse)
+SHARPNESS = 8.0  # power of the cosine (chosen by hand: higher lowers only near copies, lower spreads picks more)
 
 
 def expected_gain(pool: Pool) -> FloatArray:
