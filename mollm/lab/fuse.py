@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.scores import Score, best_annotator, paired_gain
-from mollm.mixture import Mixture, aggregators
+from mollm.mixture import Mixture, aggregator, aggregators
 from mollm.mixture.auto import Auto
 from mollm.mixture.cold_start import choose
 from mollm.mixture.molam import Molam, boosting_for
@@ -213,7 +213,7 @@ def replayed(
 
 def _make(name: str, recording: str) -> Mixture:
     """The aggregator; the paper's with the paper's setting for this data set."""
-    return Molam(boosting_for(recording)) if name == Molam.name else aggregators()[name]()
+    return Molam(boosting_for(recording)) if name == Molam.name else aggregator(name)()
 
 
 def _summary(scores: Iterable[Score]) -> dict[str, object]:

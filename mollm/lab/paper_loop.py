@@ -14,7 +14,7 @@ import numpy as np
 from mollm.errors import ConfigError
 from mollm.lab import classifiers
 from mollm.lab.experiment import Run, Step
-from mollm.mixture import aggregators
+from mollm.mixture import aggregator, aggregators
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
@@ -96,5 +96,5 @@ def opinion(chain: Chain, name: str) -> FloatArray:
             f"--annotate {name!r} is none of mixture, human, {', '.join(aggregators())} "
             f"or the annotators {', '.join(chain.signals.annotators)}."
         )
-    fitted = aggregators()[name]().fit(replace(chain.pool, embeddings=None), rng=chain.rng("opinion"))
+    fitted = aggregator(name)().fit(replace(chain.pool, embeddings=None), rng=chain.rng("opinion"))
     return fitted.predict_proba(chain.signals)
