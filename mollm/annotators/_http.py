@@ -22,6 +22,8 @@ ATTEMPTS = 4
 LONGEST_WAIT = 30.0  # seconds; a longer Retry-After is left to the caller, whose job comes round again
 OPEN_AFTER = 3  # troubles in a row
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds
+# Servers' words for it; the last are vLLM's where a prompt leaves no token of the window (we ask for one or more).
+OVERFLOWS = ("context", "too long", "maximum", "max_tokens must be at least 1")
 RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -42,9 +44,9 @@ class Refused(AnnotatorError):
 
     @property
     def overflow(self) -> bool:
-        """Whether the prompt was longer than the model's window."""
+        """Whether the prompt was longer than the model's window, or left no place in it for an answer."""
         said = str(self).casefold()
-        return self.status in (400, 413, 422) and ("context" in said or "too long" in said or "maximum" in said)
+        return self.status in (400, 413, 422) and any(words in said for words in OVERFLOWS)
 
 
 class Circuit:
