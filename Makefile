@@ -139,13 +139,14 @@ faults: $(INSTALLED)
 	@MOLLM_BARS=1 MOLLM_TEST_PREPARE=1 $(PYTEST) -v -m "faults and not vllm" $(PYTEST_OPTIONS)
 
 # vLLM's CPU build in an environment of its own (3.5 GB), then the tests that talk to it.
+# torchaudio, torchcodec and torchvision, which it asks for and we do not need, are left out of its lock.
 #   make test-vllm VLLM=DIR         an environment that has vLLM already is used as it is
 VLLM ?= $(MOLLM_HOME)/vllm
 $(VLLM)/.mollm-installed:
 	@if "$(VLLM)/bin/python" -c 'import vllm' 2>/dev/null; then echo "using the vLLM in $(VLLM)"; else \
 	echo "installing vLLM into $(VLLM) (3.5 GB)"; mkdir -p "$(VLLM)" && $(PYTHON) -m venv --clear "$(VLLM)" && \
 	"$(VLLM)/bin/python" -m pip install --quiet $(LOCKED)/vllm.txt && \
-	"$(VLLM)/bin/python" -m pip install --quiet $(TORCH_FROM); fi
+	"$(VLLM)/bin/python" -m pip install --quiet $(TORCH_FROM) --no-warn-conflicts; fi
 	@touch $@
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
