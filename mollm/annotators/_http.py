@@ -22,6 +22,8 @@ ATTEMPTS = 4  # tries of one request; the waits sum to 3.5 s at most (chosen by 
 LONGEST_WAIT = 30.0  # seconds (chosen by hand); after a longer Retry-After the call fails, its job runs again later
 OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance, more wastes time on a dead server)
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
+# Servers' words for a prompt that is too long; the last are vLLM's where it leaves no token of the window.
+OVERFLOWS = ("context", "too long", "maximum", "max_tokens must be at least 1")
 RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # busy, too early or failed: may succeed later
 
 
@@ -42,9 +44,9 @@ class Refused(AnnotatorError):
 
     @property
     def overflow(self) -> bool:
-        """Whether the prompt was longer than the model's window."""
+        """Whether the prompt was longer than the model's window, or left no place in it for an answer."""
         said = str(self).casefold()
-        return self.status in (400, 413, 422) and ("context" in said or "too long" in said or "maximum" in said)
+        return self.status in (400, 413, 422) and any(words in said for words in OVERFLOWS)
 
 
 class Circuit:

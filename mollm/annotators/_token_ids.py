@@ -85,7 +85,11 @@ class TokenIds(Way):
             TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
             for prompt in prompts
         ]
-        self.room = self.window - 2 - max(len(self._tokens(before + after)) for before, after, _ in self.frames)
+        # Behind the text come a label's tokens, down to the deepest place, and the one that is asked for; a start
+        # token may come before it.
+        deepest = max(len(path) for tree in self.trees for path in tree.paths)
+        frame = max(len(self._tokens(before + after)) for before, after, _ in self.frames)
+        self.room = self.window - 2 - deepest - frame
         if self.room < 1:
             raise AnnotatorError(f"instruction, labels and shots alone overfill the window of {self.window} tokens")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class _Loaded:
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
+        # transformers 5.24 names the argument `cache`; what it was named before goes with 5.40.
+        self.cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 _loaded: WeakValueDictionary[tuple[str, str, str, int], _Loaded] = WeakValueDictionary()
@@ -59,6 +62,7 @@ class Transformers(Annotator):
     room: int  # tokens that the window leaves for a text
     one_pass: OnePass
     loaded: _Loaded | None
+    cache_name: str  # of the argument that takes keys and values
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
@@ -66,6 +70,7 @@ class Transformers(Annotator):
         super().__init__(config, labels, instruction, shots, models_dir)
         self.torch, self.loaded = _load(config, models_dir)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
+        self.cache_name = self.loaded.cache_name
         self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
         self._prepare(coded=config.coding == "codes")
         if config.coding == "auto" and config.mode == "score" and not easy(self.one_pass.trees):
@@ -199,8 +204,8 @@ class Transformers(Annotator):
                     mask = torch.cat([mask, torch.ones(len(pads), 1, dtype=torch.long)], dim=1)
                 device = self.model.device
                 out = self.model(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache,
-                    position_ids=(known + place.clamp(min=0)).to(device), logits_to_keep=1, use_cache=True,
+                    input_ids=ids.to(device), attention_mask=mask.to(device), logits_to_keep=1, use_cache=True,
+                    position_ids=(known + place.clamp(min=0)).to(device), **{self.cache_name: cache},
                 )  # fmt: skip
                 found.append(torch.log_softmax(out.logits[:, -1].float(), dim=-1))
         return found
@@ -211,7 +216,7 @@ class Transformers(Annotator):
 
             frame.cache = DynamicCache(config=self.model.config)
             ids = self.torch.tensor([frame.before], device=self.model.device)
-            self.model(input_ids=ids, past_key_values=frame.cache, logits_to_keep=1, use_cache=True)
+            self.model(input_ids=ids, logits_to_keep=1, use_cache=True, **{self.cache_name: frame.cache})
         return frame.cache
 
     def _sample(self, text: str) -> Answer:
