@@ -243,11 +243,13 @@ def test_texts_are_read_although_events_never_cease(connection: redis.Redis) -> 
     taken = []
     for n in range(6):
         queues.enqueue(connection, "reconcile", "reconcile", n)  # there is always one more
+        if n == 1:
+            queues.enqueue(connection, "reconcile", "predict", 7)
         if n == 3:
             queues.enqueue(connection, "train", "train", 7)
         job, _queue = worker.dequeue_job_and_maintain_ttl(timeout=1)
         taken.append(job.id)
-    assert taken == ["reconcile-0", "annotate-7-tiny", "reconcile-1", "train-7", "reconcile-2", "annotate-7-small"]
+    assert taken == ["reconcile-0", "annotate-7-tiny", "reconcile-1", "train-7", "predict-7", "annotate-7-small"]
 
 
 def test_a_pool_leaves_out_the_texts_that_serve_as_examples(runtime: Runtime) -> None:

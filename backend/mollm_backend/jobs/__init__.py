@@ -85,11 +85,11 @@ def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
     stop, size = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts
     mine = [member for member in project.panel if member.name == annotator]
     for member in mine:
-        after = 0
-        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
+        before = None
+        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, before=before):
             if budget.rests(runtime.store, project):
                 break
-            after = rows[-1].task_id
+            before = rows[-1].task_id
             if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
                 break
         if time.monotonic() > stop:

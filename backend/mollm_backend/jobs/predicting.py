@@ -88,24 +88,26 @@ def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Se
     A new one, because Label Studio keeps what a person may have open at this moment. It is made before the predictions
     are stored: after a kill between the two, the same edited texts are found again.
     """
-    store, now = runtime.store, dict[int, dict[str, StoredPrediction]]()
-    before = versions.said(store, project.id, version.id, [row.task_id for row in fresh])
+    store, edited = runtime.store, set[int]()
+    said = versions.said(store, project.id, version.id, [row.task_id for row in fresh])
     for row in fresh:
-        was = before.get(row.task_id, {}).get(row.decision)
+        was = said.setdefault(row.task_id, {}).get(row.decision)
         if was is not None and was.text_key != row.text_key:
-            now.setdefault(row.task_id, before[row.task_id].copy())[row.decision] = row
-    entries = batches.entries(store, project.id, project.batch_version or "") if now else []
-    if not any(entry.task_id in now for entry in entries):
-        return
-    closed = labels.closed_tasks(labels.every(store, project.id))
-    entries = [entry for entry in entries if entry.task_id not in closed]
-    if not any(entry.task_id in now for entry in entries):
+            edited.add(row.task_id)
+        said[row.task_id][row.decision] = row
+    # Several decisions are read one after the other: the last of them brings the new batch.
+    edited = {task_id for task_id in edited if len({row.text_key for row in said[task_id].values()}) == 1}
+    entries = batches.entries(store, project.id, project.batch_version or "") if edited else []
+    if any(entry.task_id in edited for entry in entries):
+        closed = labels.closed_tasks(labels.every(store, project.id))
+        entries = [entry for entry in entries if entry.task_id not in closed]
+    if not any(entry.task_id in edited for entry in entries):
         return
     for rank, entry in enumerate(entries):
+        if entry.task_id in edited:
+            shown = due.known(project, entry.task_id, said[entry.task_id])
+            entry = replace(entry, version=version.id, label=shown.label, confidence=shown.confidence)
         entries[rank] = replace(entry, rank=rank, published_at=None)
-        if entry.task_id in now:
-            shown = due.known(project, entry.task_id, now[entry.task_id])
-            entries[rank] = replace(entries[rank], label=shown.label, confidence=shown.confidence, version=version.id)
     name = batches.next_name(store, project.id, version.id)
     batches.save(store, project.id, name, entries)
     projects.change(store, project.id, batch_version=name)
