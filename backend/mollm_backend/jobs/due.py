@@ -140,10 +140,11 @@ def known(project: Project, task_id: int, said: Mapping[str, StoredPrediction]) 
 
 def version_to_predict_with(store: Store, project: Project) -> Version | None:
     """The published version, where it was made for this panel, its files load, and something changed since."""
-    version = versions.find(store, project.id, project.published_version)
-    if version is None or version.unreadable or version.facts.get("panel") != project.fingerprints:
+    seen, unreadable = versions.standing(store, project)
+    if unreadable or changes.newest(store, project.id) <= seen:
         return None
-    return version if changes.newest(store, project.id) > version.changes else None
+    version = versions.find(store, project.id, project.published_version)
+    return version if version is not None and version.facts.get("panel") == project.fingerprints else None
 
 
 def predicting_reason(store: Store, project: Project) -> str | None:
@@ -169,9 +170,10 @@ def training_reason(
     panel = project.fingerprints
     if newest is None or newest.facts.get("panel") != panel:
         return "first version" if idle or found.answered >= FIRST_POOL * len(panel) else None
-    published = versions.find(store, project.id, project.published_version)
-    if published and published.unreadable and "replaces" not in published.facts:
-        return f"the files of {published.id} do not load"
+    if versions.standing(store, project)[1]:
+        published = versions.find(store, project.id, project.published_version)
+        if published is not None and "replaces" not in published.facts:
+            return f"the files of {published.id} do not load"
     before = int(newest.facts.get("read", newest.facts.get("pool", 0)))  # 0.2.0 did not note `read`
     if found.read >= 2 * before:
         return f"the pool has doubled: {found.read} tasks are read, {before} before"

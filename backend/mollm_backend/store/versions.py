@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from mollm.records import FloatArray
 from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import predictions, projects, versions
 
 
@@ -141,6 +142,14 @@ def find(store: Store, project_id: int, version: str | None) -> Version | None:
     with store.read() as connection:
         row = connection.execute(query).first()
     return None if row is None else _version(row)
+
+
+def standing(store: Store, project: Project) -> tuple[int, str]:
+    """`changes` and `unreadable` of the published version, without its facts, which grow with the labels."""
+    here = (versions.c.project_id == project.id, versions.c.id == project.published_version)
+    with store.read() as connection:
+        row = connection.execute(sa.select(versions.c.changes, versions.c.unreadable).where(*here)).first()
+    return (0, "") if row is None else (row.changes, row.unreadable)
 
 
 def _version(row: sa.Row[Any]) -> Version:
