@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from rq.serializers import JSONSerializer
 
 from mollm.records import FittedState, FloatArray, Provenance
 from mollm.round import run
 from mollm_backend import jobs
 from mollm_backend.jobs import due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.worker import Worker
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, batches, changes, events, labels, projects, signals, states, tasks, versions
@@ -99,6 +101,20 @@ def test_a_new_text_is_predicted_by_the_version_that_is_there(
     asked = [AskedTask(41, {"text": "a new text"}), AskedTask(41, {"text": "another text"})]
     served, unknown = lookup.answers(store, project(store), asked)
     assert (served["result"][0]["value"], unknown) == ({"choices": ["cat"]}, {})
+
+
+def test_the_worker_predicts_what_its_sweep_finds(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = runtime.store
+    monkeypatch.setattr(Worker, "runtime", runtime, raising=False)
+    tasks.upsert(store, 7, [Task(41, "h", "a new text")])
+    read(store, "a new text", CAT)
+    projects.change(store, 7, batch_version=None)  # no Label Studio to publish to
+    due.sweep_project(runtime, project(store))
+    names = [queues.queue(runtime.connection, name) for name in queues.QUEUES]
+    worker = Worker(names, connection=runtime.connection, name="here.1.1", serializer=JSONSerializer)
+    worker.work(burst=True)
+    assert told(store)[41].label == "cat"
+    assert len(versions.every(store, 7)) == 1
 
 
 def test_a_text_is_predicted_again_with_each_further_answer(runtime: Runtime) -> None:
@@ -310,12 +326,22 @@ def of_another_release(directory: Path) -> None:
         path.write_text(path.read_text().replace('"kind": "', '"kind": "old-'))
 
 
+def facts_missing(directory: Path) -> None:
+    for path in directory.glob("*.json"):
+        path.unlink()
+
+
+def emptied(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+
+
 def large_file_missing(directory: Path) -> None:
     for path in directory.glob("*.safetensors"):
         path.unlink()
 
 
-@pytest.mark.parametrize("damage", [cut, gone, of_another_release, large_file_missing])
+@pytest.mark.parametrize("damage", [cut, gone, emptied, of_another_release, large_file_missing, facts_missing])
 def test_a_version_whose_files_do_not_load_is_replaced_once(runtime: Runtime, damage: Any) -> None:
     store, first = runtime.store, version(runtime.store)
     damage(runtime.settings.versions_dir / "7" / first.id)

@@ -22,6 +22,7 @@ from mollm_backend.work.progress import Progress
 # A pool that is still being read gets its first version at this size, so that people can begin while it is read. A new
 # one comes each time it has doubled: then all trainings together cost at most twice as much as the last one.
 FIRST_POOL = 200
+# An edited text sends no event: it is found within this time.
 RECONCILE_EVERY = timedelta(minutes=10)
 # The labels of a session that ended below the threshold are learned once people rest so long.
 PEOPLE_REST = timedelta(minutes=10)

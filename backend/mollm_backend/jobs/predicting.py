@@ -64,9 +64,7 @@ def predictions_of(
     `saved` is what `states.load` read. An annotator that had said nothing when the version was trained has no part.
     Raises ModelFileError where the version's files do not fit.
     """
-    silent, found = set(version.facts.get("silent", [])), []
-    if not saved:
-        raise ModelFileError("There is no file of the version.")
+    silent, found = set(version.facts.get("silent", [])), list[StoredPrediction]()
     for decision in project.decisions:
         prefix = project.prefix_of(decision)
         state = {name.removeprefix(prefix): part for name, part in saved.items() if name.startswith(prefix)}
