@@ -34,12 +34,14 @@ def load(directory: Path) -> dict[str, FittedState]:
     if not directory.is_dir():
         raise ModelFileError(f"The model files {directory} are missing: fit them again (`mollm train` for a project).")
     states = {}
-    for path in sorted(directory.glob("*.json")):
+    for name in sorted({path.stem for path in directory.glob("*.*")}):  # a file whose other half is missing is told of
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            states[path.stem] = FittedState(facts["kind"], load_file(path.with_suffix(".safetensors")), facts["facts"])
+            facts = json.loads((directory / f"{name}.json").read_text(encoding="utf-8"))
+            states[name] = FittedState(facts["kind"], load_file(directory / f"{name}.safetensors"), facts["facts"])
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelFileError(
-                f"The model file {path.with_suffix('')} cannot be read ({error}): fit it again (`mollm train`)."
+                f"The model file {directory / name} cannot be read ({error}): fit it again (`mollm train`)."
             ) from None
+    if not states:
+        raise ModelFileError(f"There is no model file in {directory}: fit it again (`mollm train` for a project).")
     return states

@@ -22,6 +22,7 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
+from mollm_backend.work import progress
 
 CAT_DOG = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
 PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
@@ -46,12 +47,12 @@ def answer(store: Store, member: PanelMember, *texts: str) -> None:
 
 def test_what_is_missing_is_asked_once_a_text_and_annotator(store: Store) -> None:
     add_tasks(store, "meow", "woof", "meow")
-    assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [1, 2]
+    assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [3, 2]
     answer(store, PANEL[0], "meow")
     assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [2]
-    assert [task.task_id for task in signals.missing(store, 7, "f-small", 10)] == [1, 2]
+    assert [task.task_id for task in signals.missing(store, 7, "f-small", 10)] == [3, 2]
     assert signals.count_missing(store, projects.get(store, 7)) == {"tiny": 1, "small": 3}
-    assert signals.count_answered(store, projects.get(store, 7)) == 2
+    assert progress.count(store, projects.get(store, 7)).answered == 2
 
 
 def test_signals_come_back_in_the_order_of_the_tasks(store: Store) -> None:

@@ -175,7 +175,9 @@ def prelabel(
             progress(start + len(part), len(todo))
     lines = [f"pre-labelled {created} tasks with {version} ({len(held)} had it already)"]
     if unknown:
-        lines.append(f"{unknown} tasks have no prediction of {version} yet: run this again after the next training")
+        lines.append(
+            f"{unknown} tasks have no prediction of {version} yet: run this again once the panel has read them"
+        )
     lines += [f"task {task_id} was not pre-labelled: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
 

@@ -11,11 +11,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store import Store, changes, in_chunks, now
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
-from mollm_backend.store.tasks import Task, count
+from mollm_backend.store.tasks import Task, from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,21 @@ class Cost:
     seconds: float = 0.0
 
 
-def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, after: int = 0) -> list[Task]:
-    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first.
+def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, before: int | None = None) -> list[Task]:
+    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, newest first: a new task
+    need not wait until all others are read.
 
-    `after`: the tasks up to this id were looked at before. A long reading goes on from there, so that its chunks do
-    not walk over all that is answered again and again.
+    `before`: the tasks from this id on were looked at already. A long reading goes on from there, so that its chunks
+    do not walk over all that is answered again and again.
     """
-    query = sa.select(tasks).where(_unanswered(project_id, fingerprint), tasks.c.task_id > after)
+    query = sa.select(tasks).where(_unanswered(project_id, fingerprint))
+    if before is not None:
+        query = query.where(tasks.c.task_id < before)
     with store.read() as connection:
-        rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
+        rows = connection.execute(query.order_by(tasks.c.task_id.desc()).limit(limit)).all()
     distinct: dict[str, Task] = {}
     for row in rows:
-        distinct.setdefault(row.text_key, Task(row.task_id, row.data_hash, row.text, row.problem))
+        distinct.setdefault(row.text_key, from_row(row))
     return list(distinct.values())
 
 
@@ -79,12 +82,6 @@ def count_missing(store: Store, project: Project) -> dict[str, int]:
     return found
 
 
-def count_answered(store: Store, project: Project) -> int:
-    """How many answers of the panel the readable tasks have, over all annotators."""
-    total, unreadable = count(store, project.id)
-    return len(project.panel) * (total - unreadable) - sum(count_missing(store, project).values())
-
-
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
     """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
     fresh = {row.text_key: row for row in reversed(rows)}
@@ -97,6 +94,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
         if fresh:
             values = [_values(member.fingerprint, row) for row in fresh.values()]
             connection.execute(signals.insert(), values)
+            changes.note_answers(connection, list(fresh))
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
 
@@ -158,7 +156,7 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
     labels, panel = decision.labels.names, project.panel_of(decision)
     place: dict[str, list[int]] = {}
     for n, task in enumerate(rows):
-        place.setdefault(task.item.text_key, []).append(n)
+        place.setdefault(task.text_key, []).append(n)
     label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
     votes = np.full_like(label_probs, np.nan)
     with store.read() as connection:

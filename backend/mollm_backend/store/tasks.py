@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from mollm.records import Item
-from mollm_backend.store import Store, in_chunks, now
+from mollm.records import Item, digest
+from mollm_backend.store import Store, changes, in_chunks, now
 from mollm_backend.store.schema import tasks
 
 
@@ -17,7 +17,8 @@ from mollm_backend.store.schema import tasks
 class Task:
     """`text` is None where the task cannot be read; `problem` then says why, in words for a person.
 
-    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too.
+    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too. `text_key`
+    addresses the text in the signal cache ("" without a text); `stored_key` saves hashing a text that is stored.
     """
 
     task_id: int
@@ -25,6 +26,12 @@ class Task:
     text: str | None
     problem: str = ""
     updated_at: str = ""
+    stored_key: InitVar[str] = ""
+    text_key: str = field(init=False)
+
+    def __post_init__(self, stored_key: str) -> None:
+        key = stored_key or ("" if self.text is None else digest(self.text))
+        object.__setattr__(self, "text_key", key)
 
     @property
     def item(self) -> Item:
@@ -32,23 +39,28 @@ class Task:
         return Item(str(self.task_id), self.text)
 
 
-def _task(row: sa.Row[Any]) -> Task:
-    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at)
+def from_row(row: sa.Row[Any]) -> Task:
+    """A row of the table as a record."""
+    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at, row.text_key)
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
     """Insert or replace tasks; a task that had been deleted comes back."""
     for chunk in in_chunks(rows):
         with store.write() as connection:
-            ids = [row.task_id for row in chunk]
-            connection.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.task_id.in_(ids)))
+            here = (tasks.c.project_id == project_id, tasks.c.task_id.in_([row.task_id for row in chunk]))
+            number = changes.next_number(connection, project_id)
+            same = sa.select(tasks.c.task_id, tasks.c.text_key, tasks.c.changed).where(*here, changes.READABLE)
+            before = {(row.task_id, row.text_key): row.changed for row in connection.execute(same)}
+            connection.execute(tasks.delete().where(*here))
             connection.execute(
                 tasks.insert(),
                 [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
-                        "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
-                        "problem": row.problem, "updated_at": row.updated_at, "deleted_at": None,
+                        "text": row.text, "text_key": row.text_key, "problem": row.problem,
+                        "updated_at": row.updated_at, "deleted_at": None,
+                        "changed": before.get((row.task_id, row.text_key), number),
                     }
                     for row in chunk
                 ],
@@ -70,7 +82,7 @@ def every(store: Store, project_id: int) -> list[Task]:
     """All tasks that are there now, in the order of their ids."""
     query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
+        return [from_row(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
 
 
 def readable_ids(store: Store, project_id: int) -> list[int]:
@@ -113,7 +125,7 @@ def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Ta
             query = sa.select(tasks).where(
                 tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
             )
-            found.update({row.task_id: _task(row) for row in connection.execute(query)})
+            found.update({row.task_id: from_row(row) for row in connection.execute(query)})
     return found
 
 

@@ -23,9 +23,23 @@ class Progress:
     left: dict[str, int]
 
     @property
+    def readable(self) -> int:
+        return self.tasks - self.unreadable
+
+    @property
     def answered(self) -> int:
         """How many answers of the panel the readable tasks have, over all annotators."""
-        return len(self.left) * (self.tasks - self.unreadable) - sum(self.left.values())
+        return len(self.left) * self.readable - sum(self.left.values())
+
+    @property
+    def read(self) -> int:
+        """How many tasks the annotator that has answered most has answered."""
+        return self.readable - min(self.left.values(), default=self.readable)
+
+    @property
+    def silent(self) -> list[str]:
+        """The fingerprints of those that have answered nothing yet."""
+        return [fingerprint for fingerprint, left in self.left.items() if left == self.readable]
 
     def left_by_name(self, project: Project) -> dict[str, int]:
         """How many answers each annotator still owes, over all decisions."""
