@@ -12,16 +12,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils import check_random_state
 
-from mollm import arrays, errors, states
+from mollm import arrays, states
 from mollm.classifier.words import WordEncoder
-from mollm.errors import ConfigError, InputError, ModelFileError
+from mollm.errors import ConfigError, InputError, ModelFileError, NotFittedError
 from mollm.mixture import Mixture, aggregator, from_state
 from mollm.records import FittedState, FloatArray, Item, Pool
 
 Texts = Sequence[str | None]
 
 
-class NotFittedError(errors.NotFittedError, SklearnNotFittedError):  # type: ignore[misc]
+class EstimatorNotFittedError(NotFittedError, SklearnNotFittedError):  # type: ignore[misc]
     """`fit` comes first. It is mollm's error and scikit-learn's."""
 
 
@@ -159,7 +159,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fitted(self) -> Mixture:
         if not hasattr(self, "mixture_"):
-            raise NotFittedError("This MixtureClassifier has not been fitted: call fit first.")
+            raise EstimatorNotFittedError("This MixtureClassifier has not been fitted: call fit first.")
         fitted: Mixture = self.mixture_
         return fitted
 

@@ -20,7 +20,7 @@ from mollm.classifier.words import WordEncoder
 from mollm.errors import ConfigError
 from mollm.mixture import from_state
 from mollm.mixture.auto import Auto
-from mollm.records import Signals
+from mollm.records import Pool, Signals
 from tests.synthetic import synthetic
 
 DATA = synthetic(N=120)
@@ -65,7 +65,7 @@ def test_the_library_is_the_aggregator() -> None:
     names = tuple("012")
     signals = Signals(tuple(map(str, range(120))), names, names, Z, VOTES)
     seed = np.random.RandomState(0).randint(2**31)
-    own = Auto().fit(signals, DATA.targets(40), rng=np.random.default_rng(seed)).predict_proba(signals)
+    own = Auto().fit(Pool(signals, DATA.targets(40)), rng=np.random.default_rng(seed)).predict_proba(signals)
     np.testing.assert_array_equal(MixtureClassifier().fit(Z, Y, votes=VOTES).predict_proba(Z, votes=VOTES), own)
 
 
@@ -245,7 +245,9 @@ def test_a_selection_of_what_makes_no_sense_is_one_clear_error(why: str) -> None
 
 def test_only_open_items_are_chosen() -> None:
     assert set(select(PROBS, 500, labelled=Y >= 0).tolist()) == set(np.flatnonzero(Y < 0).tolist())
-    assert set(select(PROBS, 9, open=[1, 2, 3], labelled=[2], classifier=PROBS, embeddings=PROBS).tolist()) == {1, 3}
+    assert set(select(PROBS, 500, labelled=[2], classifier=PROBS, embeddings=PROBS).tolist()) == {
+        *range(len(PROBS))
+    } - {2}
     assert select(PROBS, 0).tolist() == []
 
 

@@ -21,7 +21,7 @@ from mollm.prompts import Shot
 from mollm.records import LabelSet, digest
 
 
-class Recording(Annotator):
+class RecordedAnnotator(Annotator):
     """One annotator of a recording. A text that was never recorded is an abstention."""
 
     runtime = "recording"

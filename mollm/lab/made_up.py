@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import softmax
 
 from mollm.records import FloatArray, IntArray, Signals
-from mollm.strategies import MEMBERS, Pool
+from mollm.strategies import MEMBERS, Candidates
 
 SAMPLES = 10  # votes an annotator gives for an item: the T of the recordings
 RIGHT = (0.77, 0.75, 0.70, 0.68, 0.65)  # how often each annotator is right, over and over for a larger panel
@@ -36,11 +36,11 @@ def text(gold: IntArray, C: int, D: int, rng: np.random.Generator) -> FloatArray
     return found  # type: ignore[return-value]
 
 
-def pool(N: int, D: int, labelled: int, seed: int, *, perturbed: bool) -> Pool:
+def pool(N: int, D: int, labelled: int, seed: int, *, perturbed: bool) -> Candidates:
     """Embeddings (N, D) float32, probabilities (N, C), and, where asked for, ten perturbed models."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((N, D), dtype=np.float32)
     logits = rng.standard_normal((N, LABELS)) * 2
     members = softmax(logits + rng.standard_normal((MEMBERS if perturbed else 0, N, LABELS)) / 2, axis=-1)
     probs = softmax(logits, axis=-1)
-    return Pool(probs, np.arange(labelled, N), np.arange(labelled), embed=lambda: x, sample=lambda *_: members)
+    return Candidates(probs, np.arange(labelled, N), np.arange(labelled), embed=lambda: x, sample=lambda *_: members)

@@ -20,7 +20,7 @@ from mollm.mixture.negative_labels import negative_labels
 from mollm.records import FloatArray, IntArray, Targets, TrainingRow
 from mollm.round.chain import Chain
 from mollm.round.run import candidates_of
-from mollm.strategies import Pool, strategy
+from mollm.strategies import Candidates, strategy
 
 
 class PaperLoop(Run):
@@ -58,7 +58,7 @@ class PaperLoop(Run):
         open_items = self.open_items
         if probs is None:
             flat = np.full((len(self.pool), chain.signals.C), 1 / chain.signals.C)
-            candidates = Pool(flat, np.flatnonzero(open_items), self.human)
+            candidates = Candidates(flat, np.flatnonzero(open_items), self.human)
         else:
             candidates = candidates_of(chain, probs, chain.crossfitted(), open_items)
         rng = np.random.default_rng([self.seed, 2, r, 1])

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from mollm.records import FloatArray, IntArray
-from mollm.strategies import Pool
+from mollm.strategies import Candidates
 from mollm.strategies.bemps import REFERENCE, ROUNDS, SHORTLIST
 
 Embeddings = NDArray[np.floating]
 
 
-def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:  # noqa: ARG001
+def coreset(pool: Candidates, batch: int, rng: np.random.Generator) -> IntArray:  # noqa: ARG001
     """For each pick, for each open item: its distance to every centre; take the item whose nearest is farthest."""
     x = pool.embeddings()
     centres = [x[n] for n in pool.labelled]
@@ -41,7 +41,7 @@ def farthest(x: Embeddings, rows: IntArray, centres: list[Embeddings], batch: in
     return np.array(chosen, dtype=np.int64)
 
 
-def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:
+def noise_stability(pool: Candidates, batch: int, rng: np.random.Generator) -> IntArray:
     """Concatenated deviations of each item under noise, then the same greedy from the point of no deviation."""
     members = pool.sampled(rng)
     mean = members.mean(axis=0)
@@ -49,7 +49,7 @@ def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> IntArra
     return farthest(deviation, pool.open, [np.zeros(deviation.shape[1])], batch)
 
 
-def bemps(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:
+def bemps(pool: Candidates, batch: int, rng: np.random.Generator) -> IntArray:
     """For each open item and each label: reweigh the models, predict every reference item anew, compare."""
     members = pool.sampled(rng)
     reference = members[:, rng.permutation(pool.open)[:REFERENCE]]
@@ -83,7 +83,7 @@ def one_a_cluster(vectors: FloatArray, score: FloatArray, batch: int, rng: np.ra
     return np.array(sorted(kept, key=lambda i: -float(score[i])), dtype=np.int64)
 
 
-def badge(pool: Pool, batch: int, rng: np.random.Generator) -> IntArray:
+def badge(pool: Candidates, batch: int, rng: np.random.Generator) -> IntArray:
     """Every gradient written out, then k-means++: each item's distance to every pick, computed anew for each pick."""
     x = pool.embeddings()
     gradients = []

@@ -25,7 +25,7 @@ from mollm.records import BatchEntry, BoolArray, FittedState, FloatArray, Item, 
 from mollm.round import ablation, stopping, tuning
 from mollm.round.chain import CLASSIFIER, Chain, Embeds, RoundInput
 from mollm.round.discrepancy import Discrepancy
-from mollm.strategies import Pool, strategy
+from mollm.strategies import Candidates, strategy
 
 __all__ = ["Embeds", "RoundInput", "RoundOutcome", "no_op", "predict", "run_round"]
 
@@ -155,9 +155,9 @@ def next_batch(
 
 def candidates_of(
     chain: Chain, probabilities: FloatArray, classifier: FloatArray | None, open_items: BoolArray
-) -> Pool:
+) -> Candidates:
     """The pool that query strategies see; where the classifier has no text, the mixture speaks for it."""
-    return Pool(
+    return Candidates(
         probabilities,
         np.flatnonzero(open_items),
         np.flatnonzero(chain.labelled),

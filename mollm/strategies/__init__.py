@@ -35,7 +35,7 @@ class Picks:
 
 
 @dataclass
-class Pool:
+class Candidates:
     """What strategies may ask of N items; the callables run at most once, and only when asked.
 
     `probs` (N, C) is the current prediction; `open` (K,) are the items that may be picked, `labelled` (L,) those
@@ -80,7 +80,7 @@ class Pool:
         return np.asarray(odds / odds.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
-Strategy = Callable[[Pool, int, np.random.Generator], Picks]
+Strategy = Callable[[Candidates, int, np.random.Generator], Picks]
 
 
 def _fits(name: str, thing: object) -> Strategy:

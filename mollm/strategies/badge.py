@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mollm.records import BoolArray, FloatArray
-from mollm.strategies import Picks, Pool
+from mollm.strategies import Candidates, Picks
 
 
-def badge(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def badge(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """The first pick has the longest gradient. Each next pick is drawn with a probability proportional to its squared
     distance to the nearest pick so far. The gain is that distance. An item's gradient is (p - onehot(argmax p)) outer
     x, C D numbers. It is never computed: the inner product of two outer products is a product of two inner products.

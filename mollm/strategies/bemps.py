@@ -17,14 +17,14 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from mollm.records import FloatArray, IntArray
-from mollm.strategies import Picks, Pool, best
+from mollm.strategies import Candidates, Picks, best
 
 REFERENCE = 300  # items x' on which the change is estimated (chosen by hand: more is less noisy and slower)
 SHORTLIST = 20  # times the batch: items of highest mean score to cluster (chosen by hand: more is more diverse)
 ROUNDS = 10  # of k-means (chosen by hand: only rough clusters are needed)
 
 
-def bemps(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def bemps(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """One item from each of `batch` clusters: score vectors of the open items with the highest mean score."""
     if not len(pool.open) or batch <= 0:
         return Picks(np.empty(0, dtype=np.int64), np.empty(0))

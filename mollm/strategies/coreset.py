@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mollm.records import FloatArray, IntArray
-from mollm.strategies import Picks, Pool
+from mollm.strategies import Candidates, Picks
 
 CHUNK = 4_096  # rows measured at once: few enough for the processor's cache
 START = 32  # centres that all items are measured against (chosen by hand: each costs N distances, tightens bounds)
 FEW = 512  # items to measure again at first (chosen by hand: more measures items in vain, fewer needs more passes)
 
 
-def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def coreset(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """The first centres are the labelled items (none: a random item). The gain is the distance to the nearest one."""
     x = pool.embeddings()
     if not len(pool.open):
@@ -23,7 +23,9 @@ def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
     return k_centre(x, pool, x[:0], batch, first=int(rng.integers(len(pool.open))))
 
 
-def k_centre(x: NDArray[np.floating], pool: Pool, known: NDArray[np.floating], batch: int, first: int = 0) -> Picks:
+def k_centre(
+    x: NDArray[np.floating], pool: Candidates, known: NDArray[np.floating], batch: int, first: int = 0
+) -> Picks:
     """Greedy over the open items of `x` (N, D) from the centres `known` (L, D); without any, from open item `first`.
 
     New centres can only lower an item's distance. So a distance to some of the centres is an upper bound. The item with

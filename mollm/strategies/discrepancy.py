@@ -10,19 +10,19 @@ from __future__ import annotations
 import numpy as np
 
 from mollm.records import FloatArray
-from mollm.strategies import Picks, Pool, best
+from mollm.strategies import Candidates, Picks, best
 from mollm.strategies.margin import undecided
 
 CANDIDATES = 20  # times the batch: open items of highest gain to pick from (chosen by hand: more is more diverse)
 SHARPNESS = 8.0  # power of the cosine (chosen by hand: higher lowers only near copies, lower spreads picks more)
 
 
-def expected_gain(pool: Pool) -> FloatArray:
+def expected_gain(pool: Candidates) -> FloatArray:
     """(K,) for the open items, in 0..2: how undecided the calibrated prediction is, times 1 + the disagreement."""
     return undecided(pool.probs[pool.open]) * (1 + disagreement(pool))
 
 
-def disagreement(pool: Pool) -> FloatArray:
+def disagreement(pool: Candidates) -> FloatArray:
     """(K,) in 0..1: the mean of the probability that the classifier gives to other labels than the mixture's, and the
     share of answering LLMs with another label than the mixture's. 0 if neither is known."""
     label = pool.probs[pool.open].argmax(axis=1)
@@ -37,7 +37,7 @@ def disagreement(pool: Pool) -> FloatArray:
     return np.mean(parts, axis=0) if parts else np.zeros(len(label))
 
 
-def discrepancy(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def discrepancy(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """Greedy: pick the highest gain, then lower every candidate's gain by its similarity to the pick, and so on."""
     candidates = best(pool.open, expected_gain(pool), batch * CANDIDATES, rng)
     if len(candidates.index) <= 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mollm.records import FloatArray
-from mollm.strategies import Picks, Pool, best
+from mollm.strategies import Candidates, Picks, best
 
 
 def undecided(probs: FloatArray) -> FloatArray:
@@ -16,6 +16,6 @@ def undecided(probs: FloatArray) -> FloatArray:
     return np.asarray(1 - (top[:, 1] - top[:, 0]), dtype=np.float64)
 
 
-def margin(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def margin(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """The smallest gap first. The gain is 1 minus the gap."""
     return best(pool.open, undecided(pool.probs[pool.open]), batch, rng)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mollm.strategies import Picks, Pool
+from mollm.strategies import Candidates, Picks
 from mollm.strategies.coreset import k_centre
 
 
-def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def noise_stability(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """k-centre greedy over the deviations (N, E C) of E perturbed models from their mean. The first centre is 0.
 
     So the first pick deviates most, and each next pick differs most from all before it. The gain is that distance.

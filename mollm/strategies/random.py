@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mollm.strategies import Picks, Pool
+from mollm.strategies import Candidates, Picks
 
 
-def random(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
+def random(pool: Candidates, batch: int, rng: np.random.Generator) -> Picks:
     """`batch` open items, drawn without replacement. The gain is 0 for all."""
     chosen = rng.permutation(pool.open)[: max(batch, 0)]
     return Picks(chosen, np.zeros(len(chosen)))

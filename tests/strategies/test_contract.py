@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
 from mollm.lab.plain_strategies import PLAIN
-from mollm.strategies import Pool, strategies, strategy
+from mollm.strategies import Candidates, strategies, strategy
 
 ALL = sorted(strategies())
 
 
-def pool(N: int = 60, C: int = 4, D: int = 6, labelled: int = 5, seed: int = 0, **more: object) -> Pool:
+def pool(N: int = 60, C: int = 4, D: int = 6, labelled: int = 5, seed: int = 0, **more: object) -> Candidates:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.ones(C), N)
     x = rng.normal(0, 1, (N, D))
     panel = rng.dirichlet(np.ones(C), (N, 3))
     open_items = np.arange(labelled, N)
     given = {"classifier": rng.dirichlet(np.ones(C), N), "panel": panel, "embed": lambda: x, **more}
-    return Pool(probs, open_items, np.arange(labelled), **given)
+    return Candidates(probs, open_items, np.arange(labelled), **given)
 
 
 def test_the_paper_s_strategies_are_there() -> None:
@@ -74,7 +74,7 @@ def test_duplicates_and_certain_probabilities(name: str) -> None:
     probs = np.zeros((3000, 3))
     probs[:, 0] = 1
     probs[:10] = [0, 0.5, 0.5]
-    some = Pool(probs, np.arange(3000), np.empty(0, dtype=np.int64), embed=lambda: np.ones((3000, 4)))
+    some = Candidates(probs, np.arange(3000), np.empty(0, dtype=np.int64), embed=lambda: np.ones((3000, 4)))
     picks = strategy(name)(some, 30, np.random.default_rng(0))
     assert len(set(picks.index.tolist())) == 30
     assert np.isfinite(picks.gain).all()
@@ -83,20 +83,20 @@ def test_duplicates_and_certain_probabilities(name: str) -> None:
 @pytest.mark.parametrize("name", ["entropy", "margin", "discrepancy"])
 def test_the_undecided_item_comes_first(name: str) -> None:
     probs = np.array([[0.98, 0.01, 0.01], [0.49, 0.5, 0.01], [0.9, 0.05, 0.05]])
-    picks = strategy(name)(Pool(probs, np.arange(3), np.empty(0, dtype=np.int64)), 3, np.random.default_rng(0))
+    picks = strategy(name)(Candidates(probs, np.arange(3), np.empty(0, dtype=np.int64)), 3, np.random.default_rng(0))
     assert picks.index[0] == 1
 
 
 def test_discrepancy_prefers_what_the_models_quarrel_about() -> None:
     probs = np.array([[0.6, 0.4], [0.6, 0.4]])
     panel = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.1, 0.9], [0.1, 0.9]]])
-    some = Pool(probs, np.arange(2), np.empty(0, dtype=np.int64), classifier=panel[:, 0], panel=panel)
+    some = Candidates(probs, np.arange(2), np.empty(0, dtype=np.int64), classifier=panel[:, 0], panel=panel)
     assert strategy("discrepancy")(some, 2, np.random.default_rng(0)).index.tolist() == [1, 0]
 
 
 def test_coreset_takes_the_far_corner() -> None:
     x = np.array([[0.0, 0], [0.1, 0], [5, 0], [0, 3]])
-    some = Pool(np.full((4, 2), 0.5), np.arange(1, 4), np.array([0]), embed=lambda: x)
+    some = Candidates(np.full((4, 2), 0.5), np.arange(1, 4), np.array([0]), embed=lambda: x)
     picks = strategy("coreset")(some, 3, np.random.default_rng(0))
     assert picks.index.tolist() == [2, 3, 1]
     np.testing.assert_allclose(picks.gain, [5, 3, 0.1])
@@ -120,6 +120,6 @@ def test_embeddings_are_asked_for_only_when_needed() -> None:
 
 def test_a_pool_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match="finite"):
-        Pool(np.array([[np.nan, 1.0]]), np.arange(1), np.empty(0, dtype=np.int64))
+        Candidates(np.array([[np.nan, 1.0]]), np.arange(1), np.empty(0, dtype=np.int64))
     with pytest.raises(InputError, match="open"):
-        Pool(np.ones((2, 1)), np.array([5]), np.empty(0, dtype=np.int64))
+        Candidates(np.ones((2, 1)), np.array([5]), np.empty(0, dtype=np.int64))
