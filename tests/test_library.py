@@ -229,7 +229,6 @@ SELECTS: dict[str, dict[str, Any]] = {
     r"`classifier` has shape .* must have \(120, 3\)": {"classifier": np.full((120, 2), 0.5)},
     "`embeddings` has shape": {"embeddings": np.zeros((5, 2))},
     "`embeddings` must be finite": {"embeddings": np.full((120, 2), np.nan)},
-    "`open` names item 120": {"open": [3, 120]},
     "`labelled` names item -1": {"labelled": [-1]},
     "indices or a mask": {"labelled": [0.5]},
     "There is no query strategy 'luck'": {"strategy": "luck"},

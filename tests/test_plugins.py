@@ -114,7 +114,7 @@ def test_a_broken_package_stops_nothing(install: Callable[..., None]) -> None:
 
 CLASSES = {
     "its class must say": MIXTURE.replace('"ours"', '"others"'),
-    "lacks fit": "from mollm.mixture import Mixture\nclass Ours(Mixture):\n    name = 'ours'\n",
+    "lacks from_state": "from mollm.mixture import Mixture\nclass Ours(Mixture):\n    name = 'ours'\n",
     "must take": MIXTURE + "    def __init__(self, needed): ...\n",
     "no subclass": "def Ours(): ...\n",
 }
