@@ -9,12 +9,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from mollm_backend.cli import asking, fusing, selecting
+from mollm_backend.cli import asking, bench_store, fusing, selecting
 
 app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.command("annotate")(asking.annotate)
 app.command("select")(selecting.select)
 app.command("fuse")(fusing.fuse)
+app.command("store")(bench_store.store)
 
 
 @app.command("serve")
