@@ -205,7 +205,7 @@ def test_a_batch_that_runs_dry_is_lengthened_with_all_decisions(runtime: Runtime
     assert len(entries) == 3
     batches.mark_published(store, NUMBER, now.batch_version or "", [entry.task_id for entry in entries])
     annotate(store, *(entry.task_id for entry in entries))
-    jobs._refill(runtime, now, now.batch_version or "", now.published_version or "")
+    jobs._refill(runtime, now)
     longer = batches.entries(store, NUMBER, now.batch_version or "")
     assert len(longer) == 6
     assert all("animal: " in entry.label and "is: " in entry.label for entry in longer)

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +39,9 @@ ASKED = (Decision("label", (Source("text", "text"),), LabelSet(("a", "b", "c", "
 
 def store(
     rows: Annotated[list[int] | None, typer.Option(min=40, help="repeatable; default: 1,000 to 100,000")] = None,
-    largest: Annotated[bool, typer.Option("--largest", help="1,000,000 rows too: minutes, and some GB of disk")] = False,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="1,000,000 rows too: minutes, and some GB of disk")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Seconds of the bookkeeping on made-up projects of more and more rows, and how they grow.
@@ -66,11 +67,10 @@ def store(
                 opened = Store(f"sqlite:///{home / f'{size}.db'}")
                 found[size] = measured(opened, connection, home, size)
                 opened.close()
-    answer = {"rows": found, "slope": slopes(found)}
     if as_json:
-        print(json.dumps(answer))
+        print(json.dumps({"rows": found, "slope": slopes(found)}))
     else:
-        _print(found, answer["slope"])
+        _print(found, slopes(found))
 
 
 def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict[str, float]:
@@ -151,7 +151,7 @@ def text_of(number: int) -> str:
 
 def _fill(opened: Store, N: int) -> float:
     """A project of N rows with nothing left to do. Returns the seconds of writing its tasks."""
-    from mollm_backend.store import batches, labels, projects, signals, tasks, versions
+    from mollm_backend.store import labels, projects, signals, tasks, versions
     from mollm_backend.store.projects import PanelMember, Project
     from mollm_backend.store.signals import Cost, SignalRow
     from mollm_backend.store.tasks import Task
@@ -190,7 +190,9 @@ def _label(opened: Store, numbers: range, N: int) -> None:
         opened,
         PROJECT,
         [
-            Annotation(n, 1 + (n - 1) % (N // 2), 1 + (n > N // 2), names[n % 4], False, Provenance.FROM_SCRATCH, updated_at=at)
+            Annotation(
+                n, 1 + (n - 1) % (N // 2), 1 + (n > N // 2), names[n % 4], False, Provenance.FROM_SCRATCH, updated_at=at
+            )
             for n in numbers
         ],
     )
@@ -235,18 +237,18 @@ def _offline(opened: Store, connection: redis.Redis, home: Path, N: int) -> Runt
             order = "Uncertainty sampling"
             return RemoteProject(project_id, "bench", STAMP, "<View/>", order, "dry", 1, N, N, 0, True)
 
-        def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:
+        def tasks(self, *_project: int, since: str = "") -> Iterator[RemoteTask]:
             for n in range(max(1, N - TOUCHED) if since else 1, N + 1):
                 yield RemoteTask(n, {"text": text_of(n)}, STAMP, 2 if n <= N // 2 else 0)
 
-        def annotations(self, project_id: int, task_ids: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-            yield from ((task_id, []) for task_id in task_ids)
+        def annotations(self, *asked: Any) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+            yield from ((task_id, []) for task_id in asked[1])
 
-        def tasks_with_version(self, project_id: int, version: str) -> set[int]:
+        def tasks_with_version(self, *_named: object) -> set[int]:
             return set()
 
-        def import_predictions(self, project_id: int, rows: Any) -> Imported:
-            return Imported(len(rows))
+        def import_predictions(self, *given: Any) -> Imported:
+            return Imported(len(given[1]))
 
         def patch_project(self, project_id: int, **values: Any) -> None:
             pass

@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import redis
 from pydantic import ValidationError
@@ -40,6 +41,7 @@ class Runtime:
         self._annotators = Warm()
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
+        self.concluded: dict[int, Any] = {}  # by project: what the last sweep found, until something is written
 
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""

@@ -67,7 +67,8 @@ class Decided:
 
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
     """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
-    # Counted first: an answer that comes later starts a round.
+    # Counted first: an answer or a label that comes later starts a round.
+    labels_at = labels.revision(runtime.store, project.id)
     answered, read = signals.count_answered(runtime.store, project), unseen.answered(runtime.store, project)
     pools = read_pools(runtime, project)
     if not pools:
@@ -76,10 +77,14 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     round_index = 0 if before is None else before.round + 1
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
-    earlier = versions.every(runtime.store, project.id)[: stopping.LAST]
+    earlier = versions.every(runtime.store, project.id, stopping.LAST)
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
     known = {task.task_id for pool in pools for task in pool.tasks}
-    facts = _facts(project, decided) | {"answered": answered, "left_out": max(0, read - len(known))}
+    facts = _facts(project, decided) | {
+        "answered": answered,
+        "labels_at": labels_at,
+        "left_out": max(0, read - len(known)),
+    }
     verdicts = {row.pool.decision.name: _judge(runtime, project, row.key, facts) for row in decided}
     accepted = all(verdict.accepted for verdict in verdicts.values())
     facts["gate"] = _gate_line(verdicts)

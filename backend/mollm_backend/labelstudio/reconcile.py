@@ -17,12 +17,12 @@ from mollm.errors import ConfigError, InputError
 from mollm.records import digest
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.bulk import with_versions
-from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject, RemoteTask
 from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
 from mollm_backend.labelstudio.task_text import text_of
-from mollm_backend.store import Store, labels, now, projects, tasks
+from mollm_backend.store import BLOCK, Store, labels, now, projects, tasks
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
@@ -54,7 +54,7 @@ class _Difference:
 
     new_tasks: int = 0
     unreadable: int = 0
-    new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written page by page
+    new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written block by block
     changed: list[Task] = field(default_factory=list)
     stamps: dict[int, str] = field(default_factory=dict)
     look_at: dict[int, int] = field(default_factory=dict)  # task to how many annotations the listing says it has
@@ -126,7 +126,7 @@ def _last_stamp(store: Store, project: Project) -> str:
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
-    here = tasks.count(store, remote.id)[0], len(labels.by_annotation(labels.every(store, remote.id)))
+    here = tasks.count(store, remote.id)[0], labels.totals(store, remote.id)[0]
     return here == (remote.tasks, remote.annotations + remote.skips)
 
 
@@ -136,7 +136,9 @@ def _pass(
 ) -> _Difference:  # fmt: skip
     """Collect, ask, write. `since` "" is a complete listing, which alone may say that a task is gone."""
     moved = dict(change.moved) if change else {}
-    rows = (replace(row, decision=moved.get(row.decision, row.decision)) for row in labels.every(store, project.id))
+    rows = labels.every(store, project.id)
+    if moved:
+        rows = [replace(row, decision=moved.get(row.decision, row.decision)) for row in rows]
     known, everything = labels.by_annotation(rows), bool(change and change.lines)
     found = _Difference()
     seen = _compare_tasks(store, project, client.tasks(project.id, since=since), known, found, everything)
@@ -162,7 +164,7 @@ def _compare_tasks(
         data_hash = digest(json.dumps(remote.data, sort_keys=True))
         if mark is None:
             found.new.append(_task(remote, data_hash, project))
-            if len(found.new) >= PAGE:
+            if len(found.new) >= BLOCK:
                 _write_new(store, project.id, found)
         elif everything or mark[0] != data_hash:
             found.changed.append(_task(remote, data_hash, project))

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item
-from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store import BLOCK, Store, changes, in_chunks, now, put
 from mollm_backend.store.schema import tasks
 
 
@@ -37,22 +37,25 @@ def _task(row: sa.Row[Any]) -> Task:
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
-    """Insert or replace tasks; a task that had been deleted comes back."""
-    for chunk in in_chunks(rows):
+    """Insert or replace tasks; a task that had been deleted comes back, and its labels with it."""
+    for block in in_chunks(rows, BLOCK):
         with store.write() as connection:
-            ids = [row.task_id for row in chunk]
-            connection.execute(tasks.delete().where(tasks.c.project_id == project_id, tasks.c.task_id.in_(ids)))
-            connection.execute(
-                tasks.insert(),
-                [
+            back = False
+            for chunk in in_chunks(block):
+                ids = [row.task_id for row in chunk]
+                gone = sa.exists().where(
+                    tasks.c.project_id == project_id, tasks.c.task_id.in_(ids), tasks.c.deleted_at.is_not(None)
+                )
+                back = back or bool(connection.execute(sa.select(gone)).scalar())
+                put(connection, tasks, [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
                         "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
                         "problem": row.problem, "updated_at": row.updated_at, "deleted_at": None,
                     }
                     for row in chunk
-                ],
-            )  # fmt: skip
+                ])  # fmt: skip
+            changes.note(connection, changes.of_work(project_id), *([changes.of_labels(project_id)] if back else []))
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
@@ -64,6 +67,7 @@ def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
                 .where(tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None))
                 .values(deleted_at=now())
             )
+            changes.note(connection, changes.of_work(project_id), changes.of_labels(project_id))
 
 
 def every(store: Store, project_id: int) -> list[Task]:
