@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
 from mollm_backend.store import Store, batches, changes, events, labels, projects, signals, unseen, versions
@@ -27,21 +27,6 @@ UNPUBLISHED = "the batch is not published yet"
 # Seconds. On the full hour all is counted anew: a budget's day may begin, an old batch may go, and what was written to
 # the database by hand is seen.
 COUNT_ANEW = 3600.0
-
-Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """What a project lacks, as long as nothing is written (`seen` stays equal) and the clock has not reached `until`.
-
-    It lies in a worker's memory: another worker, or the next after a kill, concludes for itself.
-    """
-
-    seen: tuple[Project, Mapping[str, int], bool]  # the project's row, the counters, whether a training is asked for
-    until: float
-    found: Progress
-    jobs: tuple[Job, ...]
 
 
 def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
@@ -64,16 +49,16 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     requested = bool(queues.training_requested(runtime.connection, project.id))
     counters = changes.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
     seen = replace(project, reconciled_at="", attention="", title=""), counters, requested
-    last: Conclusion | None = runtime.concluded.get(project.id)
-    if last is None or last.seen != seen or time.time() >= last.until:
-        found = progress.count(runtime.store, project)
-        last = Conclusion(
-            seen, _until(runtime.store, project), found, tuple(_lacks(runtime, project, found, requested))
-        )
-        runtime.concluded[project.id] = last
-    progress.note(runtime.connection, project, last.found)
-    for queue, name, args in last.jobs:
+    last = runtime.concluded.get(project.id)
+    holds = last is not None and last.seen == seen and time.time() < last.until
+    found = last.found if last and holds else progress.count(runtime.store, project)
+    progress.note(runtime.connection, project, found)
+    jobs = []
+    for queue, name, args in last.jobs if last and holds else _lacks(runtime, project, found, requested):
         _enqueue(runtime, queue, name, *args)
+        jobs.append((queue, name, args))
+    if not holds:
+        runtime.concluded[project.id] = Conclusion(seen, _until(runtime.store, project), found, tuple(jobs))
 
 
 def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool) -> Iterator[Job]:
@@ -92,9 +77,9 @@ def _until(store: Store, project: Project) -> float:
     """When the clock alone may change what is due (seconds since the epoch), if nothing is written."""
     now, panel = time.time(), {member.fingerprint for member in project.panel}
     moments = [away.retry_at for name, away in signals.absent(store).items() if name in panel]
-    labelled, trained = labels.totals(store, project.id)[2], versions.newest_at(store, project.id)
-    if labelled and trained:
-        moments.append((_moment(max(labelled, trained)) + PEOPLE_REST).timestamp())
+    stamps = labels.totals(store, project.id)[2], versions.newest_at(store, project.id)
+    if all(stamps):
+        moments.append((max(map(_moment, stamps)) + PEOPLE_REST).timestamp())
     return min([(now // COUNT_ANEW + 1) * COUNT_ANEW, *(moment for moment in moments if moment > now)])
 
 
@@ -158,9 +143,8 @@ def remaining(store: Store, project: Project, limit: int, reason: str = "") -> l
     first = 1 + max((entry.rank for entry in batches.entries(store, project.id, batch)), default=-1)
     fresh = []
     for rank, task_id in enumerate(chosen, first):
-        rows = {
-            decision.key: said[task_id][decision.key] for decision in project.decisions if decision.key in said[task_id]
-        }
+        asked = (decision.key for decision in project.decisions)
+        rows = {key: said[task_id][key] for key in asked if key in said[task_id]}
         words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
         sure = certainty(row.confidence for row in rows.values())
         fresh.append(StoredEntry(task_id, rank, version, words, sure, reason))
