@@ -88,7 +88,7 @@ def _visible(
         return "no: no version is published yet, the panel is still reading"
     if prediction is None:
         return f"no: {project.published_version} does not know this task yet; the next round will"
-    if prediction.text_key != task.item.text_key:
+    if prediction.text_key != task.text_key:
         return "no: the text was edited after the prediction; the next round reads it again"
     if entry is None:
         return "when the task is opened: it is outside the batch, Label Studio asks the backend for it"

@@ -109,7 +109,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         events.add(runtime.store, "problem", f"{member.name} is away: {error}", project.id)
         return False
     found = [
-        SignalRow(task.item.text_key, answer.label_probs, answer.votes, answer.abstained, answer.truncated)
+        SignalRow(task.text_key, answer.label_probs, answer.votes, answer.abstained, answer.truncated)
         for task, answer in zip(rows, answers, strict=True)
     ]
     cost = Cost(

@@ -45,7 +45,7 @@ class Decided:
         classifier = self.outcome.classifier_probabilities
         return [
             StoredPrediction(
-                task.task_id, task.item.text_key, str(names[probs.argmax()]), float(probs.max()), probs,
+                task.task_id, task.text_key, str(names[probs.argmax()]), float(probs.max()), probs,
                 None if classifier is None else classifier[n],
                 tuple(str(name) for name in names[self.outcome.negatives[n]]), self.key,
             )
@@ -123,7 +123,7 @@ def _name(project: Project, decided: Sequence[Decided], config: LoopConfig, roun
     """The content address of all that the version was made from."""
     rows = sorted(labels.row_keys(*(part.pool.human for part in decided)))
     asked = [part.pool.decision.labels.key() for part in decided]
-    texts = [digest(*(task.item.text_key for task in part.pool.tasks)) for part in decided]
+    texts = [digest(*(task.text_key for task in part.pool.tasks)) for part in decided]
     panel = [member.fingerprint for member in project.panel]
     return digest(*panel, *asked, *rows, *texts, config.model_dump_json(), str(round_index))[:8]
 

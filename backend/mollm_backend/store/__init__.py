@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mollm.errors import StoreError
 
-__all__ = ["BLOCK", "CHUNK", "Store", "in_chunks", "now", "put"]
+__all__ = ["BLOCK", "CHUNK", "Store", "among", "in_chunks", "now", "put"]
 
 CHUNK = 500  # rows, or ids, of one statement: databases bind only so many values
 # Rows of one transaction. Text keys come in random order, so each transaction writes nearly every page of their index:
@@ -42,6 +42,11 @@ def in_chunks(rows: Iterable[Row], size: int = CHUNK) -> Iterator[list[Row]]:
     pending = iter(rows)
     while chunk := list(islice(pending, size)):
         yield chunk
+
+
+def among(column: sa.ColumnElement[int], ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
+    """The conditions, one a statement, that a column is one of the ids (None: any)."""
+    return [sa.true()] if ids is None else [column.in_(chunk) for chunk in in_chunks(ids)]
 
 
 def put(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

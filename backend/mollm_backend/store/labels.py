@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import HumanLabel, Provenance, digest
-from mollm_backend.store import Store, changes, in_chunks, now
+from mollm_backend.store import Store, among, changes, in_chunks, now
 from mollm_backend.store.schema import human_annotations, tasks
 
 # From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
@@ -39,6 +39,9 @@ class Annotation:
     updated_at: str = ""
     problem: str = ""
     decision: str = ""
+
+
+_PROVENANCE = list(Annotation.__dataclass_fields__).index("provenance")
 
 
 def by_annotation(rows: Iterable[Annotation]) -> dict[int, list[Annotation]]:
@@ -118,19 +121,19 @@ def _alive(project_id: int, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*columns).select_from(joined).where(*here, tasks.c.deleted_at.is_(None))
 
 
-def every(store: Store, project_id: int) -> list[Annotation]:
-    """All annotations that are there now, on tasks that are there now, by id."""
-    names, key = (
-        list(Annotation.__dataclass_fields__),
-        (human_annotations.c.annotation_id, human_annotations.c.decision),
-    )
+def every(store: Store, project_id: int, task_ids: Sequence[int] | None = None) -> list[Annotation]:
+    """The annotations that are there now on the named tasks (None: on all) that are there now, by id."""
+    columns = [human_annotations.c[name] for name in Annotation.__dataclass_fields__]
+    query = _alive(project_id, *columns).order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
     with store.read() as connection:
-        rows = connection.execute(_alive(project_id, *human_annotations.c).order_by(*key)).all()
-    return [
-        Annotation(**{name: getattr(row, name) for name in names if name != "provenance"},
-                   provenance=Provenance(row.provenance))
-        for row in rows
-    ]  # fmt: skip
+        rows = [row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted))]
+    return [_annotation(list(row)) for row in rows]
+
+
+def _annotation(values: list[Any]) -> Annotation:
+    """An annotation from its fields, in their order."""
+    values[_PROVENANCE] = Provenance(values[_PROVENANCE])
+    return Annotation(*values)
 
 
 def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:

@@ -15,7 +15,7 @@ from mollm_backend.store import Store, changes, in_chunks, now
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
-from mollm_backend.store.tasks import Task, count
+from mollm_backend.store.tasks import Task, count, of_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, afte
         rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
     distinct: dict[str, Task] = {}
     for row in rows:
-        distinct.setdefault(row.text_key, Task(row.task_id, row.data_hash, row.text, row.problem))
+        distinct.setdefault(row.text_key, of_row(row))
     return list(distinct.values())
 
 
@@ -158,21 +158,22 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
     """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered."""
     decision = decision or project.decision
     labels, panel = decision.labels.names, project.panel_of(decision)
-    place: dict[str, list[int]] = {}
-    for n, task in enumerate(rows):
-        place.setdefault(task.item.text_key, []).append(n)
-    label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
-    votes = np.full_like(label_probs, np.nan)
+    place: dict[str, int] = {}  # of each distinct text
+    text = [place.setdefault(task.text_key, len(place)) for task in rows]
+    both = np.full((2, len(place), len(panel), len(labels)), np.nan)  # label_probs and votes
     with store.read() as connection:
         for m, member in enumerate(panel):
             for chunk in in_chunks(place):
                 query = sa.select(signals.c.text_key, signals.c.label_probs, signals.c.votes).where(
                     signals.c.fingerprint == member.fingerprint, signals.c.text_key.in_(chunk)
                 )
-                for key, raw_probs, raw_votes in connection.execute(query):
-                    label_probs[place[key], m] = np.frombuffer(raw_probs, dtype="<f4")
-                    votes[place[key], m] = np.frombuffer(raw_votes, dtype="<f4")
+                found = connection.execute(query).all()
+                at = [place[row[0]] for row in found]
+                for half, column in enumerate((1, 2)):
+                    raw = np.frombuffer(b"".join(row[column] for row in found), dtype="<f4")
+                    both[half, at, m] = raw.reshape(len(found), len(labels))
     ids = tuple(str(task.task_id) for task in rows)
+    label_probs, votes = both[:, text]
     return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from mollm.records import Item
-from mollm_backend.store import BLOCK, Store, changes, in_chunks, now, put
+from mollm_backend.store import BLOCK, Store, among, changes, in_chunks, now, put
 from mollm_backend.store.schema import tasks
 
 
@@ -25,6 +25,12 @@ class Task:
     text: str | None
     problem: str = ""
     updated_at: str = ""
+    stored_key: str = field(default="", repr=False, compare=False)
+
+    @property
+    def text_key(self) -> str:
+        """The content address of the text, as the store has it: a text is not hashed again each time it is read."""
+        return self.stored_key or self.item.text_key
 
     @property
     def item(self) -> Item:
@@ -32,8 +38,9 @@ class Task:
         return Item(str(self.task_id), self.text)
 
 
-def _task(row: sa.Row[Any]) -> Task:
-    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at)
+def of_row(row: sa.Row[Any]) -> Task:
+    """A row of the table as a task."""
+    return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at, row.text_key)
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
@@ -74,7 +81,7 @@ def every(store: Store, project_id: int) -> list[Task]:
     """All tasks that are there now, in the order of their ids."""
     query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        return [_task(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
+        return [of_row(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
 
 
 def readable_ids(store: Store, project_id: int) -> list[int]:
@@ -84,12 +91,13 @@ def readable_ids(store: Store, project_id: int) -> list[int]:
         return list(connection.execute(sa.select(tasks.c.task_id).where(*here).order_by(tasks.c.task_id)).scalars())
 
 
-def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
-    """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
+def marks(store: Store, project_id: int, task_ids: Sequence[int] | None = None) -> dict[int, tuple[str, str]]:
+    """Of the named tasks (None: of all) the hash of the data and Label Studio's stamp: what reconciliation compares."""
     query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)
+    query = query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
-        return {row.task_id: (row.data_hash, row.updated_at) for row in rows}
+        rows = (row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted)))
+        return {task_id: (data_hash, updated_at) for task_id, data_hash, updated_at in rows}
 
 
 def last_stamp(store: Store, project_id: int) -> str:
@@ -111,14 +119,10 @@ def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
 
 def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:
     """The named tasks that are there now, by id."""
-    found: dict[int, Task] = {}
+    query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        for chunk in in_chunks(task_ids):
-            query = sa.select(tasks).where(
-                tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
-            )
-            found.update({row.task_id: _task(row) for row in connection.execute(query)})
-    return found
+        rows = (row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted)))
+        return {row.task_id: of_row(row) for row in rows}
 
 
 def count(store: Store, project_id: int) -> tuple[int, int]:

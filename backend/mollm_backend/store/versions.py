@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray
-from mollm_backend.store import Store, changes, in_chunks, now
+from mollm_backend.store import Store, among, changes, in_chunks, now
 from mollm_backend.store.labels import closed
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
 
@@ -128,16 +128,10 @@ def said(
     here = sa.and_(predictions.c.project_id == project_id, predictions.c.version == version)
     found: dict[int, dict[str, StoredPrediction]] = {}
     with store.read() as connection:
-        for wanted in _chunks(task_ids):
+        for wanted in among(predictions.c.task_id, task_ids):
             for row in connection.execute(sa.select(predictions).where(here, wanted)):
                 found.setdefault(row.task_id, {})[row.decision] = _prediction(row)
     return found
-
-
-def _chunks(task_ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
-    if task_ids is None:
-        return [sa.true()]
-    return [predictions.c.task_id.in_(chunk) for chunk in in_chunks(task_ids)]
 
 
 def predicted(
