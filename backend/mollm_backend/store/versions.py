@@ -69,6 +69,7 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
             )
         )  # fmt: skip
         changes.note(connection, changes.of_work(project_id))
+    store.renew_statistics(predictions)
 
 
 def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> dict[str, Any]:
