@@ -19,7 +19,7 @@ from mollm_backend.store import Store, projects, signals, tasks
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 from ..backend.conftest import CONFIG, valkey_url
 
@@ -75,7 +75,7 @@ def test_nothing_is_missing_doubled_or_asked_again(tmp_path: Path, valkey_url: s
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def answered() -> int:
-        return signals.count_answered(store, projects.get(store, 7))
+        return progress.count(store, projects.get(store, 7)).answered
 
     for _ in range(KILLS):
         before = answered()

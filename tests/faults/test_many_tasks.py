@@ -18,8 +18,9 @@ import pytest
 
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.publish import prelabel
-from mollm_backend.store import Store, batches, projects, signals, tasks, versions
+from mollm_backend.store import Store, batches, projects, tasks, versions
 from mollm_backend.supervisor.processes import Child
+from mollm_backend.work import progress
 
 from ..real_label_studio import executable
 from .installation import Installation, installation, load, script, until, write_panel
@@ -41,7 +42,7 @@ def read_all(there: Installation, project: int, count: int) -> float:
     until(lambda: tasks.count(there.store, project)[0] == count, LONG, every=1.0)
     until(lambda: bool(projects.get(there.store, project).panel), LONG, every=1.0)
     wanted = count * len(projects.get(there.store, project).panel)
-    until(lambda: signals.count_answered(there.store, projects.get(there.store, project)) == wanted, LONG, every=2.0)
+    until(lambda: progress.count(there.store, projects.get(there.store, project)).answered == wanted, LONG, every=2.0)
     found = peak_mb(worker)
     there.end(worker)
     return found

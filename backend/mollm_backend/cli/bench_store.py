@@ -15,14 +15,17 @@ import numpy as np
 import typer
 
 from mollm.records import LabelSet, Provenance, digest
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, unseen, versions
 from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.signals import Cost, SignalRow
+from mollm_backend.store.tasks import Task
 
 if TYPE_CHECKING:
     import redis
 
     from mollm_backend.jobs.runtime import Runtime
-    from mollm_backend.store import Store
-    from mollm_backend.store.projects import Project
 
 SIZES = [1_000, 10_000, 100_000]
 LARGEST = 1_000_000  # minutes to fill, and some GB of disk
@@ -49,7 +52,6 @@ def store(
     A project of N rows has N tasks, N human annotations, N predictions and N answers of each of three annotators.
     `slope` is of the logarithms: 1 is linear, 0 is a cost that does not depend on N.
     """
-    from mollm_backend.store import Store
     from mollm_backend.supervisor import valkey
     from mollm_backend.supervisor.processes import Family
     from mollm_backend.work import queues
@@ -79,7 +81,6 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     from mollm_backend.jobs import due
     from mollm_backend.labelstudio.events import AskedTask
     from mollm_backend.labelstudio.reconcile import reconcile
-    from mollm_backend.store import projects
     from mollm_backend.web import dashboard, lookup
 
     found = {"bulk upsert of the tasks": _fill(opened, N)}
@@ -101,7 +102,7 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     _label(opened, range(N + 1, N + 10), N)
     found["sweep after a label"] = seconds(lambda: due.sweep(runtime), once=True)
     found["refit"] = seconds(lambda: _read_for_a_refit(runtime, project()))
-    _run_dry(opened, N)
+    _batch(opened, "dry", range(1, min(BATCH, N // 4) + 1))  # all of it is labelled
     jobs.install(runtime)
     found["publish and refill"] = seconds(lambda: jobs.publish(PROJECT), once=True)
     return found
@@ -151,11 +152,6 @@ def text_of(number: int) -> str:
 
 def _fill(opened: Store, N: int) -> float:
     """A project of N rows with nothing left to do. Returns the seconds of writing its tasks."""
-    from mollm_backend.store import labels, projects, signals, tasks, versions
-    from mollm_backend.store.projects import PanelMember, Project
-    from mollm_backend.store.signals import Cost, SignalRow
-    from mollm_backend.store.tasks import Task
-
     panel = tuple(PanelMember(f"llm-{m}", f"print-{m}") for m in range(MEMBERS))
     projects.save(opened, Project(PROJECT, URL, "bench", STAMP, "<View/>", ASKED, panel, reconciled_at=_ago(0)))
     rows = [Task(n, digest(json.dumps({"text": text_of(n)})), text_of(n), "", STAMP) for n in range(1, N + 1)]
@@ -182,44 +178,28 @@ def _ago(hours: float) -> str:
 
 def _label(opened: Store, numbers: range, N: int) -> None:
     """Annotations by their numbers: two people label the first half of the tasks."""
-    from mollm_backend.store import labels
-    from mollm_backend.store.labels import Annotation
-
-    at, names = _ago(2), ASKED[0].labels.names
+    at, names, how = _ago(2), ASKED[0].labels.names, Provenance.FROM_SCRATCH
+    rows = ((n, 1 + (n - 1) % (N // 2), 1 + (n > N // 2), names[n % 4]) for n in numbers)
     labels.upsert(
-        opened,
-        PROJECT,
-        [
-            Annotation(
-                n, 1 + (n - 1) % (N // 2), 1 + (n > N // 2), names[n % 4], False, Provenance.FROM_SCRATCH, updated_at=at
-            )
-            for n in numbers
-        ],
+        opened, PROJECT, [Annotation(*row, was_cancelled=False, provenance=how, updated_at=at) for row in rows]
     )
 
 
 def _batch(opened: Store, name: str, task_ids: range) -> None:
     """A batch of these tasks, published and current."""
-    from mollm_backend.store import batches, projects
-
     entries = [batches.StoredEntry(task_id, rank, "v1", "a", 0.5, "made up") for rank, task_id in enumerate(task_ids)]
     batches.save(opened, PROJECT, name, entries)
     batches.mark_published(opened, PROJECT, name, task_ids)
     projects.change(opened, PROJECT, batch_version=name)
 
 
-def _run_dry(opened: Store, N: int) -> None:
-    """Make a batch current of which every task is labelled."""
-    _batch(opened, "dry", range(1, min(BATCH, N // 4) + 1))
-
-
 def _read_for_a_refit(runtime: Runtime, project: Project) -> None:
     """Decide whether to train, and read all that a training reads from the store."""
     from mollm_backend.jobs import due, pools
-    from mollm_backend.store import labels, signals, unseen
+    from mollm_backend.work import progress
 
     due.why_train(runtime, project)
-    signals.count_answered(runtime.store, project)
+    progress.count(runtime.store, project)
     unseen.answered(runtime.store, project)
     for pool in pools.read_pools(runtime, project):
         labels.row_keys(pool.human)

@@ -19,7 +19,7 @@ from mollm_backend.store import batches, events, projects, signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import budget, queues
+from mollm_backend.work import budget, progress, queues
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -123,7 +123,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
 
 
 def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
-    left = signals.count_missing(runtime.store, project)[member.name]
+    left = progress.count(runtime.store, project).left_by_name(project)[member.name]
     what = "tasks" if len(project.decisions) == 1 else "answers"
     line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} {what} to go"
     events.add(runtime.store, "info", line, project.id)

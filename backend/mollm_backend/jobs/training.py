@@ -19,11 +19,11 @@ from mollm_backend.jobs import pretrained
 from mollm_backend.jobs.pools import Pool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
-from mollm_backend.store import batches, events, labels, projects, signals, states, unseen, versions
+from mollm_backend.store import batches, events, labels, projects, states, unseen, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
-from mollm_backend.work import people
+from mollm_backend.work import people, progress
 
 log = structlog.get_logger()
 
@@ -68,8 +68,8 @@ class Decided:
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
     """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
     # Counted first: an answer or a label that comes later starts a round.
-    labels_at = labels.revision(runtime.store, project.id)
-    answered, read = signals.count_answered(runtime.store, project), unseen.answered(runtime.store, project)
+    counted = {"answered": progress.count(runtime.store, project).answered}
+    counted["labels_at"], read = labels.revision(runtime.store, project.id), unseen.answered(runtime.store, project)
     pools = read_pools(runtime, project)
     if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
@@ -80,11 +80,7 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
     known = {task.task_id for pool in pools for task in pool.tasks}
-    facts = _facts(project, decided) | {
-        "answered": answered,
-        "labels_at": labels_at,
-        "left_out": max(0, read - len(known)),
-    }
+    facts = _facts(project, decided) | counted | {"left_out": max(0, read - len(known))}
     verdicts = {row.pool.decision.name: _judge(runtime, project, row.key, facts) for row in decided}
     accepted = all(verdict.accepted for verdict in verdicts.values())
     facts["gate"] = _gate_line(verdicts)

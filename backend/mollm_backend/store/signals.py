@@ -15,7 +15,7 @@ from mollm_backend.store import Store, changes, in_chunks, now
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
-from mollm_backend.store.tasks import Task, count, of_row
+from mollm_backend.store.tasks import Task, of_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +69,6 @@ def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
     query = sa.select(sa.func.count()).select_from(tasks).where(_unanswered(project_id, fingerprint))
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
-
-
-def count_missing(store: Store, project: Project) -> dict[str, int]:
-    """How many answers each annotator of the project's panel still owes, over all decisions."""
-    found = dict.fromkeys((member.name for member in project.panel), 0)
-    for member in project.panel:
-        found[member.name] += unanswered(store, project.id, member.fingerprint)
-    return found
-
-
-def count_answered(store: Store, project: Project) -> int:
-    """How many answers of the panel the readable tasks have, over all annotators."""
-    total, unreadable = count(store, project.id)
-    return len(project.panel) * (total - unreadable) - sum(count_missing(store, project).values())
 
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
