@@ -15,7 +15,7 @@ import pytest
 
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm_backend.store import Store, batches, changes, events, labels, projects, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, states, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -153,15 +153,15 @@ def test_a_batch_is_lengthened_by_what_is_open_and_least_certain(store: Store) -
 
 
 def test_a_counter_tells_of_what_was_written_and_of_nothing_else(store: Store) -> None:
-    subjects = changes.of_work(7), changes.of_labels(7), changes.of_answers("f-tiny")
-    before = changes.read(store, *subjects)
+    subjects = revisions.of_work(7), revisions.of_labels(7), revisions.of_answers("f-tiny")
+    before = revisions.read(store, *subjects)
     add_tasks(store, "meow")
-    assert changes.read(store, *subjects) == {**before, subjects[0]: 1 + before.get(subjects[0], 0)}
+    assert revisions.read(store, *subjects) == {**before, subjects[0]: 1 + before.get(subjects[0], 0)}
     answer(store, PANEL[0], "meow")
     signals.mark_absent(store, "f-tiny", "down")
     labels.upsert(store, 7, [annotation(1, "cat")])
     tasks.stamp(store, 7, {1: "later"})
-    assert changes.of_project(store, 7, ["f-tiny"]) == {subjects[0]: 1, subjects[1]: 1, subjects[2]: 2}
+    assert revisions.of_project(store, 7, ["f-tiny"]) == {subjects[0]: 1, subjects[1]: 1, subjects[2]: 2}
 
 
 def test_the_keys_of_a_training_set_change_with_each_label() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from mollm.records import LabelSet, Provenance, digest
-from mollm_backend.store import Store, batches, labels, projects, signals, tasks, unseen, versions
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -200,7 +200,6 @@ def _read_for_a_refit(runtime: Runtime, project: Project) -> None:
 
     due.why_train(runtime, project)
     progress.count(runtime.store, project)
-    unseen.answered(runtime.store, project)
     for pool in pools.read_pools(runtime, project):
         labels.row_keys(pool.human)
         _ = pool.targets, pool.label_keys, pool.open_items

@@ -12,7 +12,7 @@ from mollm.errors import MollmError
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.store import Store, batches, changes, events, labels, projects, signals, unseen, versions
+from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, unseen, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.work import budget, progress, queues
@@ -47,7 +47,7 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
     requested = bool(queues.training_requested(runtime.connection, project.id))
-    counters = changes.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
+    counters = revisions.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
     seen = replace(project, reconciled_at="", attention="", title=""), counters, requested
     last = runtime.concluded.get(project.id)
     holds = last is not None and last.seen == seen and time.time() < last.until

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from mollm_backend.store import CHUNK, Store, changes, in_chunks, now
+from mollm_backend.store import CHUNK, Store, in_chunks, now, revisions
 from mollm_backend.store.labels import closed
 from mollm_backend.store.schema import batch_entries, tasks
 
@@ -45,7 +45,7 @@ def save(store: Store, project_id: int, batch_version: str, rows: Sequence[Store
                     for row in fresh
                 ],
             )
-            changes.note(connection, changes.of_work(project_id))
+            revisions.note(connection, revisions.of_work(project_id))
 
 
 def entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
@@ -99,7 +99,7 @@ def mark_unpublished(store: Store, project_id: int, batch_version: str) -> None:
     here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
     with store.write() as connection:
         connection.execute(batch_entries.update().where(*here).values(published_at=None))
-        changes.note(connection, changes.of_work(project_id))
+        revisions.note(connection, revisions.of_work(project_id))
 
 
 def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
@@ -112,4 +112,4 @@ def mark_published(store: Store, project_id: int, batch_version: str, task_ids: 
                        batch_entries.c.task_id.in_(chunk))
                 .values(published_at=now())
             )  # fmt: skip
-            changes.note(connection, changes.of_work(project_id))
+            revisions.note(connection, revisions.of_work(project_id))

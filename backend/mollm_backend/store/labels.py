@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import HumanLabel, Provenance, digest
-from mollm_backend.store import Store, among, changes, in_chunks, now
+from mollm_backend.store import Store, among, in_chunks, now, revisions
 from mollm_backend.store.schema import human_annotations, tasks
 
 # From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
@@ -68,7 +68,7 @@ def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
             connection.execute(human_annotations.delete().where(*here))
             values = [_values(project_id, group, known.get(number, {})) for number, group in chunk]
             connection.execute(human_annotations.insert(), [row for group in values for row in group])
-            changes.note(connection, changes.of_labels(project_id))
+            revisions.note(connection, revisions.of_labels(project_id))
 
 
 def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa.Row[Any]]) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> N
                        human_annotations.c.deleted_at.is_(None))
                 .values(deleted_at=now())
             )  # fmt: skip
-            changes.note(connection, changes.of_labels(project_id))
+            revisions.note(connection, revisions.of_labels(project_id))
 
 
 def closed(of: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -173,8 +173,8 @@ def count(store: Store, project_id: int) -> int:
 
 def revision(store: Store, project_id: int) -> int:
     """How often the project's labels were written: while it is the same, so are they."""
-    subject = changes.of_labels(project_id)
-    return changes.read(store, subject).get(subject, 0)
+    subject = revisions.of_labels(project_id)
+    return revisions.read(store, subject).get(subject, 0)
 
 
 def totals(store: Store, project_id: int) -> tuple[int, int, str]:

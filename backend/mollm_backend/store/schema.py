@@ -39,6 +39,7 @@ tasks = sa.Table(
     sa.Column("problem", sa.Text, nullable=False, default=""),
     sa.Column("updated_at", sa.String, nullable=False, default=""),
     sa.Column("deleted_at", sa.String),
+    sa.Index("ix_tasks_text_key", "text_key"),
     sa.Index("ix_tasks_readable", "project_id", "text_key", sqlite_where=_READABLE, postgresql_where=_READABLE),
 )  # fmt: skip
 
@@ -143,7 +144,7 @@ batch_entries = sa.Table(
     sa.Column("published_at", sa.String),
 )  # fmt: skip
 
-# How often something was written (see `mollm_backend.store.changes`).
+# How often something was written (see `mollm_backend.store.revisions`).
 revisions = sa.Table(
     "revisions", metadata,
     sa.Column("subject", sa.String, primary_key=True),

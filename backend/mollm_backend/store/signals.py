@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm_backend.store import Store, changes, in_chunks, now
+from mollm_backend.store import Store, in_chunks, now, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -85,7 +85,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
             connection.execute(signals.insert(), values)
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
-        changes.note(connection, changes.of_answers(member.fingerprint))
+        revisions.note(connection, revisions.of_answers(member.fingerprint))
 
 
 def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def mark_absent(store: Store, fingerprint: str, reason: str, *, first_wait: floa
                 attempts=attempts, retry_at=time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
             )
         )  # fmt: skip
-        changes.note(connection, changes.of_answers(fingerprint))
+        revisions.note(connection, revisions.of_answers(fingerprint))
 
 
 def absent(store: Store) -> dict[str, Absence]:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item
-from mollm_backend.store import BLOCK, Store, among, changes, in_chunks, now, put
+from mollm_backend.store import BLOCK, Store, among, in_chunks, now, put, revisions
 from mollm_backend.store.schema import tasks
 
 
@@ -62,7 +62,9 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
                     }
                     for row in chunk
                 ])  # fmt: skip
-            changes.note(connection, changes.of_work(project_id), *([changes.of_labels(project_id)] if back else []))
+            revisions.note(
+                connection, revisions.of_work(project_id), *([revisions.of_labels(project_id)] if back else [])
+            )
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
@@ -74,7 +76,7 @@ def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
                 .where(tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None))
                 .values(deleted_at=now())
             )
-            changes.note(connection, changes.of_work(project_id), changes.of_labels(project_id))
+            revisions.note(connection, revisions.of_work(project_id), revisions.of_labels(project_id))
 
 
 def every(store: Store, project_id: int) -> list[Task]:

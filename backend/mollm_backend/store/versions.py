@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray
-from mollm_backend.store import Store, among, changes, in_chunks, now
+from mollm_backend.store import Store, among, in_chunks, now, revisions
 from mollm_backend.store.labels import closed
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
 
@@ -68,7 +68,7 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
                 human_labels=version.human_labels, facts=version.facts, created_at=version.created_at or now(),
             )
         )  # fmt: skip
-        changes.note(connection, changes.of_work(project_id))
+        revisions.note(connection, revisions.of_work(project_id))
     store.renew_statistics(predictions)
 
 

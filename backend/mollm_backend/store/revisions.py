@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 
 from mollm_backend.store import Store
-from mollm_backend.store.schema import revisions
+from mollm_backend.store.schema import revisions as table
 
 _RAISE = sa.text(
     "INSERT INTO revisions (subject, number) VALUES (:subject, 1) "
@@ -42,7 +42,7 @@ def note(connection: sa.Connection, *subjects: str) -> None:
 
 def read(store: Store, *subjects: str) -> Mapping[str, int]:
     """The counters as they stand; a subject of which nothing was ever written is left out."""
-    query = sa.select(revisions.c.subject, revisions.c.number).where(revisions.c.subject.in_(subjects))
+    query = sa.select(table.c.subject, table.c.number).where(table.c.subject.in_(subjects))
     with store.read() as connection:
         return {row.subject: row.number for row in connection.execute(query)}
 

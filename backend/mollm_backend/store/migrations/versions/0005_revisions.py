@@ -1,12 +1,9 @@
-"""Counters of what was written, so that an idle project is not counted again and again; and an index that nothing used.
-
-The index on the tasks' text keys alone was written with each task, in random order, and read by no query.
-"""
+"""Counters of what was written, so that an idle project is not counted again and again (see store/revisions.py)."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
+revision = "0005"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
@@ -19,4 +16,3 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("subject"),
     )
-    op.drop_index("ix_tasks_text_key", "tasks")
