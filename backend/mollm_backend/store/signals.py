@@ -15,7 +15,7 @@ from mollm_backend.store import Store, in_chunks, now, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
-from mollm_backend.store.tasks import Task, of_row
+from mollm_backend.store.tasks import Task, from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, afte
         rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
     distinct: dict[str, Task] = {}
     for row in rows:
-        distinct.setdefault(row.text_key, of_row(row))
+        distinct.setdefault(row.text_key, from_row(row))
     return list(distinct.values())
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from mollm.records import Item
+from mollm.records import Item, digest
 from mollm_backend.store import BLOCK, Store, among, in_chunks, now, put, revisions
 from mollm_backend.store.schema import tasks
 
@@ -17,7 +17,8 @@ from mollm_backend.store.schema import tasks
 class Task:
     """`text` is None where the task cannot be read; `problem` then says why, in words for a person.
 
-    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too.
+    `updated_at`: Label Studio's own stamp, as of the last pass that took in the task's annotations too. `text_key`
+    addresses the text in the signal cache ("" without a text); `stored_key` saves hashing a text that is stored.
     """
 
     task_id: int
@@ -25,12 +26,12 @@ class Task:
     text: str | None
     problem: str = ""
     updated_at: str = ""
-    stored_key: str = field(default="", repr=False, compare=False)
+    stored_key: InitVar[str] = ""
+    text_key: str = field(init=False)
 
-    @property
-    def text_key(self) -> str:
-        """The content address of the text, as the store has it: a text is not hashed again each time it is read."""
-        return self.stored_key or self.item.text_key
+    def __post_init__(self, stored_key: str) -> None:
+        key = stored_key or ("" if self.text is None else digest(self.text))
+        object.__setattr__(self, "text_key", key)
 
     @property
     def item(self) -> Item:
@@ -38,8 +39,8 @@ class Task:
         return Item(str(self.task_id), self.text)
 
 
-def of_row(row: sa.Row[Any]) -> Task:
-    """A row of the table as a task."""
+def from_row(row: sa.Row[Any]) -> Task:
+    """A row of the table as a record."""
     return Task(row.task_id, row.data_hash, row.text, row.problem, row.updated_at, row.text_key)
 
 
@@ -47,24 +48,23 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
     """Insert or replace tasks; a task that had been deleted comes back, and its labels with it."""
     for block in in_chunks(rows, BLOCK):
         with store.write() as connection:
-            back = False
+            subjects = {revisions.of_work(project_id)}
             for chunk in in_chunks(block):
                 ids = [row.task_id for row in chunk]
                 gone = sa.exists().where(
                     tasks.c.project_id == project_id, tasks.c.task_id.in_(ids), tasks.c.deleted_at.is_not(None)
                 )
-                back = back or bool(connection.execute(sa.select(gone)).scalar())
+                if connection.execute(sa.select(gone)).scalar():
+                    subjects.add(revisions.of_labels(project_id))
                 put(connection, tasks, [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
-                        "text": row.text, "text_key": row.item.text_key if row.text is not None else "",
-                        "problem": row.problem, "updated_at": row.updated_at, "deleted_at": None,
+                        "text": row.text, "text_key": row.text_key, "problem": row.problem,
+                        "updated_at": row.updated_at, "deleted_at": None,
                     }
                     for row in chunk
                 ])  # fmt: skip
-            revisions.note(
-                connection, revisions.of_work(project_id), *([revisions.of_labels(project_id)] if back else [])
-            )
+            revisions.note(connection, *subjects)
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
@@ -83,7 +83,7 @@ def every(store: Store, project_id: int) -> list[Task]:
     """All tasks that are there now, in the order of their ids."""
     query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        return [of_row(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
+        return [from_row(row) for row in connection.execute(query.order_by(tasks.c.task_id))]
 
 
 def readable_ids(store: Store, project_id: int) -> list[int]:
@@ -124,7 +124,7 @@ def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Ta
     query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
         rows = (row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted)))
-        return {row.task_id: of_row(row) for row in rows}
+        return {row.task_id: from_row(row) for row in rows}
 
 
 def count(store: Store, project_id: int) -> tuple[int, int]:
