@@ -188,6 +188,24 @@ def test_the_full_hour_and_the_end_of_an_absence_are_noticed(runtime: Runtime, m
     assert queues.enqueued(runtime.connection, "annotate", 7, "tiny")
 
 
+def test_an_hour_that_is_full_while_it_counts_is_for_the_next_sweep(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, count = counted(runtime, monkeypatch), progress.count
+
+    def slow(store: Store, project: projects.Project) -> progress.Progress:
+        at(monkeypatch, due.COUNT_ANEW)
+        return count(store, project)
+
+    tasks.upsert(runtime.store, 7, [Task(99, "h", "a new text")])
+    monkeypatch.setattr(progress, "count", slow)
+    due.sweep(runtime)
+    monkeypatch.setattr(progress, "count", count)
+    due.sweep(runtime)
+    due.sweep(runtime)
+    assert found == [7, 7]
+
+
 def test_people_who_rest_are_noticed(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     half_past = datetime.now(UTC).replace(minute=30, second=0) + timedelta(hours=1)  # after the version
     for task_id in (1, 3):

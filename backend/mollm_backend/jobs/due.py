@@ -50,15 +50,16 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     counters = revisions.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
     seen = replace(project, reconciled_at="", attention="", title=""), counters, requested
     last = runtime.concluded.get(project.id)
-    holds = last is not None and last.seen == seen and time.time() < last.until
-    found = last.found if last and holds else progress.count(runtime.store, project)
-    progress.note(runtime.connection, project, found)
+    if last is None or last.seen != seen or time.time() >= last.until:
+        # The clock is read first: what it reaches meanwhile is for the next sweep.
+        until, found = _until(runtime.store, project), progress.count(runtime.store, project)
+        last = Conclusion(seen, until, found, _lacks(runtime, project, found, requested))
+    progress.note(runtime.connection, project, last.found)
     jobs = []
-    for queue, name, args in last.jobs if last and holds else _lacks(runtime, project, found, requested):
+    for queue, name, args in last.jobs:  # each is queued as it is found, whatever stops the search for more
         _enqueue(runtime, queue, name, *args)
         jobs.append((queue, name, args))
-    if not holds:
-        runtime.concluded[project.id] = Conclusion(seen, _until(runtime.store, project), found, tuple(jobs))
+    runtime.concluded[project.id] = replace(last, jobs=tuple(jobs))
 
 
 def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool) -> Iterator[Job]:

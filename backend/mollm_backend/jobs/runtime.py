@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -43,7 +43,7 @@ class Conclusion:
     seen: tuple[Project, Mapping[str, int], bool]  # the project's row, the counters, whether a training is asked for
     until: float
     found: Progress
-    jobs: tuple[Job, ...]
+    jobs: Iterable[Job]
 
 
 class Runtime:
