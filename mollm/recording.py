@@ -1,4 +1,4 @@
-"""Recordings: a directory that holds what a panel once said, so that every experiment runs again without an LLM.
+"""Recordings: directories with the stored answers of a panel, so that experiments run again without an LLM.
 
 `panel.json` (name, labels, annotators, samples, temperature, top_p, items, has_text), `signals.npz`
 (`label_probs` float32 (N, M, C) raw, `votes` int8 (N, M, C) counts out of `samples`), `items.jsonl.gz`
@@ -23,7 +23,7 @@ from mollm.records import FloatArray, IntArray, Item, LabelSet, Signals
 
 @dataclass(frozen=True)
 class Recording:
-    """A panel's answers in memory. `gold` (N,) is for scoring alone (-1 where it is not known)."""
+    """A panel's answers in memory. `gold` (N,) is used for scoring only; -1: not known."""
 
     name: str
     labels: LabelSet
@@ -41,7 +41,7 @@ class Recording:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """(N,) items with the same normalised text share one."""
+        """(N,) the group of each item. Items with the same normalised text have the same group."""
         return tuple(item.group for item in self.items)
 
 
@@ -75,7 +75,7 @@ def load(directory: Path) -> Recording:
 
 
 def counts(votes: FloatArray, samples: int) -> IntArray:
-    """(..., C) shares as counts out of `samples`, by largest remainders: with the abstained they sum to `samples`."""
+    """(..., C) counts from shares, rounded by largest remainders. With the abstentions they sum to `samples`."""
     abstained = np.clip(1 - votes.sum(axis=-1, keepdims=True), 0, 1)
     whole = np.concatenate([votes, abstained], axis=-1) * samples
     out = np.floor(whole + 1e-9)
@@ -85,7 +85,7 @@ def counts(votes: FloatArray, samples: int) -> IntArray:
 
 
 def save(directory: Path, recording: Recording, models: Sequence[str] | None = None) -> None:
-    """Write a recording directory (each file by rename, so that a killed run leaves no half file)."""
+    """Write a recording directory. Each file is renamed when complete, so that a killed run leaves no half file."""
     directory.mkdir(parents=True, exist_ok=True)
     models = models or recording.signals.annotators
     panel = {
@@ -114,14 +114,14 @@ def save(directory: Path, recording: Recording, models: Sequence[str] | None = N
 
 @contextmanager
 def _part_of(path: Path) -> Iterator[Path]:
-    """Where to write what `path` shall hold; it takes its place when all is written."""
+    """A path to write to. It is renamed to `path` when the `with` block ends without an error."""
     part = path.with_name(f".part.{path.name}")
     yield part
     part.replace(path)
 
 
 def _rows(recording: Recording) -> Iterator[dict[str, str]]:
-    """What is known of each item: its id, its gold and its text where there are some."""
+    """One row for each item: its id, and its gold label and its text if they are known."""
     for item, gold in zip(recording.items, recording.gold, strict=True):
         row = {"id": item.id}
         if gold >= 0:

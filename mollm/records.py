@@ -233,6 +233,36 @@ class Targets:
         return Targets(self.index[rows], self.label[rows], self.weight[rows])
 
 
+@dataclass(frozen=True)
+class Pool:
+    """What a mixture learns from: the signals of N items, and the labels that humans gave to some of them.
+
+    `embeddings` (N, D) are frozen text embeddings; a row of NaN has no text; None: there are no texts. `groups` (N,)
+    names the items that share one normalised text; folds keep a group together (None: every item is a group).
+    Raises InputError where the parts do not fit each other.
+    """
+
+    signals: Signals
+    targets: Targets = field(default_factory=lambda: Targets.of([], []))
+    embeddings: FloatArray | None = None
+    groups: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        N, C, targets = self.signals.N, self.signals.C, self.targets
+        if targets.H and (targets.index.min() < 0 or targets.index.max() >= N):
+            raise InputError(f"A human label points outside the {N} items: build Targets on this pool.")
+        if targets.H and (targets.label.min() < 0 or targets.label.max() >= C):
+            raise InputError(f"A human label is not one of the {C} labels: build Targets on this label set.")
+        for name, rows in (("embeddings", self.embeddings), ("groups", self.groups)):
+            if rows is not None and len(rows) != N:
+                raise InputError(f"The pool has {N} items but {len(rows)} rows of `{name}`: give one for each item.")
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """(N,) the group of each item."""
+        return self.signals.items if self.groups is None else self.groups
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
     """One row of the classifier's training set: human (weight 1, no negatives) or labelled by the mixture."""

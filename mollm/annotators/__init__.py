@@ -1,15 +1,13 @@
 """Annotators: one LLM runtime a file, each turning texts into the paper's signals (label distribution, votes).
 
-The file's name is `runtime` in the panel file; a new runtime is one new file with one subclass of `Annotator`
-(files that start with `_` are no runtimes). This module is free of torch: fingerprints and keys are computed
-by processes that never load a model.
+The file's name is `runtime` in the panel file; a new runtime is one new file with one subclass of `Annotator`, or an
+entry point `mollm.runtimes` (files that start with `_` are no runtimes). This module is free of torch: fingerprints
+and keys are computed by processes that never load a model.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,6 +20,7 @@ import numpy as np
 
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
+from mollm.plugins import Room, a_class
 from mollm.prompts import Shot, load_template, pick_shots
 from mollm.records import FloatArray, LabelSet, digest
 from mollm.signals import signal_key
@@ -172,9 +171,14 @@ def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, sho
     return digest(rules, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
 
 
+ROOM: Room[type[Annotator]] = Room(
+    __name__, "mollm.runtimes", "runtime", a_class(Annotator, "runtime", "__init__", "annotate_batch")
+)
+
+
 def runtimes() -> tuple[str, ...]:
-    """The runtimes in this folder, by file name."""
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")))
+    """The runtimes that can be used here, by name."""
+    return tuple(ROOM.found())
 
 
 def open_annotator(
@@ -198,10 +202,7 @@ def needs(config: AnnotatorConfig, models_dir: Path) -> Needs:
 
 
 def _runtime(config: AnnotatorConfig) -> type[Annotator]:
-    if config.runtime not in runtimes():
-        raise ConfigError(f"{config.name}: there is no runtime {config.runtime!r}; known: {', '.join(runtimes())}.")
-    module = importlib.import_module(f"{__name__}.{config.runtime}")
-    for kind in vars(module).values():
-        if isinstance(kind, type) and issubclass(kind, Annotator) and kind.__module__ == module.__name__:
-            return kind
-    raise ConfigError(f"mollm/annotators/{config.runtime}.py has no Annotator in it.")
+    try:
+        return ROOM.get(config.runtime)
+    except ConfigError as refused:
+        raise ConfigError(f"{config.name}: {refused}") from None

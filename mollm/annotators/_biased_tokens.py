@@ -1,7 +1,7 @@
-"""Exact shares among the label tokens from one prefill of llama.cpp's server, which cannot be asked for chosen tokens.
+"""The exact shares of the label tokens from one prefill, for llama.cpp's server.
 
-Lifting all label tokens by one great `logit_bias` leaves their shares as they are and puts them before all others;
-`post_sampling_probs` at temperature 1, without any other sampler, then reports exactly those.
+This server cannot report chosen tokens. Adding one large `logit_bias` to all label tokens makes them the most probable
+tokens and keeps their shares. `post_sampling_probs` at temperature 1 with no other sampler then reports these shares.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mollm.annotators._ways import MARK, Frame
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 
-LIFT = 100.0  # nats: no model is as sure as that of a token that is no label
-AHEAD = 40.0  # nats more for a token that is to be said; what is left of a float32 still holds the others' shares
-ODD = " zq7xk 5%"  # tokens that nobody would say here: only a server that obeys reports them
+LIFT = 100.0  # nats: more than any lead of another token over a label token
+AHEAD = 40.0  # nats on top of LIFT for a forced token: the other shares, near e^-40 = 4e-18, still fit a float32
+ODD = " zq7xk 5%"  # tokens that no model generates here: only a server that obeys `logit_bias` reports them
 
 
 class BiasedTokens(TokenIds):
-    """The label tokens lifted before all others, one request a text (the server puts requests together itself)."""
+    """Raises all label tokens by one bias. Sends one request a text: the server itself batches requests."""
 
-    two_steps = False  # the server chooses among the lifted tokens itself, and keeps what its slots have read
+    two_steps = False  # the server picks the token itself; a second request is cheap: its slots keep the prompt
 
     def probe(self) -> None:
         self.odd = list(dict.fromkeys(self._tokens(ODD)))
@@ -52,15 +52,15 @@ class BiasedTokens(TokenIds):
         before, after, _ = self.frames[place.order]
         prompt: Any = before + piece + after
         if place.path:
-            prompt = [prompt, *place.path]  # text and tokens may stand side by side in one prompt
+            prompt = [prompt, *place.path]  # a prompt may mix text and token ids
         values, (read, wrote) = self._shares(prompt, place.tokens)
         return Read(np.array(values), read, wrote, truncated=cut, among=True)
 
     def _shares(self, prompt: Any, tokens: Sequence[int]) -> tuple[list[float], tuple[int, int]]:
-        """(log of each token's share among them, (tokens read, written)); NaN where the server gives none.
+        """(nats: the log of each token's share among `tokens`, (tokens read, written)); NaN if the server gives none.
 
-        A token that ends within a character (an emoji is several) is held back together with its probabilities: where
-        the server happened to say such a one, it is asked again with a whole token put before them all.
+        The server holds back a token that ends inside a character (an emoji has several tokens), and with it its
+        probabilities. If it generated such a token, it is asked again with a forced token that is whole.
         """
         found, spent = self._asked(prompt, tokens, [])
         if found is None:
@@ -72,13 +72,13 @@ class BiasedTokens(TokenIds):
         return [_log(found.get(token, 0.0)) for token in tokens], spent
 
     def _asked(
-        self, prompt: Any, tokens: Sequence[int], said: Sequence[int]
+        self, prompt: Any, tokens: Sequence[int], forced: Sequence[int]
     ) -> tuple[dict[int, float] | None, tuple[int, int]]:
-        """(the probabilities after the lift, (tokens read, written)), with `said` lifted above all others."""
+        """(the shares after the bias or None, (tokens read, written)). `forced` tokens are raised above all others."""
         body = self.post(
             "/v1/completions", prompt=prompt, max_tokens=1, temperature=1.0, samplers=["temperature"],
-            logit_bias=[[token, LIFT] for token in tokens] + [[token, LIFT + AHEAD] for token in said],
-            logprobs=len(tokens) + len(said), post_sampling_probs=True,
+            logit_bias=[[token, LIFT] for token in tokens] + [[token, LIFT + AHEAD] for token in forced],
+            logprobs=len(tokens) + len(forced), post_sampling_probs=True,
         )  # fmt: skip
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
@@ -108,14 +108,14 @@ class BiasedTokens(TokenIds):
     def _end(self, prompt: Prompt) -> int:
         if prompt.kind == "plain":
             return self._tokens("\n")[-1]
-        # A last turn of the model is left open for it to go on: only what follows shows how a turn is closed.
-        said = [("user", "a"), ("assistant", MARK), ("user", "b")]
-        whole = self._rendered([{"role": role, "content": content} for role, content in said])
+        # The template leaves a last model turn open. A user turn after it shows how the template closes a turn.
+        turns = [("user", "a"), ("assistant", MARK), ("user", "b")]
+        whole = self._rendered([{"role": role, "content": content} for role, content in turns])
         return (self._tokens(whole.partition(MARK)[2]) or self._tokens("\n"))[0]
 
 
 def _probs_of(choice: Any) -> dict[int, float] | None:
-    """Token id to its share; an entry without a finite number is NaN; None where there is no list of them."""
+    """The share of each token id, NaN if an entry has no number >= 0. None if the reply has no list of shares."""
     content = (choice.get("logprobs") or {}).get("content") or [{}]
     rows = content[0].get("top_probs") if isinstance(content[0], dict) else None
     if not isinstance(rows, list):

@@ -1,4 +1,4 @@
-"""What a choice of vLLM's says of the chosen tokens (`logprob_token_ids`), step by step; nothing in it is believed."""
+"""Read the log-probabilities of chosen tokens (`logprob_token_ids`) from vLLM's replies, and check every field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mollm.prompts.coding import shares
 from mollm.records import FloatArray
 from mollm.signals import total_variation
 
-ARITHMETIC = 0.05  # total variation of one place read in two ways: half precision is rough
+ARITHMETIC = 0.05  # total variation (chosen by hand): half precision changes a read by less, a mask by more
 
 
 def numbers(known: dict[int, float], place: Question) -> FloatArray:
@@ -20,7 +20,7 @@ def numbers(known: dict[int, float], place: Question) -> FloatArray:
 
 
 def second(known: dict[int, float], place: Question) -> Read | None:
-    """The further place, where it was read whole; else it is asked by itself."""
+    """The read of the further place; None if it is not complete: the place is then asked in a request of its own."""
     if not known or place.further is None:
         return None
     found = numbers(known, place.further)
@@ -28,13 +28,13 @@ def second(known: dict[int, float], place: Question) -> Read | None:
 
 
 def alike(one: FloatArray, other: FloatArray) -> bool:
-    """Whether two reads of a place differ by no more than arithmetic does (a bent one holds what is masked)."""
+    """Whether two reads of a place (K,), in nats, are equal up to rounding. A masked read holds -inf: never alike."""
     finite = bool(np.isfinite(one).all() and np.isfinite(other).all())
     return finite and float(total_variation(shares(one), shares(other))) < ARITHMETIC
 
 
 def said_first(choice: Any, token: int) -> bool:
-    """Whether the server began with the token that it was made to say (a server may ignore what it does not know)."""
+    """Whether the server generated the forced `token` first (a server may ignore a parameter that it does not know)."""
     try:
         return bool(choice["logprobs"]["tokens"][0] == f"token_id:{token}")
     except (KeyError, IndexError, TypeError):
@@ -42,7 +42,7 @@ def said_first(choice: Any, token: int) -> bool:
 
 
 def logprob(choice: Any, token: int, step: int) -> float:
-    """The log-probability of one token id, NaN where the server did not give it, -inf where it is masked."""
+    """The log-probability (nats) of a token id: NaN if the server did not give it, -inf if masked (vLLM: -9999)."""
     try:
         value = choice["logprobs"]["top_logprobs"][step].get(f"token_id:{token}")
     except (KeyError, IndexError, TypeError, AttributeError):

@@ -1,7 +1,7 @@
-"""HTTP manners towards an LLM server: retries only of what can be retried, Retry-After, and a circuit that opens.
+"""HTTP calls to an LLM server: retries, the Retry-After header, and a circuit breaker.
 
-A server's trouble (`Trouble`) is told apart from a refusal of one request (`Refused`), so one text's bad luck never
-stops the others and one dead server never holds up the rest of the panel.
+`Trouble` means that the server failed. `Refused` means that it rejected this request. So one bad text does not stop
+the other texts, and one dead server does not delay the rest of the panel.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import tenacity
 
 from mollm.errors import AnnotatorError, AnnotatorUnavailable
 
-ATTEMPTS = 4
-LONGEST_WAIT = 30.0  # seconds; a longer Retry-After is left to the caller, whose job comes round again
-OPEN_AFTER = 3  # troubles in a row
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds
-RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+ATTEMPTS = 4  # tries of one request; the waits sum to 3.5 s at most (chosen by hand: more survives longer failures)
+LONGEST_WAIT = 30.0  # seconds (chosen by hand); after a longer Retry-After the call fails, its job runs again later
+OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance, more wastes time on a dead server)
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
+# Servers' words for a prompt that is too long; the last are vLLM's where it leaves no token of the window.
+OVERFLOWS = ("context", "too long", "maximum", "max_tokens must be at least 1")
+RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # busy, too early or failed: may succeed later
 
 
 class Trouble(AnnotatorError):
-    """The server failed or answered what cannot be read; the same request may do better later."""
+    """The server failed or its answer cannot be read. The same request may succeed later."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -34,7 +36,7 @@ class Trouble(AnnotatorError):
 
 
 class Refused(AnnotatorError):
-    """The server understood and said no (4xx): this request would fail again."""
+    """The server rejected the request (4xx). The same request would fail again."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -42,13 +44,14 @@ class Refused(AnnotatorError):
 
     @property
     def overflow(self) -> bool:
-        """Whether the prompt was longer than the model's window."""
+        """Whether the prompt was longer than the model's window, or left no place in it for an answer."""
         said = str(self).casefold()
-        return self.status in (400, 413, 422) and ("context" in said or "too long" in said or "maximum" in said)
+        return self.status in (400, 413, 422) and any(words in said for words in OVERFLOWS)
 
 
 class Circuit:
-    """Opens after OPEN_AFTER troubles in a row; after a pause that doubles, one trial passes and success closes it."""
+    """Stops calls (is open) after OPEN_AFTER troubles in a row. After a pause, which doubles up to LONGEST_PAUSE, one
+    trial call passes. If it succeeds, the circuit closes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -58,7 +61,7 @@ class Circuit:
         self.closed_until_trial = 0.0
 
     def enter(self, name: str, last: str) -> None:
-        """Raises AnnotatorUnavailable while open. The first call after the pause is the trial."""
+        """Raises AnnotatorUnavailable while the circuit is open. The first call after the pause is the trial."""
         with self.lock:
             if self.troubles < OPEN_AFTER:
                 return
@@ -105,7 +108,7 @@ class Server:
         self.last = ""
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, attempts: int = ATTEMPTS) -> Any:
-        """The parsed JSON object. Raises AnnotatorUnavailable while the circuit is open, Trouble, Refused."""
+        """The reply as a JSON object. Raises Trouble, Refused, and AnnotatorUnavailable while the circuit is open."""
         self.circuit.enter(self.url, self.last)
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_retrying),
@@ -150,7 +153,7 @@ def _worth_retrying(error: BaseException) -> bool:
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    """Exponential with full jitter; never less than what the server asked for."""
+    """Seconds before the next attempt: exponential with full jitter, never less than the server's Retry-After."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after if isinstance(error, Trouble) and error.retry_after else 0.0
     jitter: float = tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
@@ -158,7 +161,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds from the header, which holds seconds or a date."""
+    """Seconds from the header, which holds seconds or a date. None if it holds neither."""
     value = response.headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
@@ -171,7 +174,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _said(response: httpx.Response) -> str:
-    """The server's own message, short and on one line."""
+    """The server's error message on one line, at most 200 characters."""
     try:
         body = response.json()
         error = body.get("error", body) if isinstance(body, dict) else body

@@ -1,4 +1,4 @@
-"""Scoring in one pass, the same for every runtime: label orders, token trees, prior, expected votes.
+"""Score texts in one pass, for every runtime: label orders, token trees, prior correction, expected votes.
 
 A runtime only answers `Question`s: the log-probabilities of a few tokens after (prompt of one label order, text, path).
 """
@@ -19,18 +19,18 @@ from mollm.prompts.coding import Path, TokenTree, shares
 from mollm.records import FloatArray, LabelSet
 from mollm.signals import expected_votes, normalised, total_variation, without_prior
 
-CONTENT_FREE = ("N/A", "[text]", "...")
-BIAS_BAR = 0.25
-ENOUGH_ORDERS = 2
-OFTEN = 0.25  # of the texts need a place: it is then asked along, a token being far cheaper than a second prefill
+CONTENT_FREE = ("N/A", "[text]", "...")  # texts without content: they show prior and position bias (Zhao et al. 2021)
+BIAS_BAR = 0.25  # total variation between their answers in two orders (chosen by hand: lower asks two orders more)
+ENOUGH_ORDERS = 2  # as given and reversed: the fewest that cancel a position bias; each order is a whole prefill
+OFTEN = 0.25  # share of texts that need a place to read it along (chosen by hand): a token costs less than a prefill
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question to the LLM: how likely is each of `tokens` after `path`, after text `n` in the prompt `order`?
+    """One question to the LLM: how probable is each of `tokens` after text `n` in prompt `order`, then `path`?
 
-    `further` is the place one token on that will most likely be asked next: a runtime that can go on from where it
-    stands answers it along with this one (one token more, no second prefill); others leave it.
+    `further` is the place one token later that will most likely be asked next. A runtime that can read one token more
+    answers it in the same request, without a second prefill. Other runtimes ignore it.
     """
 
     n: int
@@ -42,9 +42,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The reply: `logprobs` (K,) in nats, or an `error` that abstains on the text.
+    """The reply: `logprobs` (K,) in nats. If `error` is not empty, the text becomes an abstention.
 
-    They are of the unconstrained distribution, or `among` the asked tokens alone (then their mass is not known).
+    `among` False: from the LLM's unconstrained distribution. True: among the asked tokens alone (mass not known).
     """
 
     logprobs: FloatArray
@@ -62,7 +62,7 @@ Ask = Callable[[Sequence[str], Sequence[Question]], list[Read]]
 def prompts_for(
     config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], *, coded: bool
 ) -> list[Prompt]:
-    """One prompt a label order; as many orders as could be asked for (`orders`, or two where bias is measured)."""
+    """One prompt for each label order that may be asked: `orders`, or two if the position bias is measured."""
     template = load_template(config.prompt)
     orders = label_orders(labels.C, config.orders or ENOUGH_ORDERS)
     return [build_prompt(template, labels, instruction, shots, coded=coded, order=order) for order in orders]
@@ -90,7 +90,7 @@ class OnePass:
         return self.trees[0].C
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
-        """One Answer a text; at most one token a place is asked for."""
+        """One Answer for each text, in order."""
         if self.orders is None:
             self._measure_bias()
         orders = min(self.orders or 1, len(self.trees))
@@ -107,7 +107,7 @@ class OnePass:
         return [self._answer(heard[n], merged[n], votes[n]) for n in range(len(texts))]
 
     def _votes(self, heard: Sequence[_Heard], order: int) -> FloatArray:
-        """(n, C) the exact shares of constrained sampling: temperature and nucleus act on tokens, place by place."""
+        """(n, C) the exact shares of constrained sampling: temperature and top_p act on the tokens of each place."""
         settings = self.config.temperature, self.config.top_p
         tree = self.trees[order]
         return np.stack(
@@ -118,13 +118,13 @@ class OnePass:
         )
 
     def _measure_bias(self) -> None:
-        """Two orders where the answer to a text that says nothing turns with the order of the labels."""
+        """Ask two label orders if the answers to the texts without content differ by more than BIAS_BAR."""
         blank = self._of_nothing((0, 1))
         self.bias = float(total_variation(self._probs(blank, 0), self._probs(blank, 1)).mean())
         self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
 
     def _of_nothing(self, orders: Sequence[int]) -> list[_Heard]:
-        """What texts that say nothing are answered. Raises AnnotatorUnavailable: a guess would bend every answer."""
+        """The reads of the texts without content. Raises AnnotatorUnavailable if one fails: all answers need them."""
         blank = self._collect(CONTENT_FREE, orders)
         for one in blank:
             if one.error:
@@ -150,14 +150,14 @@ class OnePass:
         return heard
 
     def _questions(self, n: int, order: int, known: Mapping[Path, FloatArray]) -> list[Question]:
-        """What to ask of one text next; a place that another one brings along is not asked for itself."""
+        """What to ask next about one text. A place that is another question's `further` gets no question of its own."""
         found = [Question(n, order, at, self._tokens(order, at)) for at in self._worth_asking(order, known)]
         found = [replace(place, further=self._further(place)) for place in found]
         along = {place.further.path for place in found if place.further}
         return [place for place in found if place.path not in along]
 
     def _further(self, place: Question) -> Question | None:
-        """The place one token on that texts needed most after this one, where they often did."""
+        """The place one token later that most texts needed after this one; None if fewer than OFTEN needed it."""
         after = [
             (count, at)
             for (order, at), count in self.needed.items()
@@ -168,7 +168,7 @@ class OnePass:
         return Question(place.n, place.order, at, self._tokens(place.order, at)) if often else None
 
     def _take(self, one: _Heard, place: Question, read: Read) -> None:
-        """What was brought along is kept only where it would have been asked: no answer depends on foresight."""
+        """Store a read. Its `further` is kept only if that place would be asked anyway: it never changes an answer."""
         one.calls += 1
         one.take(place, read)
         if one.error or not place.further or not read.further:
@@ -180,7 +180,7 @@ class OnePass:
         return self.trees[order].place(at).tokens
 
     def _probs(self, heard: Sequence[_Heard], order: int) -> FloatArray:
-        """(n, C) z: the shares among the labels' own tokens (other spellings say little about a small model's mind)."""
+        """(n, C) the paper's z: shares among the labels' own tokens (other spellings mean little in small models)."""
         own, wide = self.own[order], self.trees[order]
         return np.stack([own.distribution(own.seen_from(wide, one.known[order])) for one in heard])
 
@@ -200,7 +200,7 @@ class OnePass:
 
 
 class _Heard:
-    """What has been read for one text so far."""
+    """The reads of one text so far: `known` holds the shares (K,) by order and path."""
 
     def __init__(self, known: dict[int, dict[Path, FloatArray]]) -> None:
         self.known = known

@@ -1,4 +1,4 @@
-"""T sampled answers: the paper's own way, for comparison and for servers that give no log-probabilities."""
+"""T sampled answers as in the paper: for comparison, and for servers that give no log-probabilities."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Hold = Callable[[Sequence[str]], dict[str, Any]]
 
 
 class Samples(Way):
-    """T samples: constrained to the labels where the server truly does that, else free and parsed."""
+    """T samples: constrained to the labels if the server really does that, else free and parsed."""
 
     def probe(self) -> None:
         self.coded = self.config.coding == "codes"
         self.prompt, self.rendered = self._rendered()
-        self.said = [answer.strip() for answer in self.prompt.answers]
+        self.answers = [answer.strip() for answer in self.prompt.answers]
         self.lead = " " if self.prompt.answers[0].startswith(" ") else ""
-        self.length = 4 + max(len(answer.encode()) for answer in self.said)
+        self.length = 4 + max(len(answer.encode()) for answer in self.answers)
         self.hold = next((hold for hold in (_choice, _schema) if self._holds_to(hold)), None)
         self.at_once = self._gives_at_once()
         self._draw(self.prompt.piece("A short text."), 1)
@@ -42,7 +42,7 @@ class Samples(Way):
     def _one(self, text: str) -> Answer:
         wanted = self.config.samples
         try:
-            (said, usage), cut = self.fit(
+            (replies, usage), cut = self.fit(
                 self.harmless(self.prompt.piece(text)), lambda piece: self._draw(piece, wanted)
             )
         except Refused as refused:
@@ -50,8 +50,8 @@ class Samples(Way):
         except Trouble as trouble:
             return abstention(self.labels.C, self.TROUBLE + str(trouble))
         counts = np.zeros(self.labels.C)
-        for answer in map(_unquoted, said) if self.hold is _schema else said:
-            found = (parse_code if self.coded else parse_answer)(answer, self.said)
+        for reply in map(_unquoted, replies) if self.hold is _schema else replies:
+            found = (parse_code if self.coded else parse_answer)(reply, self.answers)
             if found is not None:
                 counts[found] += 1
         calls = -(-wanted // self.at_once)
@@ -64,18 +64,18 @@ class Samples(Way):
         }  # fmt: skip
         if self.hold:
             settings |= self.hold(self.prompt.answers)
-        said: list[str] = []
+        replies: list[str] = []
         read = wrote = 0
-        while len(said) < count:
-            n = min(count - len(said), self.at_once)
+        while len(replies) < count:
+            n = min(count - len(replies), self.at_once)
             body = self._send(piece, n=n, **settings)
-            said += [_text_of(choice) for choice in self.choices(body, n)]
+            replies += [_text_of(choice) for choice in self.choices(body, n)]
             usage = body.get("usage") or {}
             read, wrote = read + int(usage.get("prompt_tokens") or 0), wrote + int(usage.get("completion_tokens") or 0)
-        return said, (read, wrote)
+        return replies, (read, wrote)
 
     def _rendered(self) -> tuple[Prompt, Frame | None]:
-        """The prompt as one text where the server renders its own chat template for us, else as messages."""
+        """The prompt with its frame (before, after), or with None if the server does not render its chat template."""
         prompt = self.prompts(coded=self.coded)[0]
         try:
             return prompt, self.frame(prompt)
@@ -93,7 +93,7 @@ class Samples(Way):
         return self.post("/v1/completions", prompt=before + piece + after, stop=stop, **extra, **settings)
 
     def _holds_to(self, hold: Hold) -> bool:
-        """A choice that no model would make by itself shows whether the parameter is obeyed."""
+        """Whether the server obeys the parameter: it must choose a word that no model would choose by itself."""
         odd, piece = self.lead + "zq7xk", self.prompt.piece("A short text.")
         try:
             body = self._send(piece, n=1, max_tokens=12, temperature=0, **hold([odd]))
@@ -102,8 +102,8 @@ class Samples(Way):
         return _text_of(self.choices(body, 1)[0]).strip(' "') == odd.strip()
 
     def _gives_at_once(self) -> int:
-        """How many samples one request brings: some servers take any `n` and give one, some take no more than they
-        have places to work at."""
+        """How many samples one request gives. Some servers accept any `n` but give one sample; others refuse an `n`
+        above their number of slots."""
         for n in dict.fromkeys((self.config.samples, 2)):
             try:
                 body = self._send(self.prompt.piece("A short text."), n=n, max_tokens=1, temperature=1.0)
@@ -115,12 +115,12 @@ class Samples(Way):
 
 
 def _choice(answers: Sequence[str]) -> dict[str, Any]:
-    """vLLM's own way."""
+    """vLLM's parameter."""
     return {"structured_outputs": {"choice": list(answers)}}
 
 
 def _schema(answers: Sequence[str]) -> dict[str, Any]:
-    """OpenAI's own, which llama.cpp's server and Ollama know: the label comes as a JSON string."""
+    """OpenAI's parameter, which llama.cpp's server and Ollama know: the label comes as a JSON string."""
     schema = {"type": "string", "enum": [answer.strip() for answer in answers]}
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}}
 
@@ -132,7 +132,7 @@ def _text_of(choice: Any) -> str:
 
 
 def _unquoted(answer: str) -> str:
-    """A JSON string's content; what was cut short stays as it came and is parsed."""
+    """The content of a JSON string. An answer that is no JSON string (it may be cut) is returned unchanged."""
     try:
         found = json.loads(answer)
     except ValueError:
@@ -140,4 +140,4 @@ def _unquoted(answer: str) -> str:
     return found if isinstance(found, str) else answer
 
 
-HELD_BY = {_choice: "structured_outputs", _schema: "JSON schema"}
+HELD_BY = {_choice: "structured_outputs", _schema: "JSON schema"}  # the names that `describe` shows

@@ -18,14 +18,14 @@ from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
 from mollm.prompts.coding import Path, TokenTree, branches, easy
 
-IDS_AT_ONCE = 100  # vLLM takes at most 128 logprob_token_ids a request
+IDS_AT_ONCE = 100  # vLLM accepts at most 128 logprob_token_ids in a request; some are left as a reserve
 
 
 class TokenIds(Way):
     """Exact log-probabilities of the label tokens from one prefill: vLLM's `logprob_token_ids`, in batches.
 
-    Where texts often need a place behind the first (a blank that all labels share), the server is made to say that
-    token and reports the place after it, too: one prefill and one token instead of two prefills.
+    If texts often need a second place (all labels share a first token, such as a blank), the server is forced to
+    generate that token and reports the place after it too: one prefill and one token instead of two prefills.
     """
 
     two_steps: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class TokenIds(Way):
         self.one_pass = OnePass(self.config, self.trees, self.ask, foresees=foresees)
 
     def _goes_on(self, place: Question, read: Read) -> bool:
-        """Whether a second token can be read in the same request: against what the place says when asked by itself."""
+        """Whether a second place can be read in the same request: it must equal a read in a request of its own."""
         tree = self.trees[0]
         shared = [
             (value, Question(0, 0, (*place.path, token), tree.place((*place.path, token)).tokens))
@@ -63,7 +63,7 @@ class TokenIds(Way):
         return alike(both.logprobs, read.logprobs) and alike(both.further.logprobs, alone.logprobs)
 
     def _try_codes(self) -> None:
-        """Codes instead of labels where they need fewer places and fit into the window."""
+        """Use codes instead of labels if they need fewer places and fit into the window."""
         places = branches(self.trees)
         with contextlib.suppress(AnnotatorError):
             self.prepare(coded=True)
@@ -85,7 +85,11 @@ class TokenIds(Way):
             TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
             for prompt in prompts
         ]
-        self.room = self.window - 2 - max(len(self._tokens(before + after)) for before, after, _ in self.frames)
+        # Behind the text come a label's tokens, down to the deepest place, and the one that is asked for; a start
+        # token may come before it.
+        deepest = max(len(path) for tree in self.trees for path in tree.paths)
+        frame = max(len(self._tokens(before + after)) for before, after, _ in self.frames)
+        self.room = self.window - 2 - deepest - frame
         if self.room < 1:
             raise AnnotatorError(f"instruction, labels and shots alone overfill the window of {self.window} tokens")
 
@@ -98,7 +102,7 @@ class TokenIds(Way):
         return f"exact label log-probabilities in one pass{further} (logprob_token_ids), by {coding}"
 
     def ask(self, texts: Sequence[str], places: Sequence[Question]) -> list[Read]:
-        """All places, in requests of `batch_size` prompts; those with one common beginning stay together."""
+        """One Read for each place, in requests of `batch_size` prompts that share the order and the further path."""
         size = self.config.batch_size
         groups: dict[tuple[int, Path], list[int]] = {}
         for k, place in enumerate(places):
@@ -118,7 +122,7 @@ class TokenIds(Way):
         return [reads[k] for k in range(len(places))]
 
     def _alone(self, text: str, place: Question) -> Read:
-        """One text alone; whatever goes wrong with it is its own abstention."""
+        """Ask one place of one text. An error goes into its Read, so that only this text becomes an abstention."""
         piece, cut = self._cut(text)
         try:
             reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut, place)]))
@@ -130,7 +134,7 @@ class TokenIds(Way):
         return Read(read.logprobs, read.prompt_tokens, read.completion_tokens, cut or halved, read.error)
 
     def _many(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[Read]:
-        """(piece, truncated, place) jobs in one request (more only where together they ask for very many tokens)."""
+        """Ask (piece, truncated, place) jobs in one request, or in several if they need over IDS_AT_ONCE tokens."""
         prompts = self._prompts(jobs)
         wanted, forced = self._wanted([place for _, _, place in jobs])
         go_on: dict[str, Any] = {} if forced is None else {"allowed_token_ids": [forced]}
@@ -155,9 +159,9 @@ class TokenIds(Way):
         ]
 
     def _wanted(self, places: Sequence[Question]) -> tuple[list[int], int | None]:
-        """(the tokens to be scored, the token that the server is made to say first where it goes on to one place).
+        """(the tokens to score, the token to force first or None). A token is forced to read a further place too.
 
-        vLLM reports the log-probabilities from before `allowed_token_ids` bends them (the probe has seen it).
+        vLLM reports the log-probabilities from before `allowed_token_ids` masks tokens (the probe checks this).
         """
         wanted = dict.fromkeys(token for place in places for token in place.tokens)
         along = [place.further for place in places if place.further]
@@ -168,7 +172,7 @@ class TokenIds(Way):
         return list(wanted), None
 
     def _prompts(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[str] | list[list[int]]:
-        """As texts; as tokens where what follows the prompt would be read as other tokens than those meant."""
+        """The prompts as texts; as token ids if the tokenizer would read a path's text as other tokens."""
         frames = [(self.frames[place.order], piece, place.path) for piece, _, place in jobs]
         spoken = [self._spoken(frame, path) for frame, _, path in frames]
         texts = [before + piece + after for (before, after, _), piece, _ in frames]
@@ -181,7 +185,7 @@ class TokenIds(Way):
         ]
 
     def _spoken(self, frame: Frame, path: Path) -> str | None:
-        """What a path reads as at the prompt's end; None where it is read as other tokens there (" " + "a": " a")."""
+        """The text of a path; None if that text gives other tokens at the prompt's end (" " + "a" becomes " a")."""
         if not path:
             return ""
         after = frame[1]
@@ -192,7 +196,7 @@ class TokenIds(Way):
         return self.spoken[after, path]
 
     def _single(self, piece: str) -> int | None:
-        """The one token that is written `piece`, if there is one (asked once a piece)."""
+        """The single token whose text is `piece`, or None. The server is asked once for each piece."""
         if piece not in self.singles:
             found = self.post("/tokenize", prompt=piece, add_special_tokens=False, return_token_strs=True)
             written = [str(token).replace("Ġ", " ").replace("▁", " ") for token in found.get("token_strs") or [piece]]
@@ -200,7 +204,7 @@ class TokenIds(Way):
         return self.singles[piece]
 
     def _cut(self, text: str) -> tuple[str, bool]:
-        """The text as it stands in the prompt, at most `room` tokens of it; only a long one is counted."""
+        """(the text as in the prompt, at most `room` tokens of it; whether it was cut). Only long texts are counted."""
         piece = self.harmless(self.piece(text))
         if len(piece.encode("utf-8", "replace")) <= self.room:
             return piece, False
@@ -216,17 +220,17 @@ class TokenIds(Way):
     def _tokenized(self, text: str, *, special: bool) -> list[int]:
         body = self.post("/tokenize", prompt=text, add_special_tokens=special)
         found = body.get("tokens")
-        if not isinstance(found, list) or (text and not found):  # llama.cpp's takes `content` and says nothing of it
+        if not isinstance(found, list) or (text and not found):  # llama.cpp's server ignores `prompt` here
             raise AnnotatorError("/tokenize gives no tokens")
         self.window = min(self.window, int(body.get("max_model_len") or self.window))
         return [int(token) for token in found]
 
     def _written(self, tokens: Sequence[int]) -> str:
-        """What tokens read as."""
+        """The text of the tokens."""
         return str(self.post("/detokenize", tokens=list(tokens))["prompt"])
 
     def _end(self, prompt: Prompt) -> int:
-        """The token after a finished label: a line break in a plain text, what closes the turn in a chat."""
+        """The token after a complete label: a line break in a plain prompt, the end of the turn in a chat."""
         if prompt.kind == "plain":
             return self._tokens("\n")[-1]
         said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]

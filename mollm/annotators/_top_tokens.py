@@ -1,4 +1,4 @@
-"""The most probable next tokens, for servers that give no chosen ones: `top_logprobs`."""
+"""Read the most probable next tokens (`top_logprobs`), for servers that cannot report chosen tokens."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mollm.prompts.coding import WORTH_ASKING
 from mollm.records import FloatArray
 from mollm.signals import expected_votes, normalised, total_variation, without_prior
 
-TOP = 20  # what every server grants; more is a 400 in vLLM beyond --max-logprobs
-FLOOR = 0.5  # a label that is not listed has at most the least listed probability: half of it, in expectation
-FURTHER_AT_MOST = 3  # more places after the first are not asked for one text
+TOP = 20  # every server known accepts this; vLLM answers 400 above its --max-logprobs
+FLOOR = 0.5  # a label that is not listed lies between 0 and the least listed probability: half of that is assumed
+FURTHER_AT_MOST = 3  # more requests for one text after the first (chosen by hand: more reads more shared beginnings)
 
 Top = list[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What has been `written` of an answer, with what probability, and the labels that it may still become."""
+    """The start of an answer: the text `written`, its probability `mass`, the labels `alive` that start with it."""
 
     written: str
     mass: float
@@ -36,7 +36,7 @@ class Beginning:
 
 
 class TopTokens(Way):
-    """The most probable tokens of the chat or completion endpoint, matched with the labels' beginnings."""
+    """Matches the most probable tokens of the chat or completion endpoint with the beginnings of the labels."""
 
     def probe(self) -> None:
         self.coded = self.config.coding == "codes" or (self.config.coding == "auto" and not self._unlike())
@@ -44,16 +44,16 @@ class TopTokens(Way):
         self.orders = self.config.orders or (1 if len(self.asked) == 1 else None)
         self.blank: dict[int, FloatArray] = {}
         self.bias = float("nan")
-        said = [answer.strip() for answer in self.asked[0].answers]
+        answers = [answer.strip() for answer in self.asked[0].answers]
         if self.coded and self.labels.C > 10:
             raise AnnotatorError(f"{self.labels.C} codes do not fit into the top {TOP} tokens")
-        if len({answer.casefold() for answer in said}) < len(said):
+        if len({answer.casefold() for answer in answers}) < len(answers):
             raise AnnotatorError("two labels read the same: set coding = 'codes'")
         if not self._top(self.asked[0], self.asked[0].piece("A short text."))[0]:
             raise AnnotatorError("top_logprobs is ignored")
 
     def _unlike(self) -> bool:
-        """Whether the labels can be told apart: by their first token in a chat, by a few more in a plain text."""
+        """Whether tokens can tell the labels apart: the first one in a chat, a few more in a plain prompt."""
         names = [self.labels.text_of(c).casefold() for c in range(self.labels.C)]
         alike = self.labels.C - len({name[:2] for name in names})
         plain = self.prompts(coded=False)[0].kind == "plain" and len(set(names)) == len(names)
@@ -65,25 +65,25 @@ class TopTokens(Way):
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         try:
             if self.orders is None:
-                self.bias = float(total_variation(self._said_of_nothing(0), self._said_of_nothing(1)).mean())
+                self.bias = float(total_variation(self._content_free(0), self._content_free(1)).mean())
                 self.orders = ENOUGH_ORDERS if self.bias > BIAS_BAR else 1
             orders = min(self.orders, len(self.asked))
             prior = None
             if self.config.prior == "content_free":
-                prior = np.stack([normalised(self._said_of_nothing(order).mean(axis=0)) for order in range(orders)])
+                prior = np.stack([normalised(self._content_free(order).mean(axis=0)) for order in range(orders)])
         except Trouble as trouble:
             raise AnnotatorUnavailable(f"{self.config.name}: {trouble}") from None
         return list(self.pool.map(lambda text: self._one(text, orders, prior), texts))
 
-    def _said_of_nothing(self, order: int) -> FloatArray:
-        """(3, C): what texts that say nothing are answered, asked once an order; it serves prior and position bias."""
+    def _content_free(self, order: int) -> FloatArray:
+        """(3, C): the answers to the texts without content, asked once an order; for prior and position bias."""
         if order not in self.blank:
             reads = [self._read(self.asked[order], text).label_probs for text in CONTENT_FREE]
             self.blank[order] = normalised(np.stack(reads))
         return self.blank[order]
 
     def _one(self, text: str, orders: int, prior: FloatArray | None) -> Answer:
-        """The geometric mean over the label orders, each corrected by its own prior."""
+        """The geometric mean of the label orders' distributions, each corrected by its own prior."""
         try:
             reads = [self._read(prompt, text) for prompt in self.asked[:orders]]
         except Refused as refused:
@@ -105,15 +105,15 @@ class TopTokens(Way):
         )  # fmt: skip
 
     def _read(self, prompt: Prompt, text: str) -> Answer:
-        """One prompt's distribution, not corrected. Raises Refused, Trouble.
+        """One prompt's distribution without prior correction. Raises Refused, Trouble.
 
-        Where an empty or shared beginning is likely, a completion is asked further after it; the model's turn in a
-        chat cannot be continued on every server, so there the labels share such a beginning evenly.
+        If an empty or shared beginning is likely, a completion asks for the tokens after it. Not every server can
+        continue the model's turn in a chat: there the labels share the probability of such a beginning evenly.
         """
-        said = [answer.strip().casefold() for answer in prompt.answers]
+        answers = [answer.strip().casefold() for answer in prompt.answers]
         piece = self.harmless(prompt.piece(text))
         (top, spent), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter))
-        weights, open_ = beginnings(top, said)
+        weights, open_ = beginnings(top, answers)
         calls, floor = 1, FLOOR * min((math.exp(logprob) for _, logprob in top), default=0.0)
         further = prompt.kind == "plain"
         while further and open_ and calls <= FURTHER_AT_MOST:
@@ -122,11 +122,11 @@ class TopTokens(Way):
                 break
             open_.remove(likely)
             (top, more), cut = self.fit(piece, lambda shorter: self._top(prompt, shorter, likely.written))  # noqa: B023
-            found, deeper = beginnings(top, said, likely)
+            found, deeper = beginnings(top, answers, likely)
             weights, open_ = weights + found, open_ + deeper
             calls, spent = calls + 1, (spent[0] + more[0], spent[1] + more[1])
         for beginning in open_:
-            if len(beginning.alive) < len(said):  # what every label may begin with says nothing
+            if len(beginning.alive) < len(answers):  # a beginning that all labels share does not tell them apart
                 weights[list(beginning.alive)] += beginning.mass / len(beginning.alive)
         mass = float(weights.sum())
         if not mass > 0:
@@ -135,7 +135,7 @@ class TopTokens(Way):
         return Answer(probs, probs, 0.0, *spent, truncated=cut, calls=calls, mass=mass)
 
     def _top(self, prompt: Prompt, piece: str, written: str = "") -> tuple[Top, tuple[int, int]]:
-        """The most probable tokens after the prompt and what is `written` of the answer (completions only)."""
+        """(the most probable tokens after the prompt and the answer `written` so far, (tokens read, written))."""
         settings = {"max_tokens": 1, "temperature": 0}
         if prompt.kind == "plain":
             text = prompt.before + piece + prompt.after + written
@@ -148,20 +148,20 @@ class TopTokens(Way):
         return _top_of(self.choices(body, 1)[0]), spent
 
 
-def beginnings(top: Top, said: Sequence[str], after: Beginning | None = None) -> tuple[FloatArray, list[Beginning]]:
-    """((C,) the probability of the tokens that begin exactly one label, the beginnings that several labels share).
+def beginnings(top: Top, answers: Sequence[str], after: Beginning | None = None) -> tuple[FloatArray, list[Beginning]]:
+    """((C,) the probability of the tokens that begin exactly one answer, the beginnings that several answers share).
 
-    `said`: the labels in small letters. `after`: what was written before these tokens; a label that begins another
-    ("sport", "sports") is finished where a blank or a line break follows it.
+    `answers`: the labels or codes, casefolded. `after`: what was written before these tokens. An answer that begins
+    another one ("sport", "sports") is complete if a blank or a line break follows it.
     """
     written, mass = (after.written, after.mass) if after else ("", 1.0)
-    alive = after.alive if after else range(len(said))
-    weights, open_ = np.zeros(len(said)), list[Beginning]()
+    alive = after.alive if after else range(len(answers))
+    weights, open_ = np.zeros(len(answers)), list[Beginning]()
     for token, logprob in top:
         start, share = (written + token).strip().casefold(), mass * math.exp(logprob)
-        meant = [c for c in alive if said[c].startswith(start)]
+        meant = [c for c in alive if answers[c].startswith(start)]
         if start and not token.strip():
-            meant = [c for c in meant if said[c] == start]
+            meant = [c for c in meant if answers[c] == start]
         if len(meant) == 1:
             weights[meant[0]] += share
         elif meant:
@@ -170,7 +170,7 @@ def beginnings(top: Top, said: Sequence[str], after: Beginning | None = None) ->
 
 
 def _top_of(choice: Any) -> Top:
-    """(token text, log-probability) pairs from either endpoint's form; entries without a number are left out."""
+    """(token text, log-probability) pairs from the reply of either endpoint; entries without a number are left out."""
     found = choice.get("logprobs") or {}
     if isinstance(found.get("content"), list):
         rows = (found["content"] or [{}])[0].get("top_logprobs") or []

@@ -1,8 +1,8 @@
-"""Annotators that stay open between calls: warm where there is room, in turns where there is not.
+"""Keep annotators open between calls, as far as memory allows.
 
-On a card there is room for one model: the one before is closed, its memory freed, before the next is loaded. In the
-main memory models stay as long as they fit; then those that were asked longest ago give way. Annotators that share
-one model's weights stay together; servers and recordings hold no model here and always stay.
+A GPU holds one model at a time: the open model is closed before the next is loaded. In main memory, models stay open
+while they fit; then the ones used longest ago are closed. Annotators of the same model share its weights and do not
+close each other. Servers and recordings hold no model here and always stay open.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import psutil
 
 from mollm.annotators import Annotator, Needs
 
-SPARE = 0.1  # of the main memory, left to everything else
+SPARE = 0.1  # share of main memory for other programs (chosen by hand: less keeps more models open, but may swap)
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be taken without pressing anybody else."""
+    """Bytes of main memory that models may still take."""
     memory = psutil.virtual_memory()
     return max(0, int(memory.available - SPARE * memory.total))
 
 
 class Warm:
-    """Opened annotators by key, the one asked longest ago first."""
+    """Open annotators by key. The one used longest ago comes first."""
 
     def __init__(self, free: Callable[[], int] = free_memory) -> None:
         self.free = free
         self._open: dict[str, tuple[Annotator, Needs]] = {}
 
     def get(self, key: str, needs: Callable[[], Needs], opened: Callable[[], Annotator]) -> Annotator:
-        """The annotator under `key`; where it is not open, room is made for what it needs and `opened()` opens it."""
+        """The annotator of `key`. If it is not open, memory is freed for `needs()` and `opened()` opens it."""
         if key in self._open:
             self._open[key] = self._open.pop(key)
             return self._open[key][0]

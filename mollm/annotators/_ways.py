@@ -1,4 +1,4 @@
-"""The ways in which an OpenAI-compatible server can be asked; each proves itself by a probe before it is used."""
+"""The base class of the ways to ask an OpenAI-compatible server. Each way is probed before it is used."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt, Shot
 from mollm.records import LabelSet
 
-MARK = "\ue000\ue001"  # private use: stands for the text while the server renders its chat template
+MARK = "\ue000\ue001"  # private-use characters: they stand for the text while the server renders its chat template
 SPECIAL = re.compile(r"<(?=\||/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|think)\b)|\[(?=/?INST\])")
+"""The starts of the special tokens of common chat models (Llama, Qwen, Gemma, Mistral)."""
 
 Frame = tuple[str, str, bool]
 T = TypeVar("T")
 
 
 class Way(ABC):
-    """One way to ask. `probe` raises AnnotatorError where the server does not truly support it."""
+    """One way to ask. `probe` raises AnnotatorError if the server does not really support it."""
 
     TROUBLE: ClassVar[str] = "the server failed: "
 
@@ -52,15 +53,15 @@ class Way(ABC):
         return prompts_for(self.config, self.labels, self.instruction, self.shots, coded=coded)
 
     def post(self, path: str, **body: Any) -> Any:
-        """A request to the model; an answer from another model than the one asked is refused."""
+        """The reply to a request. Raises AnnotatorError if another model than the requested one answered."""
         found = self.server.call("POST", path, {"model": self.config.model, **body})
-        said = found.get("model", self.config.model)
-        if path.startswith("/v1") and said not in (self.config.model, f"{self.config.model}:latest"):
-            raise AnnotatorError(f"asked {self.config.model!r}, but {said!r} answered: the server ignores `model`")
+        model = found.get("model", self.config.model)
+        if path.startswith("/v1") and model not in (self.config.model, f"{self.config.model}:latest"):
+            raise AnnotatorError(f"asked {self.config.model!r}, but {model!r} answered: the server ignores `model`")
         return found
 
     def choices(self, body: Any, count: int) -> list[Any]:
-        """The `count` choices in order of their index. Raises Trouble for fewer than asked."""
+        """The first `count` choices, in the order of their index. Raises Trouble if there are fewer."""
         found = body.get("choices")
         if not isinstance(found, list) or len(found) < count or not all(isinstance(one, dict) for one in found):
             got = len(found) if isinstance(found, list) else 0
@@ -68,7 +69,7 @@ class Way(ABC):
         return sorted(found[:count], key=lambda choice: choice.get("index", 0))
 
     def fit(self, piece: str, ask: Callable[[str], T]) -> tuple[T, bool]:
-        """`ask(piece)`; where it overflows the window, the text is halved until it fits: (reply, truncated)."""
+        """(the reply of `ask(piece)`, whether it was cut). A text that overflows the window is halved until it fits."""
         cut = piece
         while True:
             try:
@@ -80,11 +81,11 @@ class Way(ABC):
 
     @staticmethod
     def harmless(piece: str) -> str:
-        """What reads like a special token in a text is opened by a blank: servers parse it anywhere in a prompt."""
+        """Put a blank into what looks like a special token in a text: servers parse them anywhere in a prompt."""
         return SPECIAL.sub(lambda match: match.group() + " ", piece)
 
     def frame(self, prompt: Prompt) -> Frame:
-        """(before, after, whether the server adds its own start token): a chat is rendered by the server's template."""
+        """(before, after, whether the server adds its own start token). A chat is rendered by the server's template."""
         if prompt.kind == "plain":
             return prompt.before, prompt.after, True
         tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True).get("tokens")

@@ -1,9 +1,9 @@
-"""Any OpenAI-compatible server: vLLM first, llama.cpp's server and Ollama as far as they can.
+"""Any OpenAI-compatible server: vLLM first; llama.cpp's server and Ollama with what they support.
 
-What a server truly does is found out by probes with known answers, never believed because a parameter was accepted.
-Ways, best first: exact log-probabilities of the label tokens (vLLM's `logprob_token_ids`, llama.cpp's `logit_bias`
-with `post_sampling_probs`), the most probable tokens (`top_logprobs`), T samples held to the labels
-(`structured_outputs` choice, a JSON schema), T free samples that are parsed.
+Probes with known answers test what a server can do: that it accepts a parameter does not mean that it obeys it.
+The ways to ask, best first: exact log-probabilities of the label tokens (vLLM's `logprob_token_ids`, llama.cpp's
+`logit_bias` with `post_sampling_probs`), the most probable tokens (`top_logprobs`), T samples constrained to the
+labels (`structured_outputs` choice, a JSON schema), T free samples that are parsed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OpenAI(Annotator):
         return answers
 
     def _is_up(self) -> bool:
-        """Whether a failure was one text's (a recorded abstention) or the server's (all is asked again later)."""
+        """Whether the server answers. If so, only the failed texts abstain; if not, all texts are asked again later."""
         try:
             self.server.call("GET", "/v1/models", attempts=1)
         except AnnotatorError:
@@ -82,7 +82,7 @@ class OpenAI(Annotator):
         self.server.close()
 
     def _check_model(self) -> int:
-        """The window in tokens. Raises AnnotatorError that names what is served instead."""
+        """The window in tokens. Raises AnnotatorError if the model is not served, with the names that are."""
         served = self.server.call("GET", "/v1/models").get("data") or []
         names = {str(model.get("id")): model for model in served if isinstance(model, dict)}
         found = names.get(self.config.model) or names.get(f"{self.config.model}:latest")
@@ -95,7 +95,7 @@ class OpenAI(Annotator):
         return min(self.config.max_tokens, int(window or self.config.max_tokens))
 
     def _choose_way(self) -> Way:
-        """The first way whose probe gives the answer that it must."""
+        """The first way that passes its probe. Raises AnnotatorError if none does."""
         room = (self.config, self.labels, self.instruction, self.shots, self.server, self.window)
         tried: list[str] = []
         for kind in (TokenIds, BiasedTokens, TopTokens, Samples) if self.config.mode == "score" else (Samples,):
@@ -103,7 +103,7 @@ class OpenAI(Annotator):
             try:
                 way.probe()
             except (AnnotatorError, KeyError, IndexError, TypeError, ValueError) as error:
-                # Anything but an error of ours is a reply of another shape than this way lives on.
+                # The built-in errors mean that the reply does not have the form that this way needs.
                 way.close()
                 if isinstance(error, AnnotatorUnavailable) or _denied(error):
                     raise
@@ -114,12 +114,12 @@ class OpenAI(Annotator):
 
 
 def _denied(error: Exception) -> bool:
-    """A wrong key is no missing feature."""
+    """Whether the server refused the key: then no other way can work either."""
     return isinstance(error, Refused) and error.status in (401, 403)
 
 
 def _key(config: AnnotatorConfig) -> str | None:
-    """The key from the variable that the panel file names (the file itself holds no secrets)."""
+    """The key from the environment variable that the panel file names (the file itself holds no secrets)."""
     if not config.api_key_env:
         return None
     if config.api_key_env not in os.environ:

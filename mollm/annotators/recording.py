@@ -1,7 +1,7 @@
-"""A recording, replayed: what one annotator of a recording directory once said, by text or by item id.
+"""Replays the stored answers of one annotator of a recording directory, found by text or by item id.
 
-`model` is `directory#name` (the configuration fills in its own name where only the directory stands). Only this
-annotator's rows are kept, and a text is remembered by its content address, so that memory hardly grows with the texts.
+`model` is `directory#name`; if it is only `directory`, the configuration adds the annotator's name. To save memory,
+only this annotator's rows are kept, and texts only as their content addresses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hugging Face transformers in this process, on the CPU or one GPU.
 
-What all texts share (instruction, labels, few shots) is read once and its keys and values are kept; a text costs
-its own tokens only. Batched by length; nothing is generated when scoring.
+The part of the prompt that all texts share (instruction, labels, few shots) is read once, and its keys and values are
+kept. So a text costs only its own tokens. Texts are batched by length. Scoring generates no text.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +28,13 @@ from mollm.prompts.coding import TokenTree, branches, easy
 from mollm.prompts.parsing import parse_answer, parse_code
 from mollm.records import FloatArray, LabelSet
 
-MARK = "\ue000\ue001"  # private use: stands for the text while the chat template is rendered
-CHARACTERS_A_TOKEN = 16  # nobody's tokens are longer on average: what is cut before tokenizing never fits the window
+MARK = "\ue000\ue001"  # private-use characters: they stand for the text while the chat template is rendered
+CHARACTERS_A_TOKEN = 16  # more than any tokenizer's mean: a text that is cut by it before tokenizing would not fit
 
 
 @dataclass(slots=True)
 class _Frame:
-    """One prompt as tokens: `before` + text + `after`; `cache` holds the keys and values of `before`."""
+    """One prompt as tokens: `before` + text + `after`. `cache`: the keys and values of `before`, None until needed."""
 
     before: list[int]
     after: list[int]
@@ -41,10 +42,12 @@ class _Frame:
 
 
 class _Loaded:
-    """A model in memory, held by the annotators that ask it; gone with the last of them."""
+    """A model in memory, shared by the annotators that use it. It is freed when the last of them is closed."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
+        # transformers 5.24 names the argument `cache`; what it was named before goes with 5.40.
+        self.cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 _loaded: WeakValueDictionary[tuple[str, str, str, int], _Loaded] = WeakValueDictionary()
@@ -59,6 +62,7 @@ class Transformers(Annotator):
     room: int  # tokens that the window leaves for a text
     one_pass: OnePass
     loaded: _Loaded | None
+    cache_name: str  # of the argument that takes keys and values
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
@@ -66,6 +70,7 @@ class Transformers(Annotator):
         super().__init__(config, labels, instruction, shots, models_dir)
         self.torch, self.loaded = _load(config, models_dir)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
+        self.cache_name = self.loaded.cache_name
         self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
         self._prepare(coded=config.coding == "codes")
         if config.coding == "auto" and config.mode == "score" and not easy(self.one_pass.trees):
@@ -73,14 +78,14 @@ class Transformers(Annotator):
 
     @classmethod
     def needs(cls, config: AnnotatorConfig, models_dir: Path) -> Needs:
-        """The weights, widened to the dtype they are loaded in, and half as much again to work with."""
+        """Memory: the size of the weight files, twice that if loaded as float32, and half of it more to work with."""
         device = _device(config)
         weights = sum(file.stat().st_size for file in _directory(config, models_dir).glob("*.safetensors"))
         size = int(1.5 * weights * (2 if _dtype(config, device) == "float32" else 1))
         return Needs(device, size, str(_directory(config, models_dir)))
 
     def _try_codes(self) -> None:
-        """Codes instead of labels where they need fewer places and fit into the window."""
+        """Use codes instead of labels if they need fewer places and fit into the window."""
         kept = self.prompts, self.frames, self.room, self.one_pass
         with contextlib.suppress(ConfigError):
             self._prepare(coded=True)
@@ -94,7 +99,7 @@ class Transformers(Annotator):
         self.prompts = prompts_for(self.config, self.labels, self.instruction, self.shots, coded=coded)
         self.frames = [self._frame(prompt) for prompt in self.prompts]
         plain = self.prompts[0].kind == "plain"
-        end = self._tokens("\n")[-1] if plain else self.tokenizer.eos_token_id  # what follows a finished label
+        end = self._tokens("\n")[-1] if plain else self.tokenizer.eos_token_id  # the token after a complete label
         trees = [
             TokenTree(prompt.answers, [self._tokens(answer) for answer in prompt.answers], self._single, end)
             for prompt in self.prompts
@@ -128,11 +133,11 @@ class Transformers(Annotator):
             self.torch.cuda.empty_cache()
 
     def _tokens(self, text: str) -> list[int]:
-        """Plain tokens: what looks like a special token in a text is not one."""
+        """Token ids of a text. What looks like a special token in it is read as plain text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def _single(self, piece: str) -> int | None:
-        """The one token that is written `piece`, if there is one."""
+        """The single token whose text is `piece`, or None."""
         tokens = self._tokens(piece)
         return tokens[0] if len(tokens) == 1 and self.tokenizer.decode(tokens) == piece else None
 
@@ -149,7 +154,7 @@ class Transformers(Annotator):
         return _Frame(encode(before, add_special_tokens=False), encode(after, add_special_tokens=False))
 
     def _text_tokens(self, text: str) -> tuple[list[int], bool]:
-        """The text's tokens, cut at its end to what the window leaves."""
+        """(the text's tokens, cut at the end to `room` tokens, whether anything was cut)."""
         piece = self.prompts[0].piece(text)
         cut = piece[: self.room * CHARACTERS_A_TOKEN]
         tokens = self._tokens(cut)
@@ -177,9 +182,9 @@ class Transformers(Annotator):
         return [reads[k] for k in range(len(places))]
 
     def _next_logprobs(self, frame: _Frame, sequences: list[list[int]], forced: TokenPath = ()) -> list[Any]:
-        """(B, V) log-probabilities after `frame.before` and each sequence, and those after each `forced` token more.
+        """Arrays (B, V) of log-probabilities in nats: after `frame.before` + sequence, then after each `forced` token.
 
-        The sequences are padded on their left; a forced token is read from the keys and values of what is before it.
+        B sequences, padded on the left; V tokens of the vocabulary. A forced token reuses all earlier keys and values.
         """
         torch = self.torch
         known, width = len(frame.before), max(map(len, sequences))
@@ -199,8 +204,8 @@ class Transformers(Annotator):
                     mask = torch.cat([mask, torch.ones(len(pads), 1, dtype=torch.long)], dim=1)
                 device = self.model.device
                 out = self.model(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), past_key_values=cache,
-                    position_ids=(known + place.clamp(min=0)).to(device), logits_to_keep=1, use_cache=True,
+                    input_ids=ids.to(device), attention_mask=mask.to(device), logits_to_keep=1, use_cache=True,
+                    position_ids=(known + place.clamp(min=0)).to(device), **{self.cache_name: cache},
                 )  # fmt: skip
                 found.append(torch.log_softmax(out.logits[:, -1].float(), dim=-1))
         return found
@@ -211,11 +216,11 @@ class Transformers(Annotator):
 
             frame.cache = DynamicCache(config=self.model.config)
             ids = self.torch.tensor([frame.before], device=self.model.device)
-            self.model(input_ids=ids, past_key_values=frame.cache, logits_to_keep=1, use_cache=True)
+            self.model(input_ids=ids, logits_to_keep=1, use_cache=True, **{self.cache_name: frame.cache})
         return frame.cache
 
     def _sample(self, text: str) -> Answer:
-        """T sampled answers, parsed: the paper's way, for comparison and for labels that cannot be coded."""
+        """T sampled answers, parsed, as in the paper: for comparison, and for labels that cannot be coded."""
         torch, config, prompt, frame = self.torch, self.config, self.prompts[0], self.frames[0]
         tokens, truncated = self._text_tokens(text)
         ids = torch.tensor([frame.before + tokens + frame.after], device=self.model.device)
@@ -241,14 +246,14 @@ class Transformers(Annotator):
 
 
 def hash_of(text: str) -> int:
-    """A number from a text's content address, the same in every process."""
+    """A number from a text's content address. It is the same in every process."""
     from mollm.records import digest
 
     return int(digest(text)[:8], 16)
 
 
 def _chosen(logprobs: Any, place: Question) -> FloatArray:
-    """(K,) float64 log-probabilities of the asked tokens out of a row of all."""
+    """(K,) float64 log-probabilities of the asked tokens, from a row (V,)."""
     return np.asarray(logprobs[list(place.tokens)].double().cpu().numpy())
 
 
@@ -275,7 +280,7 @@ def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, _Loaded]:
 
 
 def _read(config: AnnotatorConfig, path: Path, device: str, dtype: Any) -> _Loaded:
-    """The model from its files, on its device."""
+    """Load model and tokenizer from their files and move the model to its device."""
     try:
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -292,7 +297,7 @@ def _read(config: AnnotatorConfig, path: Path, device: str, dtype: Any) -> _Load
         ) from None
     try:
         return _Loaded(model.to(device).eval(), tokenizer)
-    except (AssertionError, RuntimeError) as error:  # torch's own words for a device that is not there, or is full
+    except (AssertionError, RuntimeError) as error:  # what torch raises for a missing or a full device
         raise ConfigError(f"{config.name}: the model does not go to device {device!r} ({error}).") from None
 
 
@@ -302,7 +307,7 @@ def _directory(config: AnnotatorConfig, models_dir: Path) -> Path:
 
 
 def _device(config: AnnotatorConfig) -> str:
-    """Where the model will lie: as configured, else the first card, else the CPU."""
+    """The device of the model: as configured; for `auto` the first GPU if there is one, else the CPU."""
     if config.device != "auto":
         return config.device
     try:
@@ -313,7 +318,7 @@ def _device(config: AnnotatorConfig) -> str:
 
 
 def _dtype(config: AnnotatorConfig, device: str) -> str:
-    """As configured, else what is exact on a CPU and what a card is fast in."""
+    """The number type: as configured; for `auto` float32 on a CPU (exact), bfloat16 elsewhere (fast)."""
     if config.dtype != "auto":
         return config.dtype
     return "float32" if device == "cpu" else "bfloat16"

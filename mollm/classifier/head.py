@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from mollm.blas import one_thread
 from mollm.errors import InputError, ModelFileError, NotFittedError
 from mollm.losses import Rows, robust_loss
 from mollm.records import FittedState, FloatArray
@@ -50,8 +51,9 @@ class Head:
         self.scale_ = np.where(spread > SMALLEST * spread.max(initial=0.0), spread, np.inf) * np.sqrt(D)
         x = (embeddings[rows.item] - self.mean_) / self.scale_
         shift = offset[rows.item] if offset is not None else np.zeros((rows.J, self.C))
-        basis = span(x)
-        W, self.b_ = self._solve(x @ basis.T, rows, shift)
+        with one_thread():
+            basis = span(x)
+            W, self.b_ = self._solve(x @ basis.T, rows, shift)
         self.W_ = basis.T @ W
         return self
 

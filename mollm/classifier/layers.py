@@ -1,7 +1,7 @@
-"""An encoder cut in two: the layers below are frozen and run once a text, the layers above are what is tuned.
+"""An encoder cut in two: the lower layers are frozen and run once for each text, the upper layers are tuned.
 
-What the lower part says of a text is kept in half precision, which is also what the upper part is trained on: a
-text gives the same numbers whether they were kept or computed again. This module is only imported where torch is.
+The output of the lower layers is kept in half precision, and the upper layers are trained on it. So a text gives the
+same numbers whether its output was kept or is computed again. Import this module only if torch is installed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mollm.classifier.encoder import Encoder
 from mollm.errors import InputError, ModelFileError
 from mollm.records import IntArray
 
-MAX_TOKENS = 128  # the paper's
-BATCH = 64
+MAX_TOKENS = 128  # of a text, the rest is cut: the paper's value
+BATCH = 64  # texts in a forward pass (chosen by hand: larger is faster on a GPU, smaller takes less memory)
 
 
 def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
-    """(owner, attribute, list) of an encoder's stack of layers. Raises ModelFileError for an unknown architecture."""
+    """(owner, attribute, list) of an encoder's stack of layers. Raises ModelFileError if there is no such stack."""
     for owner in model.modules():
         for name, child in owner.named_children():
             if isinstance(child, nn.ModuleList) and len(child) > 1 and len({type(layer) for layer in child}) == 1:
@@ -32,7 +32,7 @@ def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
 
 
 class Passthrough(nn.Module):  # type: ignore[misc]
-    """Stands for the frozen part: hands on the activations that come in as `inputs_embeds`, by name or by place."""
+    """Replaces the embeddings: returns the activations that are given as `inputs_embeds`, by name or by position."""
 
     def forward(self, *args: torch.Tensor | None, **named: torch.Tensor | None) -> torch.Tensor:
         given = (named.get("inputs_embeds"), *args)
@@ -40,15 +40,16 @@ class Passthrough(nn.Module):  # type: ignore[misc]
 
 
 def upper_part(model: nn.Module, tuned: int) -> nn.Module:
-    """A copy of the encoder that starts at the activations below its last `tuned` layers."""
+    """A copy of the encoder from its last `tuned` layers on. It takes activations as `inputs_embeds`. Raises
+    ModelFileError if the encoder cannot be cut."""
     if not isinstance(getattr(model, "embeddings", None), nn.Module):
         raise ModelFileError(f'{type(model).__name__} cannot be cut below a layer: use `classifier = "head"`.')
-    embeddings, model.embeddings = model.embeddings, Passthrough()  # the vocabulary is most of a small encoder
+    embeddings, model.embeddings = model.embeddings, Passthrough()  # not copied: most of a small encoder
     try:
         upper = copy.deepcopy(model)
     finally:
         model.embeddings = embeddings
-    if hasattr(upper, "embeddings_project"):  # ELECTRA's, below the layers too
+    if hasattr(upper, "embeddings_project"):  # in ELECTRA: it lies below the layers too
         upper.embeddings_project = nn.Identity()
     owner, name, layers = layers_of(upper)
     setattr(owner, name, nn.ModuleList(list(layers)[len(layers) - tuned :]))
@@ -64,7 +65,7 @@ class _ReachedError(Exception):
 
 
 def below(model: nn.Module, tuned: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B, T, D): what goes into the first of the last `tuned` layers; nothing above it is run."""
+    """(B, tokens, D): the input of the first of the last `tuned` layers. These layers are not run."""
 
     def stop(_: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> None:
         raise _ReachedError(args[0] if args else kwargs["hidden_states"])
@@ -82,7 +83,7 @@ def below(model: nn.Module, tuned: int, inputs: dict[str, torch.Tensor]) -> torc
 
 @dataclass
 class Activations:
-    """What the frozen layers say of N texts: (tokens, D) packed, text n at `start[n]:start[n + 1]`."""
+    """The output of the frozen layers for N texts: `values` (all tokens, D), text n at `start[n]:start[n + 1]`."""
 
     values: torch.Tensor
     start: IntArray
@@ -96,7 +97,7 @@ class Activations:
         return np.diff(self.start)
 
     def batch(self, index: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T, D) padded and its mask (B, T)."""
+        """((B, tokens, D) padded with zeros, its mask (B, tokens)) for the texts `index` (B,)."""
         parts = [self.values[self.start[n] : self.start[n + 1]] for n in index]
         states = nn.utils.rnn.pad_sequence(parts, batch_first=True).float()
         length = torch.from_numpy(self.length[index])
@@ -104,7 +105,7 @@ class Activations:
 
 
 def activations(encoder: Encoder, texts: Sequence[str], tuned: int) -> Activations:
-    """Run the frozen layers once over all texts; 2 D bytes a token are held."""
+    """Run the frozen layers once over all texts: 2 D bytes a token. Raises InputError if it has fewer layers."""
     tokenizer, model = encoder.load()
     layers = layers_of(model)[2]
     if not 0 < tuned <= len(layers):

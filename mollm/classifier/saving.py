@@ -1,4 +1,4 @@
-"""A tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card."""
+"""Save a tuned encoder for use without mollm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], fac
     """Write the tuned encoder as an ordinary `save_pretrained` directory, with its head and a model card.
 
     `AutoModel` and `AutoTokenizer` load it; `head.safetensors` holds `weight` (C, D) and `bias` (C,) for the mean of
-    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. Written by rename.
+    the last hidden states over a text's tokens. `facts` (data, scores) go into the card. The directory is complete when
+    it gets its name. Raises NotFittedError.
     """
     from safetensors.torch import save_file
 
@@ -41,7 +42,7 @@ def save(top: Top, encoder: Encoder, directory: Path, labels: Sequence[str], fac
 
 
 def with_upper(model: nn.Module, upper: nn.Module) -> nn.Module:
-    """A copy of the encoder with the tuned upper part in its place."""
+    """A copy of the encoder with the tuned upper layers in place of its own."""
     whole = copy.deepcopy(model)
     layers = layers_of(whole)[2]
     inside = next(name for name, module in whole.named_modules() if module is layers)
@@ -49,7 +50,7 @@ def with_upper(model: nn.Module, upper: nn.Module) -> nn.Module:
     for layer, learned in zip(list(layers)[len(layers) - len(tuned) :], tuned, strict=True):
         layer.load_state_dict(learned.state_dict())
     beside = {name: value for name, value in upper.state_dict().items() if not name.startswith(f"{inside}.")}
-    whole.load_state_dict(beside, strict=False)  # a norm above the layers; the frozen part is not in `beside`
+    whole.load_state_dict(beside, strict=False)  # such as a norm above the layers; no frozen layer is in it
     return whole.cpu()
 
 
@@ -57,6 +58,7 @@ def listed(facts: Mapping[str, object]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
+# The model card, README.md in the directory.
 CARD = """---
 library_name: transformers
 pipeline_tag: text-classification

@@ -1,10 +1,11 @@
-"""A tuned encoder: the layers below are frozen and their activations cached, the top ones learn (`full`: all learn).
+"""A tuned encoder: the lower layers are frozen and their activations kept, the top layers learn (`full`: all learn).
 
     logits = offset + W pool(upper(activations)) + b
 
-The offset (N, C) is fixed: with the panel's log-posterior there, the text only learns what the panel does not know
-(method.md 3c). Tuning starts from the pretrained layers and from a heavily penalised head on their frozen states: a
-direction for every class, but nearly the whole loss left for the layers. This module is only imported where torch is.
+The offset (N, C) is fixed. If it is the panel's log-posterior, the layers only learn what the panel does not know
+(method.md 3c). Tuning starts from the pretrained layers and a head that was fitted to their states with a high penalty.
+This head gives each class a direction, but lowers the loss little, so that the layers have something to learn.
+Import this module only if torch is installed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from mollm.errors import ModelFileError, NotFittedError
 from mollm.losses import Rows, robust_loss_torch
 from mollm.records import FloatArray, IntArray
 
-TUNED = 4  # layers; three of MiniLM's six were right on .003 fewer items (TREC, 300 and 500 human labels)
-EPOCHS = 5
+TUNED = 4  # layers: three of MiniLM's six had .003 less accuracy (TREC, 300 and 500 human labels, seeds 0 and 1)
+EPOCHS = 5  # chosen by hand: more takes longer and overfits few labels, fewer leaves the layers near their start
 
 
 @dataclass
@@ -41,12 +42,12 @@ class Top:
     batch: int = 32
     rate: float = 3e-4
     strength: float = 0.0
-    start_ridge: float = 100.0  # of the head that tuning starts from: a good head leaves the layers nothing to learn
+    start_ridge: float = 100.0  # penalty of the first head: with a good head the layers have nothing to learn
     upper_: Any = None
     head_: Any = None
 
     def fit(self, acts: Activations, rows: Rows, offset: FloatArray | None, seed: int) -> Self:
-        """Learn from the rows' items; `offset` (N, C) in nats. Deterministic for a seed."""
+        """Learn from the rows' items; `offset` (N, C) in nats (None: zeros). The same seed gives the same result."""
         torch.manual_seed(seed)
         self.upper_ = upper_part(self.model, self.tuned)
         self._start_from_head(acts, rows, offset)
@@ -77,7 +78,7 @@ class Top:
         return next(self.model.parameters()).device
 
     def _optimiser(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-        """AdamW, the rate up over a tenth of the steps and then down to zero; the head learns ten times as fast."""
+        """AdamW. The rate rises for a tenth of the steps, then falls to zero. The head's rate is ten times as high."""
         used = [value for value in self.upper_.parameters() if value.requires_grad]
         groups = [
             {"params": used, "lr": self.rate, "weight_decay": 0.01},
@@ -95,14 +96,14 @@ class Top:
         return self.head_(self._pooled(acts, index))
 
     def _pooled(self, acts: Activations, index: IntArray) -> torch.Tensor:
-        """(B, D) means of the last states; bfloat16 inside on a GPU, where it is faster and needs no scaling."""
+        """(B, D) means of the last hidden states. On a GPU in bfloat16: it is faster and needs no loss scaling."""
         states, mask = (part.to(self.device) for part in acts.batch(index))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             hidden = self.upper_(inputs_embeds=states, attention_mask=mask).last_hidden_state
         return mean_pool(hidden.float(), mask)
 
     def pooled(self, acts: Activations, index: IntArray) -> FloatArray:
-        """(n, D): the pooled last states of the items `index`."""
+        """(n, D): the pooled last hidden states of the items `index` (n,)."""
         out = np.empty((len(index), self.model.config.hidden_size))
         self.upper_.eval()
         with torch.inference_mode():
@@ -127,7 +128,7 @@ class Top:
         self.head_.to(self.device)
 
     def logits(self, acts: Activations, index: IntArray | None = None) -> FloatArray:
-        """(n, C) in nats of the items `index` (None: all), without the offset."""
+        """(n, C) in nats for the items `index` (n,) (None: all), without the offset. Raises NotFittedError."""
         if self.upper_ is None:
             raise NotFittedError("The classifier has not been fitted: call fit first.")
         x = self.pooled(acts, np.arange(acts.N) if index is None else index)
@@ -135,7 +136,7 @@ class Top:
         return np.asarray(x @ weight.T + bias, dtype=np.float64)
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
-        """The learned parameters by name, for `restored`."""
+        """The learned parameters by name, for `restored`. Raises NotFittedError."""
         if self.upper_ is None:
             raise NotFittedError("The classifier has not been fitted: call fit first.")
         found: dict[str, NDArray[np.generic]] = {}
@@ -144,7 +145,7 @@ class Top:
         return found
 
     def restored(self, weights: Mapping[str, NDArray[np.generic]]) -> Self:
-        """The fitted classifier again. Raises ModelFileError when the weights are another encoder's."""
+        """This classifier with parameters from `weights`. Raises ModelFileError if they do not fit the encoder."""
         self.upper_ = upper_part(self.model, self.tuned).eval()
         self.head_ = nn.Linear(self.model.config.hidden_size, self.C)
         try:
@@ -159,7 +160,7 @@ class Top:
 
 
 def length_batches(length: IntArray, batch: int, rng: np.random.Generator | None) -> list[IntArray]:
-    """Indices in batches of similar length; shuffled when `rng` is given, so that batches differ between epochs."""
+    """Indices in batches of similar length. With `rng` they are shuffled, so that batches differ between epochs."""
     if rng is None:
         order = np.argsort(length, kind="stable")
         return [order[a : a + batch] for a in range(0, len(order), batch)]

@@ -1,6 +1,6 @@
-"""A tuned classifier beside the mixture: their mean over a pool, and the classifier out of, and into, its files.
+"""Use a tuned classifier beside the mixture: average the two over a pool, load and save the classifier.
 
-This module imports torch when a tuned classifier is used, and not before.
+This module imports torch only when a tuned classifier is used.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import softmax
 
-from mollm.classifier.encoder import Encoder as TextEncoder
+from mollm.classifier.encoder import Encoder
 from mollm.errors import ConfigError, ModelFileError
 from mollm.records import BoolArray, FittedState, FloatArray
 
 if TYPE_CHECKING:
     from mollm.classifier.top import Top
 
-BLOCK = 4096  # texts whose activations are held at once
-SMALLEST = 1e-6  # of a probability whose logarithm is taken
-SHARE = 0.5  # of the geometric mean; the rest is the mixture with the head in it
+BLOCK = 4096  # texts in memory at once: for MiniLM at most 0.4 GB of activations (128 tokens, 384 halves)
+SMALLEST = 1e-6  # smaller probabilities count as this, so that one near-zero does not rule out a label in the mean
+SHARE = 0.5  # of the tuned classifier in the geometric mean (chosen by hand: equal parts); the rest is the mixture's
 
 
 def mean_with(fused: FloatArray, logits: FloatArray, has_text: BoolArray) -> FloatArray:
-    """(N, C) the geometric mean of the mixture and the tuned classifier; the mixture alone where there is no text."""
+    """(N, C) the geometric mean of the mixture `fused` (N, C) and the classifier, from its `logits` (N, C). Items
+    without a text keep the mixture's probabilities."""
     tuned = np.log(np.maximum(softmax(logits, axis=1), SMALLEST))
     mean = SHARE * tuned + (1 - SHARE) * np.log(np.maximum(fused, SMALLEST))
     return np.where(has_text[:, None], softmax(mean, axis=1), fused)
 
 
 def everywhere(
-    top: Top, encoder: TextEncoder, texts: Sequence[str], fused: FloatArray, below: FloatArray,
+    top: Top, encoder: Encoder, texts: Sequence[str], fused: FloatArray, below: FloatArray,
     progress: Callable[[str], None] | None = None,
 ) -> FloatArray:  # fmt: skip
-    """(N, C): the mixture `fused` averaged with the classifier on top of the panel's mixture `below`, in blocks."""
+    """(N, C): `mean_with` over all texts, in blocks. `fused` (N, C) is the mixture; the log of the panel's mixture
+    `below` (N, C) is the classifier's offset."""
     from mollm.classifier.layers import activations
 
     out = np.empty_like(fused)
@@ -49,8 +51,8 @@ def everywhere(
     return out
 
 
-def restored(state: FittedState, encoder: TextEncoder) -> Top:
-    """The tuned classifier from its saved state. Raises ModelFileError for another encoder's."""
+def restored(state: FittedState, encoder: Encoder) -> Top:
+    """The tuned classifier from its saved state. Raises ModelFileError if the state does not fit the encoder."""
     from mollm.classifier.top import Top
 
     facts = state.facts
@@ -64,7 +66,7 @@ def save_pretrained(
     labels: Sequence[str],
     facts: Mapping[str, object],
 ) -> bool:
-    """Write a round's tuned classifier as a directory that transformers loads; False where the round has none."""
+    """Write a round's tuned classifier as a directory that transformers can load. False if the round has none."""
     if "tuned" not in state:
         return False
     from mollm.classifier.saving import save
@@ -74,8 +76,8 @@ def save_pretrained(
     return True
 
 
-def layers_to_tune(encoder: TextEncoder, mode: str) -> int:
-    """`full`: all of them; else the last few."""
+def layers_to_tune(encoder: Encoder, mode: str) -> int:
+    """The number of layers to tune: all in mode `full`, else at most TUNED."""
     from mollm.classifier.layers import layers_of
     from mollm.classifier.top import TUNED
 
@@ -83,10 +85,10 @@ def layers_to_tune(encoder: TextEncoder, mode: str) -> int:
     return layers if mode == "full" else min(TUNED, layers)
 
 
-def text_encoder(encoder: object | None) -> TextEncoder:
-    """The encoder, if its layers can be tuned. Raises ConfigError or ModelFileError otherwise."""
+def text_encoder(encoder: object | None) -> Encoder:
+    """The encoder, if its layers can be tuned. Raises ModelFileError for None, ConfigError for another type."""
     if encoder is None:
         raise ModelFileError("The encoder of this version's tuned classifier is missing: restore it or train again.")
-    if not isinstance(encoder, TextEncoder):
+    if not isinstance(encoder, Encoder):
         raise ConfigError('A tuned classifier needs a Hugging Face encoder: set `classifier = "head"`.')
     return encoder

@@ -1,1 +1,1 @@
-"""Experiments on recordings: what the mixture and the loop would have done, without leaks (README, Replay)."""
+"""Experiments on recordings, without leaks (README, Replay), and what the benches measure without a server."""

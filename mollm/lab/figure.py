@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mollm.lab.loop import LoopOptions, replay
+from mollm.lab.experiment import LoopOptions
+from mollm.lab.loop import replay
+from mollm.plugins import optional
 from mollm.recording import Recording
-from mollm.round.chain import Encoder
+from mollm.round.chain import Embeds
 
 Curves = Mapping[str, Sequence[Sequence[float | None]]]
 
@@ -25,14 +27,14 @@ def curves(
     recording: Recording,
     options: LoopOptions,
     seeds: Sequence[int],
-    encoder: Encoder | None,
+    encoder: Embeds | None,
     progress: Callable[[str], None],
 ) -> dict[str, list[list[float | None]]]:
     """Legend to (seeds, R) test accuracies, all with the same splits and first batches."""
     found: dict[str, list[list[float | None]]] = {}
     for legend, annotate in series(recording).items():
         progress(f"{legend}: {len(seeds)} seeds of {options.rounds} rounds")
-        report = replay(recording, replace(options, annotate=annotate, pool_scores=False), seeds, encoder, progress)
+        report = replay(recording, replace(options, annotate=annotate, paper=True), seeds, encoder, progress)
         curve = report["curve"]
         assert isinstance(curve, dict)
         found[legend] = curve["per_seed"]
@@ -41,8 +43,7 @@ def curves(
 
 def draw(found: Curves, title: str, path: Path) -> None:
     """Mean over seeds with a band of one standard deviation, written to `path` (its suffix chooses the format)."""
-    import matplotlib
-
+    matplotlib = optional("matplotlib", "A figure")
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator

@@ -1,8 +1,10 @@
 """Replay of the fusion: from the same few human labels, how often is each aggregator right on all other items?
 
-The human labels of seed s are the first of `default_rng([s, 1]).permutation(N)` (or a cold-start design that
-begins with that stream); gold is shown to a mixture for these items alone. With `test` items held back, the same
-ones under every seed, the pool is what is left, and nothing that is fitted sees them or copies of their texts.
+`auto` is a whole round as the service runs it (`mollm.round`): panel, classifier on frozen embeddings, ladder,
+calibration. The other names are single aggregators. The human labels of seed s are the first of
+`default_rng([s, 1]).permutation(N)` (or a cold-start design that begins with that stream); gold is shown for these
+items alone. With `test` items held back, the same under every seed, the pool is what is left, and nothing that is
+fitted sees them or copies of their texts.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.scores import Score, best_annotator, paired_gain
-from mollm.mixture import Mixture, aggregators
+from mollm.mixture import Mixture, aggregator, aggregators
+from mollm.mixture.auto import Auto
 from mollm.mixture.cold_start import choose
 from mollm.mixture.molam import Molam, boosting_for
 from mollm.recording import Recording
-from mollm.records import FloatArray, IntArray, Targets
+from mollm.records import FloatArray, IntArray, Pool, Targets
+from mollm.round.run import Embeds, RoundInput, RoundOutcome, predict, run_round
 
 HINDSIGHT = "best_annotator_hindsight"
 NAMES = (
@@ -83,6 +88,11 @@ class Part:
     recording: Recording
     embeddings: FloatArray | None
 
+    def labelled(self, asked: Sequence[int] | IntArray) -> Pool:
+        """The part as a mixture sees it: with the labels of the items `asked`, and no other gold."""
+        known = self.recording
+        return Pool(known.signals, Targets.of(asked, known.gold[asked]), self.embeddings, known.groups)
+
     def take(self, index: IntArray) -> Part:
         whole, items = self.recording, tuple(self.recording.items[n] for n in index)
         part = replace(whole, items=items, signals=whole.signals.take(index), gold=whole.gold[index])
@@ -98,19 +108,30 @@ def split(whole: Part, test: int) -> tuple[Part, Part | None]:
     return whole.take(np.flatnonzero(~np.isin(group, group[held_back]))), whole.take(held_back)
 
 
-def human_items(recording: Recording, plan: Plan, seed: int, embeddings: FloatArray | None) -> IntArray:
-    """The items of the pool `recording` whose label a human gives under this seed."""
-    stream = np.random.default_rng([seed, STREAM])
+@dataclass(frozen=True)
+class KnownTexts:
+    """An encoder that knows the texts of a recording already: (N, D) embeddings by text."""
+
+    embeddings: dict[str, FloatArray]
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """(n, D)."""
+        return np.array([self.embeddings[text] for text in texts])
+
+    @classmethod
+    def of(cls, *parts: Part | None) -> KnownTexts | None:
+        """All texts of the parts; None where there are no embeddings."""
+        rows = [zip(part.recording.items, part.embeddings, strict=True) for part in parts
+                if part is not None and part.embeddings is not None]  # fmt: skip
+        return cls({item.text or "": row for part in rows for item, row in part}) if rows else None
+
+
+def human_items(pool: Part, plan: Plan, seed: int) -> IntArray:
+    """The items of the pool whose label a human gives under this seed."""
+    recording, rng = pool.recording, np.random.default_rng([seed, STREAM])
     if plan.choose != "cold-start":
-        return stream.permutation(recording.signals.N)[: plan.human]
-    return choose(
-        recording.signals,
-        lambda index: recording.gold[index],
-        plan.human,
-        rng=stream,
-        embeddings=embeddings,
-        groups=recording.groups,
-    )
+        return rng.permutation(recording.signals.N)[: plan.human]
+    return choose(pool.labelled([]), lambda index: recording.gold[index], plan.human, rng=rng)
 
 
 def replay(
@@ -148,10 +169,10 @@ def _played(whole: Part, plan: Plan, seeds: Iterable[int]) -> Iterator[dict[str,
 def play(pool: Part, test: Part | None, plan: Plan, seed: int) -> dict[str, Score]:
     """The score of each aggregator under one seed. One BLAS thread: sums are then the same in any process."""
     with threadpool_limits(1, user_api="blas"):
-        asked = human_items(pool.recording, plan, seed, pool.embeddings)
+        asked = human_items(pool, plan, seed)
         scores = {name: _score(name, pool, test, asked, seed) for name in plan.names}
         if plan.choose == "both":
-            chosen = human_items(pool.recording, replace(plan, choose="cold-start"), seed, pool.embeddings)
+            chosen = human_items(pool, replace(plan, choose="cold-start"), seed)
             scores[CHOSEN] = _score("auto", pool, test, chosen, seed)
     return scores
 
@@ -165,19 +186,34 @@ def _score(name: str, pool: Part, test: Part | None, asked: IntArray, seed: int)
     gold = scored.recording.gold
     if name == HINDSIGHT:
         return Score.of(best_annotator(scored.recording.signals, gold, rest), gold, rest)
-    fitted = _make(name, pool.recording.name).fit(
-        pool.recording.signals,
-        Targets.of(asked, pool.recording.gold[asked]),
-        rng=np.random.default_rng([seed, STREAM, 1]),
-        embeddings=pool.embeddings,
-        groups=pool.recording.groups,
-    )
+    rng = np.random.default_rng([seed, STREAM, 1])
+    if name == Auto.name:
+        return Score.of(_round(pool, test, asked, rng), gold, rest)
+    fitted = _make(name, pool.recording.name).fit(pool.labelled(asked), rng=rng)
     return Score.of(fitted.predict_proba(scored.recording.signals, scored.embeddings), gold, rest)
+
+
+def _round(pool: Part, test: Part | None, asked: IntArray, rng: np.random.Generator) -> FloatArray:
+    """(N, C) of the scored items by a round on the pool; test items come after it, like new texts in the service."""
+    encoder = KnownTexts.of(pool, test)
+    outcome = replayed(pool, asked, LoopConfig(classifier="head"), encoder, rng)
+    if test is None:
+        return outcome.probabilities
+    return predict(outcome.state, test.recording.items, test.recording.signals, encoder)
+
+
+def replayed(
+    pool: Part, asked: IntArray, config: LoopConfig, encoder: Embeds | None, rng: np.random.Generator
+) -> RoundOutcome:
+    """The service's round on a recording, with the gold of the items `asked` as the human labels."""
+    recording = pool.recording
+    given = RoundInput(recording.items, recording.signals, pool.labelled(asked).targets)
+    return run_round(given, config=config, encoder=encoder, rng=rng)
 
 
 def _make(name: str, recording: str) -> Mixture:
     """The aggregator; the paper's with the paper's setting for this data set."""
-    return Molam(boosting_for(recording)) if name == Molam.name else aggregators()[name]()
+    return Molam(boosting_for(recording)) if name == Molam.name else aggregator(name)()
 
 
 def _summary(scores: Iterable[Score]) -> dict[str, object]:

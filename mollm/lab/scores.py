@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from mollm.metrics import ece, log_losses
 from mollm.mixture.best_annotator_picked import answers_of
-from mollm.mixture.calibration import ece
 from mollm.records import BoolArray, FloatArray, IntArray, Signals
 
 
@@ -28,8 +28,8 @@ class Score:
         p, truth = probs[chosen], gold[chosen]
         if not len(p):
             return cls(float("nan"), float("nan"), float("nan"))
-        said = np.log(np.maximum(p[np.arange(len(p)), truth], 1e-12))
-        return cls(float((p.argmax(axis=1) == truth).mean()), ece(p, truth), float(-said.mean()))
+        right = p.argmax(axis=1) == truth
+        return cls(float(right.mean()), ece(p, truth), float(log_losses(p, truth).mean()))
 
 
 def best_annotator(signals: Signals, gold: IntArray, scored: BoolArray) -> FloatArray:

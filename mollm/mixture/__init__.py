@@ -1,26 +1,24 @@
 """The mixture: one aggregator a file. Each fuses a panel's signals into one distribution an item.
 
-`Mixture` is the contract; `aggregators()` finds every implementation in this folder.
+`Mixture` is the contract; `aggregators()` finds every implementation, in this folder and in installed packages.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
 
-from mollm.errors import InputError, ModelFileError, NotFittedError
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.errors import ConfigError, ModelFileError, NotFittedError
+from mollm.plugins import Room, a_class
+from mollm.records import FittedState, FloatArray, Pool, Signals
 
 
 class Mixture(ABC):
-    """One aggregator. `fit` learns from the pool's signals and the human labels; `predict_proba` fuses.
+    """One aggregator: it learns from a pool (`learn`) and fuses signals into one distribution an item (`fuse`).
 
-    Learned attributes end in `_`. `fit` never changes its arguments. Rows of `predict_proba` sum to 1,
-    also for an item on which every annotator is missing.
+    Learned attributes end in `_`. Neither method changes its arguments.
     """
 
     name: ClassVar[str]
@@ -28,25 +26,28 @@ class Mixture(ABC):
     annotators_: tuple[str, ...] = ()
     labels_: tuple[str, ...] = ()
 
-    @abstractmethod
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        """Learn from N items' signals (the pool) and H human labels that index into them.
+    def fit(self, pool: Pool, *, rng: np.random.Generator) -> Self:
+        """Learn from the signals of N items and the human labels of H of them (H may be 0)."""
+        self.annotators_, self.labels_ = pool.signals.annotators, pool.signals.labels
+        self.learn(pool, rng)
+        return self
 
-        `embeddings` (N, D) are frozen text embeddings, None where there is no text. `groups` (N,) names
-        the items that share one normalised text (folds keep them together; None: all different).
-        """
-
-    @abstractmethod
     def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        """(N, C) calibrated probabilities. Raises ModelFileError for another panel or label order."""
+        """(N, C) probabilities; rows sum to 1, also where every annotator is missing.
+
+        `embeddings` (N, D) are the items' texts, where the mixture was fitted with texts. Raises NotFittedError before
+        `fit`, ModelFileError for another panel or label order.
+        """
+        self._check_panel(signals)
+        return self.fuse(signals, embeddings)
+
+    @abstractmethod
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        """Set the learned attributes."""
+
+    @abstractmethod
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
+        """(N, C) probabilities, rows sum to 1."""
 
     @abstractmethod
     def state(self) -> FittedState:
@@ -60,14 +61,6 @@ class Mixture(ABC):
     def explain(self) -> str:
         """One line for people: what this mixture does and on what evidence."""
         return self.name
-
-    def _remember(self, signals: Signals, targets: Targets) -> None:
-        """Start a fit: check the targets against the pool and remember for whom the fit holds."""
-        if targets.H and (targets.index.min() < 0 or targets.index.max() >= signals.N):
-            raise InputError(f"A human label points outside the {signals.N} items: build Targets on this pool.")
-        if targets.H and (targets.label.min() < 0 or targets.label.max() >= signals.C):
-            raise InputError(f"A human label is not one of the {signals.C} labels: build Targets on this label set.")
-        self.annotators_, self.labels_ = signals.annotators, signals.labels
 
     def _facts(self) -> dict[str, object]:
         return {"annotators": list(self.annotators_), "labels": list(self.labels_)}
@@ -99,21 +92,22 @@ class Mixture(ABC):
 
 def from_state(state: FittedState) -> Mixture:
     """Any fitted mixture again, by the kind its state names. Raises ModelFileError for an unknown kind."""
-    found = aggregators()
-    if state.kind not in found:
-        raise ModelFileError(f"There is no aggregator `{state.kind}`, only {list(found)}: refit the mixture.")
-    return found[state.kind].from_state(state)
+    try:
+        kind = aggregator(state.kind)
+    except ConfigError as unknown:
+        raise ModelFileError(f"{unknown} Or refit the mixture.") from None
+    return kind.from_state(state)
+
+
+_fits = a_class(Mixture, "name", "__init__", "fit", "learn", "predict_proba", "fuse")
+ROOM: Room[type[Mixture]] = Room(__name__, "mollm.aggregators", "aggregator", _fits, parts=True)
 
 
 def aggregators() -> dict[str, type[Mixture]]:
-    """Every aggregator in this folder by name: one file, one class, nothing else to register."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    found: dict[str, type[Mixture]] = {}
-    pending = list(Mixture.__subclasses__())
-    while pending:
-        kind = pending.pop()
-        pending.extend(kind.__subclasses__())
-        if kind.__module__.startswith(f"{__name__}.") and "name" in vars(kind):
-            found[kind.name] = kind
-    return dict(sorted(found.items()))
+    """Every aggregator by name: one file here with one class of its name, or an entry point `mollm.aggregators`."""
+    return ROOM.found()
+
+
+def aggregator(name: str) -> type[Mixture]:
+    """An aggregator by name. Raises ConfigError that lists what there is, or says why this one does not fit."""
+    return ROOM.get(name)

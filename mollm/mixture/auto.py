@@ -1,37 +1,25 @@
-"""The default: climbs from the log-odds pool to learned fusion as far as the human labels carry it.
-
-A rung is chosen by cross-fitted log-loss on the human labels alone; the same cross-fitted rows give the
-temperature. The learned rung begins at the pool and leaves it only as far as labels pull it, so it is left for the
-pool only where that is clearly better: a plainly lower loss on fifty labels is often chance. Below `FIRST_RUNG`
-labels there is nothing to cross-validate with, and the pool stands.
-"""
+"""The default: the ladder from the log-odds pool to the stacked mixture (see `mollm.mixture.ladder`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import numpy as np
 
 from mollm.errors import ModelFileError
-from mollm.mixture import Mixture, calibration
-from mollm.mixture.crossfit import clearly_lower, log_loss, out_of_fold
+from mollm.folds import folds
+from mollm.mixture import Mixture, aggregators
+from mollm.mixture.calibration import at_temperature
+from mollm.mixture.ladder import Climbed, Ladder
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.stacked import Stacked, in_item_order
-from mollm.mixture.text_view import Gram
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, Pool, Signals
+from mollm.streams import stream
 
-FIRST_RUNG = 10
-"""Human labels, in at least two classes, below which no learned rung is tried."""
-CLEARLY = 2.0
-"""Standard errors of the paired difference in log-loss by which the pool must be better to be stood on."""
-LADDER: tuple[type[Mixture], ...] = (LogPool, Stacked)
-
-
-def _ladder(embeddings: FloatArray | None) -> dict[str, Callable[[], Mixture]]:
-    """The rungs by name; all their fits on one pool share what its embeddings alone decide."""
-    gram = None if embeddings is None else Gram.of(embeddings)
-    return {LogPool.name: LogPool, Stacked.name: lambda: Stacked(gram)}
+FOLDS = 5
+"""Of the cross-validation: each fit keeps four fifths of the labels."""
+RUNGS = (LogPool.name, Stacked.name)
 
 
 class Auto(Mixture):
@@ -39,43 +27,26 @@ class Auto(Mixture):
 
     chosen_: Mixture
     temperature_: float = 1.0
-    losses_: dict[str, float]
+    losses_: Mapping[str, float]
     human_: int = 0
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
-        targets = in_item_order(signals, targets)
-        self.human_, self.losses_, self.temperature_ = targets.H, {}, 1.0
-        seed = int(rng.integers(2**31))
-        ladder = _ladder(embeddings)
-        rung = LogPool.name
-        if targets.H >= FIRST_RUNG and len(np.unique(targets.label)) > 1:
-            held_out = {
-                name: out_of_fold(
-                    make, signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
-                )
-                for name, make in ladder.items()
-            }
-            self.losses_ = {name: log_loss(probs, targets) for name, probs in held_out.items()}
-            step_down = clearly_lower(held_out[LogPool.name], held_out[Stacked.name], targets, CLEARLY)
-            rung = LogPool.name if step_down else Stacked.name
-            self.temperature_ = calibration.temperature(held_out[rung], targets)
-        self.chosen_ = ladder[rung]().fit(
-            signals, targets, rng=np.random.default_rng(seed), embeddings=embeddings, groups=groups
-        )
-        return self
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        self._stand_on(climbed(pool, rng))
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
-        return calibration.at_temperature(self.chosen_.predict_proba(signals, embeddings), self.temperature_)
+    @classmethod
+    def of(cls, climbed: Climbed) -> Self:
+        """The mixture of a ladder that was climbed elsewhere (in a round, with the classifier in the panel)."""
+        found = cls()
+        found.annotators_, found.labels_ = climbed.mixture.annotators_, climbed.mixture.labels_
+        found._stand_on(climbed)
+        return found
+
+    def _stand_on(self, climbed: Climbed) -> None:
+        self.chosen_, self.temperature_ = climbed.mixture, climbed.temperature
+        self.losses_, self.human_ = climbed.losses, climbed.human
+
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
+        return at_temperature(self.chosen_.predict_proba(signals, embeddings), self.temperature_)
 
     def state(self) -> FittedState:
         below = self.chosen_.state()
@@ -83,7 +54,7 @@ class Auto(Mixture):
             **self._facts(),
             "human": self.human_,
             "temperature": self.temperature_,
-            "losses": self.losses_,
+            "losses": dict(self.losses_),
             "rung": below.kind,
             "rung_facts": dict(below.facts),
         }
@@ -92,8 +63,8 @@ class Auto(Mixture):
     @classmethod
     def from_state(cls, state: FittedState) -> Self:
         found = cls()._recall(state)
-        kinds = {kind.name: kind for kind in LADDER}
-        rung, facts, losses = state.facts["rung"], state.facts["rung_facts"], state.facts["losses"]
+        kinds = aggregators()
+        rung, facts, losses = (state.facts.get(name) for name in ("rung", "rung_facts", "losses"))
         if rung not in kinds or not isinstance(facts, dict) or not isinstance(losses, dict):
             raise ModelFileError(f"The state of `auto` stands on an unknown rung {rung!r}: refit the mixture.")
         found.chosen_ = kinds[str(rung)].from_state(FittedState(str(rung), state.arrays, facts))
@@ -110,3 +81,13 @@ class Auto(Mixture):
             how = "clearly the lowest" if self.chosen_.name == LogPool.name else "no clearly higher"
             why = f"{how} cross-fitted log-loss on {self.human_} human labels ({scores})"
         return f"auto stands on `{self.chosen_.name}`: {why}; temperature {self.temperature_:.2f}"
+
+
+def climbed(pool: Pool, rng: np.random.Generator) -> Climbed:
+    """The ladder on one pool, climbed by all its labels."""
+    pool = in_item_order(pool)
+    seed = int(rng.integers(2**31))
+    index, fold = pool.targets.index, np.zeros(pool.signals.N, dtype=np.int64)
+    groups = [pool.group_names[n] for n in index]
+    fold[index] = folds(groups, FOLDS, stream(seed, "folds"), pool.targets.label)
+    return Ladder(RUNGS, pool, fold, seed).climb()

@@ -10,7 +10,7 @@ from mollm.mixture import Mixture
 from mollm.mixture.evidence import normalised
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.pooled_votes import PooledVotes
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, Pool, Signals
 
 
 class BestAnnotatorPicked(Mixture):
@@ -18,26 +18,16 @@ class BestAnnotatorPicked(Mixture):
 
     picked_: str
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        signals, targets = pool.signals, pool.targets
         answers = answers_of(signals)
         with_panel = (answers.argmax(axis=2) == PooledVotes.rule(signals).argmax(axis=1)[:, None]).mean(axis=0)
         right = answers[targets.index].argmax(axis=2) == targets.label[:, None]
         with_humans = (targets.weight[:, None] * right).sum(axis=0)
         merit = [(with_humans[m], with_panel[m], name) for m, name in enumerate(signals.annotators)]
         self.picked_ = max(merit)[2]
-        return self
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         m = signals.annotators.index(self.picked_)
         out = answers_of(signals)[:, m]
         silent = signals.missing[:, m]

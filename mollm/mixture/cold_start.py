@@ -8,7 +8,7 @@ question are not asked. Equal shares by predicted class were no better than rand
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
@@ -17,7 +17,7 @@ from mollm.config import COLD_FIRST, COLD_STEP, COLD_UNTIL
 from mollm.mixture.evidence import Centring
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
-from mollm.records import BoolArray, FloatArray, IntArray, Signals, Targets
+from mollm.records import BoolArray, FloatArray, IntArray, Pool, Targets
 
 Oracle = Callable[[IntArray], IntArray]
 """Asks humans: item indices in, their labels (0..C-1) out."""
@@ -42,27 +42,17 @@ def steps(human: int, design: Design = Design()) -> Iterator[int]:
         done += size
 
 
-def choose(
-    signals: Signals,
-    ask: Oracle,
-    human: int,
-    *,
-    rng: np.random.Generator,
-    embeddings: FloatArray | None = None,
-    groups: tuple[str, ...] | None = None,
-    design: Design = Design(),
-) -> IntArray:
-    """(human,) items in the order of asking; labels are taken from `ask` as the design goes."""
-    order: IntArray = rng.permutation(signals.N)
+def choose(pool: Pool, ask: Oracle, human: int, *, rng: np.random.Generator, design: Design = Design()) -> IntArray:
+    """(human,) items in the order of asking; the pool has no labels yet, `ask` gives them as the design goes."""
+    order: IntArray = rng.permutation(pool.signals.N)
     asked: IntArray = np.empty(0, dtype=np.int64)
     labels: IntArray = np.empty(0, dtype=np.int64)
-    gram = None if embeddings is None else Gram.of(embeddings)
+    gram = None if pool.embeddings is None else Gram.of(pool.embeddings)
     for size in steps(human, design):
         if len(asked):
-            targets = Targets.of(asked, labels)
-            fitted = Stacked(gram).fit(signals, targets, rng=rng, embeddings=embeddings, groups=groups)
-            probs = fitted.predict_proba(signals, embeddings)
-            new = next_step(signals, probs, asked, size, rng=rng, groups=groups, design=design)
+            fitted = Stacked(gram).fit(replace(pool, targets=Targets.of(asked, labels)), rng=rng)
+            probs = fitted.predict_proba(pool.signals, pool.embeddings)
+            new = next_step(pool, probs, asked, size, rng=rng, design=design)
         else:
             new = order[:size]
         asked, labels = np.concatenate([asked, new]), np.concatenate([labels, ask(new)])
@@ -70,41 +60,29 @@ def choose(
 
 
 def ahead(
-    signals: Signals,
-    probs: FloatArray,
-    open_items: BoolArray,
-    human: int,
-    *,
-    rng: np.random.Generator,
-    groups: tuple[str, ...] | None = None,
-    design: Design = Design(),
+    pool: Pool, probs: FloatArray, open_items: BoolArray, *, rng: np.random.Generator, design: Design = Design()
 ) -> IntArray:
-    """The open items that the design asks about next, given `human` labels and their mixture's `probs` (N, C).
+    """The open items that the design asks about next, given the pool's labels and their mixture's `probs` (N, C).
 
-    The service's half of `choose`: it is called anew after each refit. None from `COLD_UNTIL` labels on.
+    The service's half of `choose`: it is called anew after each refit. None from `COLD_UNTIL` labelled items on.
     """
+    human = len(np.unique(pool.targets.index))
     if human >= COLD_UNTIL:
         return np.empty(0, dtype=np.int64)
     if human < design.first:
         return rng.permutation(np.flatnonzero(open_items))[: design.first - human]
     size = min(design.step, COLD_UNTIL - human)
-    return next_step(signals, probs, np.flatnonzero(~open_items), size, rng=rng, groups=groups, design=design)
+    return next_step(pool, probs, np.flatnonzero(~open_items), size, rng=rng, design=design)
 
 
 def next_step(
-    signals: Signals,
-    probs: FloatArray,
-    asked: IntArray,
-    size: int,
-    *,
-    rng: np.random.Generator,
-    groups: tuple[str, ...] | None = None,
-    design: Design = Design(),
+    pool: Pool, probs: FloatArray, asked: IntArray, size: int, *, rng: np.random.Generator, design: Design = Design()
 ) -> IntArray:
     """(size,) the next items to ask, by the mixture's `probs` (N, C); one item a text, none like those `asked`."""
+    signals = pool.signals
     top = np.partition(probs, -2, axis=1) if signals.C > 1 else np.ones((signals.N, 2))
     margin = top[:, -1] - top[:, -2]
-    names = np.array(groups if groups is not None else signals.items, dtype=np.str_)
+    names = np.array(pool.group_names, dtype=np.str_)
     free = ~np.isin(names, names[asked])
     candidates: IntArray = np.flatnonzero(free)[np.argsort(margin[free], kind="stable")]
     _, first = np.unique(names[candidates], return_index=True)

@@ -8,15 +8,12 @@ them fades as labels grow: first the few shared weights move, then the classes, 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import cast
 
 import numpy as np
 from scipy.optimize import minimize
-from threadpoolctl import ThreadpoolController
 
+from mollm.blas import one_thread
 from mollm.records import FloatArray
 
 
@@ -40,16 +37,6 @@ class ConditionalLogit:
     def logits(self, F: FloatArray, X: FloatArray) -> FloatArray:
         """(n, C) from shared-weight evidence F (n, S, C) and free evidence X (n, D)."""
         return np.asarray(np.einsum("nsc,s->nc", F, self.weight) + self.bias + X @ self.matrix)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """On a few hundred labelled rows BLAS threads wait for each other many times longer than they work."""
-    return cast(AbstractContextManager[object], _blas().limit(limits=1, user_api="blas"))
 
 
 def _span(X: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -78,7 +65,7 @@ def fit(
     if not H:
         return ConditionalLogit(np.full(S, prior_weight), np.zeros(C), np.zeros((X.shape[1], C)))
     scale = 1.0 / np.sqrt(ridge)
-    with _one_thread():
+    with one_thread():
         G, basis = _span(X * scale)
     cut = S + C
 
@@ -100,7 +87,7 @@ def fit(
     start = np.zeros(cut + G.shape[1] * C)
     start[:S] = prior_weight
     options = {"maxiter": 500, "ftol": 1e-10}
-    with _one_thread():
+    with one_thread():
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     theta = np.asarray(found.x, dtype=np.float64)
     return ConditionalLogit(theta[:S], theta[S:cut], scale[:, None] * (basis @ theta[cut:].reshape(-1, C)))

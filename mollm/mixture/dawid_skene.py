@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import numpy as np
+from scipy.special import softmax
 
 from mollm.mixture import Mixture
-from mollm.mixture.evidence import normalised, one_hot, panel_order, softmax
+from mollm.mixture.evidence import normalised, one_hot, panel_order
 from mollm.mixture.pooled_votes import PooledVotes
 from mollm.mixture.text_view import clamped
-from mollm.records import FittedState, FloatArray, IntArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals
 
 ITERATIONS = 50
 TOLERANCE = 1e-5
@@ -32,16 +33,8 @@ class DawidSkene(Mixture):
     prior_: FloatArray
     confusion_: FloatArray
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        signals, targets = pool.signals, pool.targets
         self.order_ = panel_order(signals)
         votes = soft_votes(signals, self.order_)
         Y = one_hot(targets.label, signals.C)
@@ -52,7 +45,6 @@ class DawidSkene(Mixture):
             posterior = clamped(self._e_step(votes), targets.index, Y, targets.weight)
             if np.abs(posterior - before).max() < TOLERANCE:
                 break
-        return self
 
     def _m_step(self, votes: FloatArray, posterior: FloatArray) -> None:
         C = posterior.shape[1]
@@ -62,10 +54,9 @@ class DawidSkene(Mixture):
 
     def _e_step(self, votes: FloatArray) -> FloatArray:
         evidence = np.einsum("nmj,mkj->nk", votes, np.log(self.confusion_), optimize=True)
-        return softmax(evidence + np.log(self.prior_))
+        return np.asarray(softmax(evidence + np.log(self.prior_), axis=1))
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         return self._e_step(soft_votes(signals, self.order_))
 
     def state(self) -> FittedState:

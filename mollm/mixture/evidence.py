@@ -28,12 +28,6 @@ def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def softmax(logits: FloatArray) -> FloatArray:
-    """Probabilities over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
-
-
 def panel_order(signals: Signals) -> IntArray:
     """The annotators by name, so that their order in the panel changes nothing."""
     return np.argsort(np.array(signals.annotators, dtype=np.str_), kind="stable")

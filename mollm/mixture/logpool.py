@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import numpy as np
+from scipy.special import softmax
 
 from mollm.mixture import Mixture
 from mollm.mixture import conditional_logit as logit
-from mollm.mixture.evidence import Centring, chunks, one_hot, softmax
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.mixture.evidence import Centring, chunks, one_hot
+from mollm.records import FittedState, FloatArray, Pool, Signals
 
 SHARPNESS = 1.0
 """The summed log-odds are worth this many independent annotators: a panel's LLMs make the same mistakes."""
@@ -24,7 +25,10 @@ LEVEL, BIAS = 20.0, 5.0
 
 
 class LogPool(Mixture):
-    """No human label is needed; with some, one common weight and the class priors follow them."""
+    """No human label is needed; with some, one common weight and the class priors follow them.
+
+    `centring` may be given when many fits share one pool's signals (cross-fitting).
+    """
 
     name: ClassVar[str] = "logpool"
 
@@ -33,17 +37,12 @@ class LogPool(Mixture):
     bias_: FloatArray
     human_: int = 0
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
-        self.centring_ = Centring.of(signals)
+    def __init__(self, centring: Centring | None = None) -> None:
+        self._centring = centring
+
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        signals, targets = pool.signals, pool.targets
+        self.centring_ = self._centring or Centring.of(signals)
         self.human_ = targets.H
         prior = prior_weight(signals.M)
         self.weight_, self.bias_ = prior, np.zeros(signals.C)
@@ -53,13 +52,11 @@ class LogPool(Mixture):
             nothing = np.zeros((targets.H, 0))
             fitted = logit.fit(F, nothing, np.zeros(0), Y, targets.weight, prior, penalties(signals.M))
             self.weight_, self.bias_ = float(fitted.weight[0]), fitted.bias
-        return self
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         out = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
-            out[rows] = softmax(self.weight_ * self.centring_.log_odds(signals, rows).sum(axis=1) + self.bias_)
+            out[rows] = softmax(self.weight_ * self.centring_.log_odds(signals, rows).sum(axis=1) + self.bias_, axis=1)
         return out
 
     def state(self) -> FittedState:

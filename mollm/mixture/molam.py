@@ -17,7 +17,8 @@ from mollm.mixture import Mixture
 from mollm.mixture.evidence import normalised, one_hot, panel_order
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.text_view import clamped
-from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Signals, Targets
+from mollm.plugins import optional
+from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Pool, Signals
 
 SIGMA = 0.9
 """The paper's threshold for self-training, on the top probability."""
@@ -49,6 +50,10 @@ def boosting_for(recording: str) -> Boosting:
     return found[0] if found else Boosting()
 
 
+def _xgboost() -> Any:
+    return optional("xgboost", "The aggregator `molam`")
+
+
 class Molam(Mixture):
     name: ClassVar[str] = "molam"
 
@@ -59,20 +64,12 @@ class Molam(Mixture):
     def __init__(self, boosting: Boosting | None = None, steps: int = STEPS) -> None:
         self.boosting, self.steps = boosting or Boosting(), steps
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        signals, targets = pool.signals, pool.targets
         self.order_, self.booster_, self.added_ = panel_order(signals), None, 0
         seed = int(rng.integers(2**31))
         if not targets.H:
-            return self
+            return
         X = self._features(signals)
         label = clamped(
             np.zeros((signals.N, signals.C)), targets.index, one_hot(targets.label, signals.C), targets.weight
@@ -88,12 +85,10 @@ class Molam(Mixture):
             chosen |= new
             self.added_ += int(new.sum())
             self.booster_ = self._boost(X[chosen], label[chosen], seed)
-        return self
 
     def _boost(self, X: FloatArray, Y: FloatArray, seed: int) -> Any:
         """One `binary:logistic` output a class; a class that nobody has shown is a column of zeros."""
-        import xgboost
-
+        xgboost = _xgboost()
         setting = {
             "objective": "binary:logistic",
             "eta": self.boosting.learning_rate,
@@ -108,9 +103,8 @@ class Molam(Mixture):
 
     def _boosted(self, X: FloatArray) -> FloatArray:
         """(n, C) each class's own probability; rows do not sum to 1."""
-        import xgboost
-
-        return np.asarray(self.booster_.predict(xgboost.DMatrix(X)), dtype=np.float64).reshape(len(X), -1)
+        matrix = _xgboost().DMatrix(X)
+        return np.asarray(self.booster_.predict(matrix), dtype=np.float64).reshape(len(X), -1)
 
     def _features(self, signals: Signals) -> FloatArray:
         """h(x) = [z_1, c_1, ..., z_M, c_M] (N, 2 M C), raw as the paper takes them; silence is NaN."""
@@ -118,8 +112,7 @@ class Molam(Mixture):
         both = np.stack([z, signals.votes], axis=2)[:, self.order_]
         return both.reshape(signals.N, 2 * signals.M * signals.C)
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         if self.booster_ is None:
             return mean_probs(signals)
         return normalised(self._boosted(self._features(signals)))
@@ -134,14 +127,12 @@ class Molam(Mixture):
 
     @classmethod
     def from_state(cls, state: FittedState) -> Self:
-        import xgboost
-
         found = cls()._recall(state)
         found.order_ = np.asarray(state.arrays["order"], dtype=np.int64)
         found.added_ = int(str(state.facts["added"]))
         raw = bytearray(np.asarray(state.arrays["booster"], dtype=np.uint8).tobytes())
         if raw:
-            found.booster_ = xgboost.Booster()
+            found.booster_ = _xgboost().Booster()
             found.booster_.load_model(raw)
         return found
 

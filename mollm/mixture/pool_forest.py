@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -64,8 +65,14 @@ def sample(items: tuple[str, ...], asked: IntArray, size: int = SAMPLE) -> IntAr
 
     An item's name alone decides whether it is drawn: the order of the pool changes nothing.
     """
-    draw = np.array([crc32(name.encode("utf-8", "surrogatepass")) for name in items], dtype=np.int64)
+    draw = draws(items)
     drawn = np.argsort(draw, kind="stable")[:size]
     chosen = np.union1d(drawn, asked)
     names = np.array([items[n] for n in chosen], dtype=np.str_)
     return np.asarray(chosen[np.lexsort((names, draw[chosen]))], dtype=np.int64)
+
+
+@lru_cache(maxsize=2)  # a round fits many mixtures on one pool
+def draws(items: tuple[str, ...]) -> IntArray:
+    """(N,) a number for each item by its name alone."""
+    return np.array([crc32(name.encode("utf-8", "surrogatepass")) for name in items], dtype=np.int64)

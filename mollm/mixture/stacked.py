@@ -12,20 +12,22 @@ as labels grow; before the first label the mixture is the log-odds pool.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from mollm.mixture import Mixture, text_view
 from mollm.mixture import conditional_logit as logit
 from mollm.mixture.conditional_logit import ConditionalLogit
-from mollm.mixture.evidence import Centring, chunks, one_hot, softmax
+from mollm.mixture.evidence import Centring, chunks, one_hot
 from mollm.mixture.forest import Forest
 from mollm.mixture.logpool import prior_weight
 from mollm.mixture.pool_forest import PoolForest, sample
 from mollm.mixture.text_view import Gram, Space, TextView
-from mollm.records import FittedState, FloatArray, IntArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals, Targets
 
 PENALTIES = logit.Penalties(level=1.0, spread=20.0, bias=0.5)
 MATRIX_RIDGE = 10.0
@@ -45,7 +47,7 @@ like items have in common (TREC, seeds 0-4, a constant share: + .003 at 100 labe
 
 
 class Stacked(Mixture):
-    """`gram` may be given when many fits share one pool's embeddings (cross-fitting)."""
+    """`gram` and `centring` may be given when many fits share one pool's texts and signals (cross-fitting)."""
 
     name: ClassVar[str] = "stacked"
 
@@ -58,23 +60,15 @@ class Stacked(Mixture):
     pool_: PoolForest | None = None
     human_: int = 0
 
-    def __init__(self, gram: Gram | None = None) -> None:
-        self._gram = gram
+    def __init__(self, gram: Gram | None = None, centring: Centring | None = None) -> None:
+        self._gram, self._centring = gram, centring
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        pool = in_item_order(pool)
+        signals, targets, embeddings = pool.signals, pool.targets, pool.embeddings
         seed = int(rng.integers(2**31))
-        self._remember(signals, targets)
         self.human_ = targets.H
-        self.centring_ = Centring.of(signals)
-        targets = in_item_order(signals, targets)
+        self.centring_ = self._centring or Centring.of(signals)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
         self.space_ = self.view_ = self.forest_ = self.pool_ = None
@@ -85,7 +79,6 @@ class Stacked(Mixture):
         if len(np.unique(targets.label)) > 1:
             self.forest_ = Forest(flat(F), targets.label, targets.weight, seed, signals.C)
             self.pool_ = self._grow_on_the_pool(signals, embeddings, targets, seed)
-        return self
 
     def _grow_on_the_pool(
         self, signals: Signals, embeddings: FloatArray | None, targets: Targets, seed: int
@@ -109,7 +102,7 @@ class Stacked(Mixture):
         for _ in range(PASSES):
             posterior: FloatArray = np.empty((signals.N, signals.C))
             for rows in chunks(signals.N):
-                posterior[rows] = softmax(self._evidence(signals, rows, embeddings[rows])[1])
+                posterior[rows] = softmax(self._evidence(signals, rows, embeddings[rows])[1], axis=1)
             posterior = text_view.clamped(posterior, targets.index, Y, targets.weight)
             self.view_ = text_view.fit(embeddings, posterior, gram)
             F = np.concatenate([panel, self.view_.left_out(E, posterior[targets.index], gram)], axis=1)
@@ -126,8 +119,7 @@ class Stacked(Mixture):
         self.logit_ = ConditionalLogit(fitted.weight, fitted.bias, fitted.matrix[:cut])
         self.text_matrix_ = fitted.matrix[cut:]
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         out = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
             X, out[rows] = self._without_pool(signals, rows, None if embeddings is None else embeddings[rows])
@@ -141,7 +133,7 @@ class Stacked(Mixture):
     ) -> tuple[FloatArray, FloatArray]:
         """Free evidence (n, S C) and the probabilities (n, C) of the conditional logit and its two forests."""
         F, logits = self._evidence(signals, rows, embeddings)
-        X, probs = flat(F), softmax(logits)
+        X, probs = flat(F), np.asarray(softmax(logits, axis=1))
         if self.forest_ is not None:
             full = FOREST_SHARE_WITHOUT_TEXT if self.view_ is None else FOREST_SHARE
             share = full * self.human_ / (self.human_ + FOREST_HALF)
@@ -212,7 +204,9 @@ def flat(F: FloatArray) -> FloatArray:
     return F.reshape(len(F), F.shape[1] * F.shape[2])
 
 
-def in_item_order(signals: Signals, targets: Targets) -> Targets:
+def in_item_order(pool: Pool) -> Pool:
     """The human labels sorted by item, so that their order of arrival changes nothing."""
-    names = np.array([signals.items[n] for n in targets.index], dtype=np.str_)
-    return targets.take(np.lexsort((targets.weight, targets.label, names)).astype(np.int64))
+    targets = pool.targets
+    names = np.array([pool.signals.items[n] for n in targets.index], dtype=np.str_)
+    order = np.lexsort((targets.weight, targets.label, names)).astype(np.int64)
+    return replace(pool, targets=targets.take(order))

@@ -8,26 +8,16 @@ from typing import Self
 import numpy as np
 
 from mollm.mixture import Mixture
-from mollm.records import FittedState, FloatArray, Signals, Targets
+from mollm.records import FittedState, FloatArray, Pool, Signals
 
 
 class Unlearned(Mixture):
     """A fixed rule: one distribution an item from that item's signals alone."""
 
-    def fit(
-        self,
-        signals: Signals,
-        targets: Targets,
-        *,
-        rng: np.random.Generator,
-        embeddings: FloatArray | None = None,
-        groups: tuple[str, ...] | None = None,
-    ) -> Self:
-        self._remember(signals, targets)
-        return self
+    def learn(self, pool: Pool, rng: np.random.Generator) -> None:
+        """Nothing: a fixed rule."""
 
-    def predict_proba(self, signals: Signals, embeddings: FloatArray | None = None) -> FloatArray:
-        self._check_panel(signals)
+    def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         return self.rule(signals)
 
     @staticmethod

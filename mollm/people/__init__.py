@@ -1,1 +1,1 @@
-"""What human labels weigh: how they came about, how far people follow what they see, who agrees with whom."""
+"""The weights of human labels: how they were made, how far people follow shown labels, who agrees with whom."""

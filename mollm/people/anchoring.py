@@ -1,18 +1,18 @@
-"""Anchoring: how far people follow a label that they are shown, and how much an accepted label is therefore worth.
+"""Anchoring: how far people follow a label that they are shown, and the weight that an accepted label therefore gets.
 
-A share of every batch is served blind, drawn by chance. Of these tasks we know what the mixture would have shown, so
-agreement with it can be compared: `effect` gives the difference of the two rates, without a model.
-`worth` turns it into weights. With probability `pull` a person who is shown a label follows it without a look of
-their own; otherwise, and always on a blind task, they judge, and agree with probability q(p), p the confidence:
+A random share of every batch is served blind: without the mixture's label. `effect` is the difference of two rates: how
+often people agree with the mixture's label on shown and on blind tasks. It needs no model.
+`worth` gives weights, with a model. With probability `pull`, a person who is shown a label accepts it without judging.
+Otherwise, and always on a blind task, they judge. They then agree with probability q(p), p the mixture's confidence:
 
     P(agree | blind) = q(p)        P(agree | shown) = pull + (1 - pull) q(p)        logit q = a + b logit p
 
-The gradient of log P(agree | shown) by q is that of log q, times the probability that an agreement was judged at all:
+The gradient of log P(agree | shown) in q is that of log q times w, the probability that an agreement was judged:
 
     w(p) = (1 - pull) q(p) / (pull + (1 - pull) q(p))
 
-so a fit that weighs accepted labels by w (the E-step of this model) learns what people think, not what they were
-shown. A label that differs from the one shown was judged for certain: weight 1.
+So a fit that weighs accepted labels by w (the E-step of this model) learns what people think, not what they were
+shown. A label that differs from the shown one was certainly judged: its weight is 1.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mollm.metrics import Estimate, newcombe, wilson
 from mollm.records import BoolArray, FloatArray, IntArray
 
 MIN_LABELS = 20
-"""Blind labels, and labels of shown tasks, below which nothing is said and nothing learned."""
-PULL_PRIOR = (1.0, 5.0)  # Beta: mean 1/6, where an accepted label at q = .8 weighs .8
-_PULLS = (np.arange(50) + 0.5) / 50
-_LEVELS = np.linspace(-3.0, 3.0, 25)  # a, under a normal prior of standard deviation 1
-_SLOPES = np.linspace(0.0, 2.0, 17)  # b, under a normal prior around 1 (calibrated) of standard deviation .5
-_BINS = 40
+"""Blind labels, and shown ones, that a figure needs (chosen by hand: from 20 of each its interval is about +-.25)."""
+PULL_PRIOR = (1.0, 5.0)  # Beta (chosen by hand): at its mean, 1/6, an accepted label of q = .8 weighs .8
+_PULLS = (np.arange(50) + 0.5) / 50  # the grid of pulls: finer than any interval from a few hundred labels
+_LEVELS = np.linspace(-3.0, 3.0, 25)  # the grid of a: three standard deviations of its prior, normal (0, 1)
+_SLOPES = np.linspace(0.0, 2.0, 17)  # the grid of b: two of its prior, normal (1, .5); b = 1: calibrated confidence
+_BINS = 40  # of the confidence, each .025 wide: labels are counted in bins, so that the cost does not grow with H
 
 
 @dataclass(frozen=True)
 class Sightings:
-    """H human labels of tasks that were in a batch, each with what the mixture said there.
+    """H human labels of tasks that were in a batch, each with the mixture's label for that task.
 
     `agree` (H,): the person chose the mixture's label; `shown` (H,): it was on the page (else blind); `confidence`
-    (H,): the mixture's probability of it; `batch` (H,): which batch, any whole number.
+    (H,): its probability by the mixture; `batch` (H,): the batch, any whole number. Raises InputError for bad arrays.
     """
 
     agree: BoolArray
@@ -55,13 +55,14 @@ class Sightings:
             raise InputError("A confidence is not between 0 and 1.")
 
     def take(self, rows: BoolArray) -> Sightings:
-        """Those of the chosen labels."""
+        """The labels that `rows` (H,) chooses."""
         return Sightings(self.agree[rows], self.shown[rows], self.confidence[rows], self.batch[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How much more often people agree with a label that they see. What is None could not be told: too few labels."""
+    """How much more often people agree with a label that they see. `blind` and `shown` labels were compared; with too
+    few of them the other figures are None."""
 
     blind: int
     shown: int
@@ -89,10 +90,11 @@ class Effect:
 
 
 def effect(seen: Sightings) -> Effect:
-    """Agreement on shown minus agreement on blind tasks of one batch and like confidence, with Newcombe's interval.
+    """The rate of agreement on shown tasks minus that on blind tasks, with Newcombe's 95 % interval.
 
-    Each stratum (a batch's more, or less, confident half) counts by n1 n0 / (n1 + n0), as Mantel and Haenszel weigh
-    it: strata with only one kind count nothing. The intervals are Wilson's at Kish's effective numbers.
+    Tasks are compared within strata: the more and the less confident half of each batch. A stratum of n1 shown and n0
+    blind tasks has the weight n1 n0 / (n1 + n0) (Mantel and Haenszel), which is 0 if it has only one kind. The
+    intervals of the two rates are Wilson's, at Kish's effective sample size.
     """
     weight = _strata_weights(seen)
     compared = weight > 0
@@ -107,7 +109,7 @@ def effect(seen: Sightings) -> Effect:
 
 
 def _strata_weights(seen: Sightings) -> FloatArray:
-    """(H,): each label's weight in its arm's rate; 0 where its stratum has nothing to compare it with."""
+    """(H,): the weight of each label in the rate of its kind, shown or blind; 0 if its stratum has only one kind."""
     weight = np.zeros(len(seen.agree))
     for batch in np.unique(seen.batch):
         here = seen.batch == batch
@@ -122,14 +124,14 @@ def _strata_weights(seen: Sightings) -> FloatArray:
 
 @dataclass(frozen=True)
 class Worth:
-    """What was learned of the pull, and with it of accepted labels. `pull` with its 95 % credible interval."""
+    """The fitted model: `pull` with its 95 % credible interval, and the weights of accepted labels."""
 
     pull: Estimate
     _log_posterior: FloatArray  # (levels, slopes, pulls)
 
     def accepted(self, confidence: FloatArray) -> FloatArray:
-        """(H,): the expected weight of labels that agree with the one shown at these confidences."""
-        # Between a hundred points it is as good as straight, and memory stays small for any H.
+        """(H,): the expected weight w of labels that agree with the shown one, at the mixture's `confidence` (H,)."""
+        # Computed at 101 points and interpolated: nearly linear between them, and memory does not grow with H.
         known = np.linspace(0, 1, 101).astype(np.float64)
         q, pull = _q(known)[..., None, :], _PULLS[:, None]
         w = (1 - pull) * q / (pull + (1 - pull) * q)
@@ -137,7 +139,7 @@ class Worth:
 
 
 def worth(seen: Sightings) -> Worth | None:
-    """The posterior of pull, level and slope on a grid; None where there are too few labels to learn from."""
+    """The posterior of pull, level a and slope b on a grid. None if there are too few labels to learn from."""
     if effect(seen).difference is None:
         return None
     seen = seen.take(_strata_weights(seen) > 0)
@@ -156,7 +158,7 @@ def worth(seen: Sightings) -> Worth | None:
 
 
 def _q(confidence: FloatArray) -> FloatArray:
-    """(levels, slopes, H): the probability of agreeing by one's own judgement."""
+    """(levels, slopes, H): q, the probability that a person who judges agrees, at each `confidence` (H,)."""
     evidence = logit(np.clip(confidence, 0.01, 0.99))
     values = expit(_LEVELS[:, None, None] + _SLOPES[None, :, None] * evidence)
     return np.asarray(np.clip(values, 1e-4, 1 - 1e-4))

@@ -1,10 +1,10 @@
-"""What a label weighs in every fit, by how it came about.
+"""The weight of a label in every fit, by how the label was made.
 
-These are the defaults, for projects where nothing could be learned. A label from scratch and an edited label were
-judged for certain: 1. A person who accepts a label may only have followed it. How often that happens is known from
-blind labels alone (`mollm.people.anchoring` then learns the weight). A guessed discount costs labels of people who do
-look: with .8 for accepted labels, TREC fell from .789 to .772 at 50 labels (seeds 100-102; no loss at 300). So an
-accepted label counts 1 until it is measured. A bulk acceptance looked at no single task: .2.
+The defaults are for projects where no weight could be learned. A label from scratch or an edited label was certainly
+judged: 1. A person who accepts a label may only have followed it. Only blind labels can show how often that happens
+(`mollm.people.anchoring` then learns the weight). A guessed discount also lowers labels of people who do judge: with .8
+for accepted labels, accuracy on TREC fell from .789 to .772 at 50 labels (seeds 100-102; no loss at 300). So an
+accepted label counts 1 until its weight is learned. In a bulk acceptance no single task was judged: .2, a guess.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEFAULT_WEIGHTS: Mapping[Provenance, float] = {
 
 
 def weights(own: Mapping[str, object] | None = None) -> dict[Provenance, float]:
-    """The defaults with a project's `own` over them. Raises ConfigError for an unknown kind, or outside 0 < w <= 1."""
+    """The defaults, replaced by a project's `own`. Raises ConfigError for an unknown kind, or outside 0 < w <= 1."""
     found = dict(DEFAULT_WEIGHTS)
     for kind, value in (own or {}).items():
         if kind not in {known.value for known in Provenance}:

@@ -1,12 +1,13 @@
-"""Several people on one task: how often each is right, and what their labels weigh together.
+"""Several people on one task: how often each is right, and the weights of their labels.
 
 Dawid and Skene (1979) with one figure a person (the one-coin model), on the tasks that several people labelled:
 
     P(person j says k | truth t) = r[j] if k = t, else (1 - r[j]) / (C - 1)
 
-fitted by EM. r[j] is shrunk to the crowd's mean by `STRENGTH` pseudo-labels, the mean itself to `PRIOR`: two people who
-share five tasks are not judged by them. The truth is inferred from people alone; the mixture has no vote here, or it
-would reward those who follow it. A label's evidence (its provenance weight) tempers its factor in the likelihood.
+fitted by EM. r[j] is shrunk to the mean of all people by `STRENGTH` pseudo-labels, and that mean to `PRIOR`, so that a
+few shared tasks change r[j] little. The truth is inferred from the people's labels alone. If the mixture had a vote,
+people who follow it would get higher weights. The `evidence` of a label (its provenance weight) is the exponent of
+its factor in the likelihood.
 """
 
 from __future__ import annotations
@@ -19,17 +20,16 @@ from mollm.errors import InputError
 from mollm.metrics import Estimate, beta, wilson
 from mollm.records import BoolArray, FloatArray, IntArray
 
-PRIOR = 0.9
-STRENGTH = 10.0
-LEAST = 0.05
-"""No label weighs less than this share of an ordinary one: it is kept, and may turn out right."""
-_ROUNDS = 100
+PRIOR = 0.9  # reliability of a person without data (chosen by hand: higher makes a majority decide more clearly)
+STRENGTH = 10.0  # pseudo-labels (chosen by hand: more judges people later, fewer judges them by chance agreement)
+LEAST = 0.05  # least weight, 1 being an ordinary one (chosen by hand): a label that others contradict may be right
+_ROUNDS = 100  # EM steps at most: it ends earlier, when no reliability changes by 1e-6
 
 
 @dataclass(frozen=True)
 class Person:
-    """One of P people. `shared` of their labels are on tasks that others labelled too; with none of these nothing is
-    known: `agreement` (with the others) and `reliability` (r) are None."""
+    """One of P people. `shared` of their `labels` are on tasks that others labelled too. If there are none,
+    `agreement` (with the others) and `reliability` (r) are None: nothing is known."""
 
     labels: int
     shared: int
@@ -39,7 +39,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Combined:
-    """`weight` (H,) of each label, 1 for an ordinary one; `people` (P,) by their number."""
+    """`weight` (H,) of each label, 1 for an ordinary one; `people` (P,) in the order of their numbers."""
 
     weight: FloatArray
     people: tuple[Person, ...]
@@ -48,10 +48,9 @@ class Combined:
 def combine(item: IntArray, person: IntArray, label: IntArray, evidence: FloatArray, C: int) -> Combined:
     """Weigh H labels, one a person and item: `item` (H,) any whole numbers, `person` (H,) in 0..P-1, `label` (H,).
 
-    `evidence` (H,) in 0..1 is what each label is worth by itself; `weight` does not include it. Where no task has two
-    people, every weight is 1. Else a label weighs by how far the people of its task make it more likely than chance,
-    relative to a single label of an average person; labels that agree on a task share that weight.
-    Raises InputError where the arrays do not fit.
+    `evidence` (H,) in 0..1 is each label's provenance weight; `weight` does not include it. If no task has two people,
+    all weights are 1. Else a weight is how far the label's posterior probability lies above chance, divided by the same
+    for a single label of an average person; equal labels of one task share it. Raises InputError for unequal lengths.
     """
     if not len(item) == len(person) == len(label) == len(evidence):
         raise InputError("Labels need one item, person, label and evidence each.")
@@ -81,7 +80,7 @@ def _shared(task: IntArray, person: IntArray) -> BoolArray:
 def _fit(
     task: IntArray, person: IntArray, label: IntArray, evidence: FloatArray, shared: BoolArray, C: int, P: int
 ) -> tuple[FloatArray, FloatArray, float]:
-    """EM: the expected number of right labels (P,), the number counted (P,), and the crowd's mean reliability."""
+    """EM: (expected right labels (P,), all labels (P,), mean reliability). Labels are counted by `evidence`."""
     counts = _sums(person, evidence * shared, P)
     right: FloatArray = np.zeros(P)
     reliable: FloatArray = np.full(P, PRIOR)
@@ -103,7 +102,7 @@ def _sums(person: IntArray, amount: FloatArray, P: int) -> FloatArray:
 def _posterior(
     task: IntArray, person: IntArray, label: IntArray, evidence: FloatArray, reliable: FloatArray, C: int
 ) -> FloatArray:
-    """(tasks, C): what the people of each task say together, every class alike beforehand."""
+    """(tasks, C): the posterior of the true class from the people's labels, from a uniform prior."""
     r = np.clip(reliable, 1e-3, 1 - 1e-3)[person]
     gain = evidence * (np.log(r) - np.log((1 - r) / (C - 1)))
     logits = np.zeros((int(task.max()) + 1, C))
@@ -116,7 +115,7 @@ def _people(
     task: IntArray, person: IntArray, same: IntArray, shared: BoolArray, right: FloatArray, counted: FloatArray,
     mean: float,
 ) -> list[Person]:  # fmt: skip
-    """`same` (H,): how many labels of the task agree with each one, itself included."""
+    """One Person for each of P people. `same` (H,): how many labels of the same task are equal, itself included."""
     agreed = (same - 1) / np.maximum(np.bincount(task)[task] - 1, 1)
     found = []
     for j in range(len(right)):

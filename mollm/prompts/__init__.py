@@ -1,7 +1,7 @@
-"""Prompts: from a label set and an instruction to what an LLM reads; and what it may answer.
+"""Build prompts from a label set and an instruction, with the answers that an LLM may give.
 
-A template is a TOML file (`chat.toml`, `plain.toml`, or a user's own), versioned and part of every
-signal's content address. What is common to all texts comes first, the text last.
+A template is a TOML file (`chat.toml`, `plain.toml`, or a user's own). Its content is part of every signal's content
+address. The part that all texts share comes first and the text last, so that prefix caches can be used.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Prompt:
     """A prompt for one label order: `before` + text + `after`, then one of `answers` (C,) in the label set's order.
 
     Everything but the text is the same for all texts. In a chat, `turns` are few shots as (user, assistant) pairs,
-    `before` + text + `after` is the last user turn, and `prefill` opens the model's own. `answers` start with the
-    blank that a continuation has; without a prefill they open the model's turn.
+    `before` + text + `after` is the last user turn, and `prefill` is the start of the model's turn. `answers` start
+    with a blank, except in a chat without a prefill: there they are the start of the model's turn.
     """
 
     kind: Literal["chat", "plain"]
@@ -69,27 +69,27 @@ class Prompt:
     prefill: str = ""
 
     def messages(self, piece: str) -> list[dict[str, str]]:
-        """The conversation for a chat model, without the prefill; `piece` is what `piece(text)` gave."""
+        """The conversation for a chat model, without the prefill. `piece` is the result of `piece(text)`."""
         turns = [(role, text) for pair in self.turns for role, text in zip(("user", "assistant"), pair, strict=True)]
         whole = [("system", self.system)] * bool(self.system) + turns + [("user", self.before + piece + self.after)]
         return [{"role": role, "content": content} for role, content in whole]
 
     def without_prefill(self) -> Prompt:
-        """The same for a server that cannot be given the opening of the model's turn: the user's turn ends with it."""
+        """The prompt for servers that cannot start the model's turn: the prefill moves to the end of the user's."""
         if not self.prefill:
             return self
         asked = "\n" + self.prefill
-        turns = tuple((user + asked, said.removeprefix(self.prefill).lstrip()) for user, said in self.turns)
+        turns = tuple((user + asked, answer.removeprefix(self.prefill).lstrip()) for user, answer in self.turns)
         answers = tuple(answer.lstrip() for answer in self.answers)
         return replace(self, after=self.after + asked, turns=turns, answers=answers, prefill="")
 
     def piece(self, text: str) -> str:
-        """The text as it stands in the prompt: one blank before it, no line break that could fake our frame."""
+        """The text as it stands in the prompt: after one blank, without line breaks that could imitate the prompt."""
         return " " + (" ".join(text.split()) if self.one_line else text.strip())
 
 
 def load_template(name: str) -> PromptTemplate:
-    """The shipped template `name`, or the file at that path. Raises ConfigError that names the file and the key."""
+    """The shipped template `name`, or the file at that path. Raises ConfigError with the file and the key."""
     shipped = Path(__file__).parent / f"{name}.toml"
     path = shipped if shipped.is_file() else Path(name).expanduser()
     try:
@@ -99,9 +99,9 @@ def load_template(name: str) -> PromptTemplate:
 
 
 def label_orders(C: int, count: int) -> list[tuple[int, ...]]:
-    """`count` label orders (at most C! of them): as given, reversed, then rotations of both.
+    """At least one and at most `count` label orders: as given, reversed, then rotations of both.
 
-    An order lists label indices by place. Raises nothing: fewer come back where there are no more.
+    An order lists the label indices by place. There are fewer than `count` if the rotations run out.
     """
     given = tuple(range(C))
     turns = [given[k:] + given[:k] for k in range(C)]
@@ -110,7 +110,7 @@ def label_orders(C: int, count: int) -> list[tuple[int, ...]]:
 
 
 def codes_for(C: int) -> tuple[str, ...]:
-    """One short code a place: letters while they last, then numbers of equal width (none begins another)."""
+    """One short code for each place: letters for up to 26, else numbers of equal width (no code begins another)."""
     if C <= 26:
         return tuple(chr(ord("A") + place) for place in range(C))
     width = len(str(C))
@@ -128,16 +128,16 @@ def build_prompt(
 ) -> Prompt:
     """The prompt for one label order. `order` lists label indices by place (None: as given).
 
-    Codes go by place, so that averaging over orders also averages over what "A" is worth to a model.
-    Raises ConfigError for a shot with an unknown label or a placeholder that the template does not have.
+    A code belongs to a place, not to a label. So averaging over orders also removes a model's preference for "A".
+    Raises ConfigError for a shot with an unknown label or a placeholder in the template that cannot be filled.
     """
     places = tuple(order) if order is not None else tuple(range(labels.C))
     codes = codes_for(labels.C)
     code_of = {c: codes[place] for place, c in enumerate(places)}
-    said = tuple(code_of[c] if coded else _one_line(labels.text_of(c)) for c in range(labels.C))
+    answers = tuple(code_of[c] if coded else _one_line(labels.text_of(c)) for c in range(labels.C))
     try:
         lines = "".join(_label_line(template, labels, c, code_of[c], coded) for c in places)
-        pairs = [(_one_line(shot.text), said[_known(labels, shot)]) for shot in _in_order(shots, labels, places)]
+        pairs = [(_one_line(shot.text), answers[_known(labels, shot)]) for shot in _in_order(shots, labels, places)]
         in_head = [] if template.shots_as_turns else pairs
         examples = "".join(template.shot.format(text=text, answer=answer) for text, answer in in_head)
         known = {"instruction": instruction.strip(), "labels": lines.rstrip(", "), "shots": examples}
@@ -158,7 +158,7 @@ def build_prompt(
         system=template.system.strip(),
         before=(before if turns else head + before).lstrip(),
         after=template.after_text,
-        answers=tuple(lead + answer for answer in said),
+        answers=tuple(lead + answer for answer in answers),
         coded=coded,
         one_line=template.one_line,
         turns=turns,
@@ -167,7 +167,8 @@ def build_prompt(
 
 
 def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> tuple[Shot, ...]:
-    """The first `per_label` examples of each label, in rounds of one a label. Raises ConfigError: unknown label."""
+    """The first `per_label` shots of each label: the first of all labels, then the second of all, and so on. Raises
+    ConfigError for an unknown label."""
     by_label: dict[str, list[Shot]] = {name: [] for name in labels.names}
     for shot in candidates:
         _known(labels, shot)
@@ -178,7 +179,7 @@ def pick_shots(candidates: Iterable[Shot], labels: LabelSet, per_label: int) -> 
 
 
 def _head(template: PromptTemplate, labels: LabelSet, shots: Sequence[Shot]) -> str:
-    """The template's own head for when the shots alone show every label and nothing else has to be explained."""
+    """`head_with_shots` if the template has one, the shots show every label and no label is described; else `head`."""
     shown = {shot.label for shot in shots} == set(labels.names)
     if template.head_with_shots is None or not shown or any(labels.descriptions):
         return template.head
@@ -195,7 +196,7 @@ def _label_line(template: PromptTemplate, labels: LabelSet, c: int, code: str, c
 
 
 def _in_order(shots: Sequence[Shot], labels: LabelSet, places: Sequence[int]) -> list[Shot]:
-    """Shots turn with the labels' order, within each round of one shot a label (the last example weighs most)."""
+    """The shots in rounds of one a label, each round in the labels' order: a model gives the last shot most weight."""
     place_of = {c: place for place, c in enumerate(places)}
     seen: dict[str, int] = {}
     keyed = []

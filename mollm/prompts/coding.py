@@ -1,9 +1,9 @@
-"""Label codes as tokens: which next tokens lead to which label, and how one pass (or two) reads a distribution.
+"""Labels as tokens: which next token leads to which label, and how to get a distribution over labels from tokens.
 
-A label can be written with many token sequences ("entity", "ent|ity", "e|nt|ity"); constrained sampling may take any
-of them. The tree therefore allows, at each place, every token that continues some label. A token after which only
-one label is left decides; where the tokens that matter leave several (an empty or shared first token, method.md
-3a), that place is asked as well.
+A label can be written with many token sequences ("entity", "ent|ity", "e|nt|ity"), and constrained sampling may take
+any of them. So the tree allows, at each place, every token that continues some label. If only one label is left after
+a token, the token decides. If a likely token leaves several labels (an empty or shared first token, method.md 3a),
+the place after it is asked too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from mollm.errors import ConfigError
 from mollm.records import FloatArray
 
-WORTH_ASKING = 0.05  # a place reached with less probability is not asked: its labels share it evenly
-EASY_BRANCHES = 4
-PIECES_AT_MOST = 600  # beginnings of labels that are looked up as tokens; larger label sets keep to their own tokens
+WORTH_ASKING = 0.05  # probability; below it a place is not asked, its labels share it (chosen by hand: lower asks more)
+EASY_BRANCHES = 4  # up to so many places codes are not tried (chosen by hand: higher keeps names, lower saves reads)
+PIECES_AT_MOST = 600  # beginnings of labels to look up, a server request each (chosen by hand); above: own tokens only
 
 Path = tuple[int, ...]
 Single = Callable[[str], int | None]
@@ -26,7 +26,8 @@ Single = Callable[[str], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """After a path: the labels still `alive`, the `tokens` (K,) that may follow, and the `text` written so far."""
+    """After a path: the labels still possible (`alive`), the `tokens` (K,) that may follow, the `text` so far and the
+    `texts` (K,) after each token. A text is None if only a label's own tokens lead there: their text is not known."""
 
     alive: tuple[int, ...]
     tokens: Path
@@ -35,10 +36,10 @@ class Place:
 
 
 class TokenTree:
-    """C labels as tokens. `paths` are each label's own tokens; `single(piece)` names the token that is `piece`, if any.
+    """C labels as tokens. `paths` (C,) are the labels' own tokens: as the tokenizer splits them. `single(piece)` is
+    the token whose text is `piece`, or None. `end` is the token after a label that begins another ("sport", "sports").
 
-    `end` closes a label that begins another ("sport", "sports"). Places are found when they are first needed.
-    Raises ConfigError where two labels read the same, or one is empty.
+    Places are computed when first needed. Raises ConfigError if two labels are equal or one is empty.
     """
 
     def __init__(self, answers: Sequence[str], paths: Sequence[Sequence[int]], single: Single, end: int) -> None:
@@ -57,7 +58,7 @@ class TokenTree:
         return len(self.paths)
 
     def place(self, at: Path) -> Place:
-        """The place after `at`, which must have been reached through `tokens` of the places before it."""
+        """The place after the path `at`. Each token of `at` must be one of the `tokens` of the place before it."""
         if at not in self._places:
             if not at:
                 self._places[at] = self._place(at, tuple(range(self.C)), "")
@@ -93,7 +94,7 @@ class TokenTree:
         return self.answers[c] == text or self.paths[c] == at
 
     def worth_asking(self, known: Mapping[Path, FloatArray]) -> list[Path]:
-        """The places to ask next for one text: those not known that are likely enough to decide something."""
+        """The places to ask next for one text: not in `known`, and reached with at least WORTH_ASKING."""
         return [at for at, mass in self._open(known, (), 1.0) if mass >= WORTH_ASKING]
 
     def _open(self, known: Mapping[Path, FloatArray], at: Path, mass: float) -> list[tuple[Path, float]]:
@@ -108,7 +109,7 @@ class TokenTree:
         return [found for token, share in further for found in self._open(known, (*at, token), mass * float(share))]
 
     def distribution(self, known: Mapping[Path, FloatArray]) -> FloatArray:
-        """(C,) summing to 1: the product along each way to a label, summed over the ways."""
+        """(C,) summing to 1: the product of the shares along each path to a label, summed over the label's paths."""
         probs = np.zeros(self.C)
         self._spread(known, (), 1.0, probs)
         return np.asarray(probs / probs.sum())
@@ -125,11 +126,11 @@ class TokenTree:
                     self._spread(known, (*at, token), mass * float(share), probs)
 
     def own(self) -> TokenTree:
-        """The same labels by their own tokens alone: what the paper's z is read from."""
+        """The tree of the labels' own tokens alone. The paper's z is read from it."""
         return TokenTree(self.answers, self.paths, lambda _piece: None, self.end)
 
     def seen_from(self, wide: TokenTree, known: Mapping[Path, FloatArray]) -> dict[Path, FloatArray]:
-        """What is `known` of a wider tree of the same labels, as shares among this tree's own tokens."""
+        """The shares `known` in a wider tree of the same labels, normalised over the tokens of this tree."""
         found: dict[Path, FloatArray] = {}
         for at, row in known.items():
             if sum(path[: len(at)] == at for path in self.paths) > 1:
@@ -140,7 +141,7 @@ class TokenTree:
 
 
 def branches(trees: Sequence[TokenTree]) -> int:
-    """At how many places the labels' own tokens part, at most over the trees."""
+    """The number of places at which the labels' own tokens part. The largest over the trees."""
     return max(_partings(tree.paths) for tree in trees)
 
 
@@ -153,12 +154,12 @@ def _partings(paths: Sequence[Path]) -> int:
 
 
 def easy(trees: Sequence[TokenTree]) -> bool:
-    """Whether so few places decide that codes would spare nothing."""
+    """Whether the labels' own tokens part at so few places that codes need not be tried."""
     return branches(trees) <= EASY_BRANCHES
 
 
 def shares(logprobs: FloatArray) -> FloatArray:
-    """(K,) probabilities among the allowed tokens from their log-probabilities (nats); -inf is 0."""
+    """(K,) probabilities among the allowed tokens from their log-probabilities (nats); 1 / K each if all are -inf."""
     finite = np.where(np.isfinite(logprobs), logprobs, -np.inf)
     top = finite.max()
     if not np.isfinite(top):

@@ -1,4 +1,4 @@
-"""Reading a sampled answer: one label, or an abstention. Never the nearest string."""
+"""Read a sampled answer as one label or as an abstention. It is never matched to the nearest string."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-NEGATION = re.compile(r"\b(?:not|no|neither|nor|never|cannot)\b|n['’]t\b")
-DECORATION = re.compile(r"^[\W_]+|[\W_]+$")
+NEGATION = re.compile(r"\b(?:not|no|neither|nor|never|cannot)\b|n['’]t\b")  # before a label: it is not the answer
+DECORATION = re.compile(r"^[\W_]+|[\W_]+$")  # quotes, punctuation and markdown around an answer
 
 
 def parse_answer(answer: str, labels: Sequence[str]) -> int | None:
     """The index of the one label that `answer` names, None for an abstention (no label, two labels, or "not x").
 
-    Quotes, case, punctuation, markdown, "Label: x" and words around the label are accepted. A label inside a longer
-    label of the set does not count as named when the longer one is ("York" in "New York").
+    Quotes, case, punctuation, markdown, "Label: x" and words around the label are accepted. Only the longer of two
+    labels counts if one contains the other ("New York", not "York").
     """
     exact = answer.strip()
     if exact in labels:
         return list(labels).index(exact)
     matcher, places = _matcher(tuple(labels))
-    said = _folded(answer)
-    whole = places.get(DECORATION.sub("", said))
+    folded = _folded(answer)
+    whole = places.get(DECORATION.sub("", folded))
     if whole is not None:
         return whole[0] if len(whole) == 1 else None
-    named = {match.group() for match in matcher.finditer(said)}
+    named = {match.group() for match in matcher.finditer(folded)}
     if len(named) != 1:
         return None
     found = places[named.pop()]
-    return found[0] if len(found) == 1 and not NEGATION.search(_before_label(said, matcher)) else None
+    return found[0] if len(found) == 1 and not NEGATION.search(_before_label(folded, matcher)) else None
 
 
 def parse_code(answer: str, codes: Sequence[str]) -> int | None:
-    """The index of the code that opens `answer` ("B", "(B)", "B. sports", "Answer: B"), None for an abstention."""
-    said = re.sub(r"^\W*(?:answer|label|output|code|category)\W+", "", answer, flags=re.IGNORECASE)
-    first = re.match(r"[\W_]*([^\W_]+)(?!\w)", said)
+    """The index of the code that `answer` starts with ("B", "(B)", "B. sports", "Answer: B"); None: abstention."""
+    bare = re.sub(r"^\W*(?:answer|label|output|code|category)\W+", "", answer, flags=re.IGNORECASE)
+    first = re.match(r"[\W_]*([^\W_]+)(?!\w)", bare)
     return list(codes).index(first.group(1)) if first and first.group(1) in codes else None
 
 
-def _before_label(said: str, matcher: re.Pattern[str]) -> str:
-    match = matcher.search(said)
-    return said[: match.start()] if match else said
+def _before_label(folded: str, matcher: re.Pattern[str]) -> str:
+    match = matcher.search(folded)
+    return folded[: match.start()] if match else folded
 
 
 def _folded(text: str) -> str:
@@ -51,12 +51,12 @@ def _folded(text: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _matcher(labels: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, list[int]]]:
-    """A pattern that finds labels, the longest first, and which indices each folded label may mean."""
+    """(a pattern that finds labels, the longest first, the label indices that each folded text may mean)."""
     places: dict[str, list[int]] = {}
     for c, label in enumerate(labels):
         places.setdefault(_folded(label), []).append(c)
     bare: dict[str, list[int]] = {}
-    for c, label in enumerate(labels):  # a label's own decoration may be left out, unless that is another label
+    for c, label in enumerate(labels):  # an answer may omit a label's own punctuation, unless it then is another label
         bare.setdefault(DECORATION.sub("", _folded(label)), []).append(c)
     places = bare | places
     forms = sorted(filter(None, places), key=len, reverse=True)

@@ -1,9 +1,9 @@
-"""What each part of the robust loss is worth on this project: paired, cross-fitted, with an interval (method.md 3d).
+"""The gain of each part of the robust loss on this project: paired, cross-fitted, with an interval (method.md 3d).
 
-For each part, the classifier is cross-fitted with the part on and off over the same folds, again and again with other
-folds. A human label's gain is the fall of its log-loss, averaged over the repeats; the interval is over the labels.
-The mixture's rows are labelled by the log-odds pool there, which refits in milliseconds: they are a little worse than
-those of the round itself. A part earns its place only if the lower end is above zero; "none helps" is an answer.
+For each part, the classifier is cross-fitted with the part on and off, over the same folds; this is repeated with other
+folds. The gain of a human label is the fall of its log-loss, averaged over the repeats. The interval is over labels.
+Here the log-odds pool labels the mixture's rows, because it refits in milliseconds. Its labels are a little worse than
+those of the round itself. A part helps only if the lower end of its interval is above zero. It may be that none does.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t as student
 
+from mollm.metrics import log_losses
 from mollm.records import FloatArray
 from mollm.round.chain import CHOSEN_FEW, Chain, Parts
 
-REPEATS = 3
-PARTS = ("discrepancy_weights", "negatives", "confidence_weights")
+REPEATS = 3  # with new folds (chosen by hand: more removes more of the folds' chance; each costs four cross-fits)
+PARTS = ("discrepancy_weights", "negatives", "confidence_weights")  # the fields of `Parts` and of the configuration
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Gain:
 
 
 def measure(chain: Chain, repeats: int = REPEATS) -> tuple[Gain, ...]:
-    """The gain of each part against the plain loss; empty without classifier or below `CHOSEN_FEW` labelled texts."""
+    """The gain of each part over the plain loss. Empty without classifier, or below `CHOSEN_FEW` labelled texts."""
     if chain.embeddings is None or int(chain.has_text[chain.targets.index].sum()) < CHOSEN_FEW:
         return ()
     plain = Parts(False, False, False)
@@ -57,15 +58,15 @@ def measure(chain: Chain, repeats: int = REPEATS) -> tuple[Gain, ...]:
 
 
 def losses(chain: Chain, parts: Parts) -> FloatArray:
-    """(H,) log-loss of the cross-fitted classifier on the human labels that have a text."""
-    probs = chain.crossfitted(parts=parts)
+    """(H,) log-loss in nats of the cross-fitted classifier on the human labels of items with a text."""
+    kept = chain.targets.take(chain.has_text[chain.targets.index])
+    probs = chain.crossfitted(parts=parts, items=kept.index)
     assert probs is not None
-    said = probs[chain.targets.index, chain.targets.label]
-    return np.asarray(-np.log(np.maximum(said[~np.isnan(said)], 1e-12)))
+    return log_losses(probs, kept.label)
 
 
 def gain_of(part: str, differences: Sequence[FloatArray]) -> Gain:
-    """Repeats average out the folds; what is left varies between labels."""
+    """The Gain from `differences` (H,) of each repeat: their mean over repeats, then a t interval over labels."""
     by_label = np.mean(differences, axis=0)
     half = float(student.ppf(0.975, len(by_label) - 1) * by_label.std(ddof=1) / np.sqrt(len(by_label)))
     mean = float(by_label.mean())
@@ -73,7 +74,7 @@ def gain_of(part: str, differences: Sequence[FloatArray]) -> Gain:
 
 
 def decided(chain: Chain, gains: Sequence[Gain]) -> Parts:
-    """What the configuration asks for; `auto` is on only where the measurement says that it helps."""
+    """The parts to use: `on` and `off` as configured; `auto` is on only if the part was measured to help."""
     helps = {gain.part: gain.helps for gain in gains}
     asked = {part: getattr(chain.config, part) for part in PARTS}
     return Parts(**{part: mode == "on" or (mode == "auto" and helps.get(part, False)) for part, mode in asked.items()})

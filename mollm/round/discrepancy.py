@@ -1,4 +1,4 @@
-"""Annotation discrepancy: where mixture, classifier and LLMs contradict each other, in numbers and in words."""
+"""Annotation discrepancy: on which items mixture, classifier and LLMs disagree, as arrays and as sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mollm.strategies import Picks
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """Opinions on N items. `mixture` (N, C) calibrated, `classifier` (N, C) or None, `panel` the LLMs' signals."""
+    """Predictions for N items: `mixture` (N, C) calibrated, `classifier` (N, C) or None, `panel` the LLMs' signals."""
 
     mixture: FloatArray
     classifier: FloatArray | None
@@ -21,14 +21,14 @@ class Discrepancy:
 
     @property
     def with_classifier(self) -> BoolArray:
-        """(N,): the classifier's label is not the mixture's (the paper's annotation discrepancy)."""
+        """(N,): whether the classifier's label differs from the mixture's (the paper's annotation discrepancy)."""
         if self.classifier is None:
             return np.zeros(len(self.mixture), dtype=np.bool_)
         return np.asarray(self.classifier.argmax(axis=1) != self.mixture.argmax(axis=1), dtype=np.bool_)
 
     @property
     def against(self) -> BoolArray:
-        """(N, M): this LLM has answered, and its label is not the mixture's."""
+        """(N, M): whether the LLM has answered and its label differs from the mixture's."""
         own = np.nan_to_num(self.panel.label_probs).argmax(axis=2)
         return np.asarray((own != self.mixture.argmax(axis=1)[:, None]) & ~self.panel.missing, dtype=np.bool_)
 
@@ -46,7 +46,7 @@ class Discrepancy:
         )
 
     def _reason(self, n: int, shown: Sequence[str], against: BoolArray, missing: BoolArray, contradicted: bool) -> str:
-        """One plain sentence: what the mixture thinks, and who disagrees."""
+        """One sentence for people: the mixture's label, and who disagrees."""
         if missing.all() and self.classifier is None:
             return "No model has said anything of this task yet."
         order = np.argsort(-self.mixture[n], kind="stable")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-MIN_LABELS = 30
-LEVEL = 0.025
+MIN_LABELS = 30  # common labels (chosen by hand): with fewer, chance would refuse good candidates
+LEVEL = 0.025  # of the one-sided test (the usual 95 % interval): an equally good candidate is refused once in 40
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`difference` (nats a label) is candidate minus published; above 0 is worse. `labels` were compared."""
+    """`difference` (nats a label): candidate minus published, above 0 is worse. `labels`: how many were compared."""
 
     accepted: bool
     labels: int
@@ -36,9 +36,9 @@ class Verdict:
 
 
 def compare(candidate: Mapping[str, float], published: Mapping[str, float]) -> Verdict:
-    """Paired one-sided t-test over the labels that both scored. Losses are cross-fitted, keyed by label.
+    """Paired one-sided t-test over the labels that both scored. Losses (nats) are cross-fitted, by the label's key.
 
-    Below MIN_LABELS common labels a candidate is always accepted: a test there would refuse by noise.
+    With fewer than MIN_LABELS common labels a candidate is always accepted.
     """
     common = sorted(candidate.keys() & published.keys())
     if not common:

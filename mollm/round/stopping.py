@@ -1,10 +1,10 @@
-"""When another batch is not expected to pay: from the learning curve and the estimated error, with its uncertainty.
+"""Advice when another batch is not worth asking for, from the estimated error and the learning curve.
 
-A batch pays twice: its labels correct their own items, and they teach. The first is known from the calibrated
-probabilities: the expected number of wrong labels in the batch. The second is read off the rounds before it: by what
-share the cross-fitted log-loss has fallen a label, on human labels that both rounds scored (paired, so that a later
-round is not blamed for the harder items that it asked about); the expected error is taken to fall by that share.
-Neither knows how well the probabilities are calibrated beyond the human labels that they were calibrated on.
+A batch has two gains: its labels correct their own items, and they teach the mixture. The first gain is the expected
+number of wrong labels in the batch, from the calibrated probabilities. The second comes from earlier rounds: the share
+by which the cross-fitted log-loss fell for each new label. The expected error is assumed to fall by the same share.
+Losses are compared on the same human labels, because later rounds ask about harder items. Both gains assume that the
+probabilities are as well calibrated on all items as on the human labels.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import numpy as np
 
 from mollm.records import BoolArray, FloatArray
 
-WORTH = 0.002  # of the pool: a batch that lifts accuracy by less is not expected to pay
-LAST = 3  # rounds that the learning curve looks back
-COMMON = 30  # human labels that two rounds must both have scored
+WORTH = 0.002  # share of the pool that a batch must correct to be worth it (chosen by hand: smaller asks for longer)
+LAST = 3  # earlier rounds to compare with (chosen by hand: more is less noisy, fewer follows the curve as it flattens)
+COMMON = 30  # human labels that both rounds must have scored (chosen by hand, as in the gate): fewer is mostly noise
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """A round before this one: its number of human labels, and its cross-fitted losses (H,) in nats of this round's
-    human labels, NaN where it had not seen the label."""
+    """An earlier round: its number of human labels, and its cross-fitted losses (H,) in nats on this round's human
+    labels, NaN for labels that it did not have."""
 
     human_labels: int
     losses: FloatArray
 
     @classmethod
     def of(cls, human_labels: int, losses: Mapping[str, float], keys: Sequence[str]) -> Self:
-        """From losses by the label's name, in the order of this round's `keys` (H,)."""
+        """From `losses` by the key of the label, in the order of this round's `keys` (H,)."""
         return cls(human_labels, np.array([losses.get(key, np.nan) for key in keys], dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """By what share one more human label lowers the error, with a 95 % interval, from `labels` that were compared."""
+    """The share by which one more human label lowers the error, its 95 % interval, the number of compared labels."""
 
     share: float
     low: float
@@ -47,7 +47,8 @@ class Lesson:
 
 
 def lesson(losses: FloatArray, earlier: Sequence[Earlier]) -> Lesson | None:
-    """The slope of the learning curve over the last rounds, `earlier` oldest first; None where it is not seen yet."""
+    """The slope of the learning curve, from this round's `losses` (H,) in nats and the oldest of the last LAST rounds
+    that shares COMMON labels with it (None if there is none). `earlier` is oldest first."""
     for round_ in earlier[-LAST:]:
         common = np.isfinite(round_.losses)
         more, n = len(losses) - round_.human_labels, int(common.sum())
@@ -63,7 +64,8 @@ def lesson(losses: FloatArray, earlier: Sequence[Earlier]) -> Lesson | None:
 
 @dataclass(frozen=True)
 class Advice:
-    """`error` is the expected share of the open items that are wrong, `gain` what the next batch corrects itself."""
+    """`error`: the expected share of wrong labels among open items. `gain`: the share of the pool that the next batch
+    corrects by its own labels. Each has a 95 % interval."""
 
     error: float
     error_low: float
@@ -73,14 +75,14 @@ class Advice:
     gain_high: float
     open_items: int
     batch: int
-    taught: float = 0.0  # what the batch teaches beyond itself, as a share of the pool
+    taught: float = 0.0  # share of the pool that becomes right because the batch teaches the mixture
     taught_low: float = 0.0
     taught_high: float = 0.0
-    compared: int = 0  # human labels behind `taught`; 0: there is no learning curve yet
+    compared: int = 0  # human labels that `taught` is from; 0: there is no learning curve yet
 
     @property
     def stop(self) -> bool:
-        """Even the optimistic end of the gain is not worth a batch, or nothing is open."""
+        """True if even the upper ends of the gains are not worth a batch, or no item is open."""
         return self.open_items == 0 or self.gain_high + max(self.taught_high, 0.0) < WORTH
 
     def line(self) -> str:
@@ -102,9 +104,9 @@ class Advice:
 def advise(
     probabilities: FloatArray, open_items: BoolArray, batch: Sequence[int], learned: Lesson | None = None
 ) -> Advice:
-    """From calibrated `probabilities` (N, C), what is open (N,), the items of the next batch and the learning curve.
+    """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch and the slope.
 
-    The intervals (95 %) hold the chance that single items are right or wrong, and no doubt about the calibration.
+    The 95 % intervals cover the chance that single items are right or wrong, but no error of the calibration.
     """
     doubt = 1 - probabilities.max(axis=1, initial=0.0)
     n, N = int(open_items.sum()), max(len(doubt), 1)
@@ -120,6 +122,7 @@ def advise(
 
 
 def spread(doubt: FloatArray, of: int) -> tuple[float, float, float]:
-    """The expected number of wrong items as a share of `of`, and its 95 % interval (Poisson-binomial)."""
+    """The expected number of wrong items divided by `of`, and its 95 % interval (normal approximation of a
+    Poisson-binomial sum). `doubt` holds each item's probability of being wrong."""
     mean, deviation = float(doubt.sum()), float(np.sqrt((doubt * (1 - doubt)).sum()))
     return mean / of, max(mean - 1.96 * deviation, 0.0) / of, (mean + 1.96 * deviation) / of

@@ -5,15 +5,15 @@ A strategy is named as its file is, and has the signature of `Strategy`. It asks
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mollm.errors import ConfigError, InputError
+from mollm.plugins import Room, takes
 from mollm.records import FloatArray, IntArray
 
 MEMBERS = 10  # parameter draws for strategies that ask how firmly the model holds its opinion
@@ -83,20 +83,27 @@ class Pool:
 Strategy = Callable[[Pool, int, np.random.Generator], Picks]
 
 
+def _fits(name: str, thing: object) -> Strategy:
+    """A module's function of its own name, or a function; called with a pool, a batch's size and a generator."""
+    function = getattr(thing, name, None) if isinstance(thing, ModuleType) else thing
+    if not callable(function):
+        raise ConfigError(f"it has no function `{name}`")
+    takes(function, lambda pool, batch, rng: None)  # noqa: ARG005 (only their names and number count)
+    found: Strategy = function
+    return found
+
+
+ROOM = Room(__name__, "mollm.strategies", "query strategy", _fits)
+
+
 def strategies() -> dict[str, Strategy]:
-    """Every strategy in this folder by name: one file, one function of the same name."""
-    found: dict[str, Strategy] = {}
-    for module in pkgutil.iter_modules(__path__):
-        found[module.name] = getattr(importlib.import_module(f"{__name__}.{module.name}"), module.name)
-    return dict(sorted(found.items()))
+    """Every strategy by name: one file here with a function of its name, or an entry point `mollm.strategies`."""
+    return ROOM.found()
 
 
 def strategy(name: str) -> Strategy:
-    """A strategy by name. Raises ConfigError that lists what there is."""
-    found = strategies()
-    if name not in found:
-        raise ConfigError(f"There is no query strategy {name!r}: choose one of {', '.join(found)}.")
-    return found[name]
+    """A strategy by name. Raises ConfigError that lists what there is, or says why this one does not fit."""
+    return ROOM.get(name)
 
 
 def best(open_items: IntArray, score: FloatArray, batch: int, rng: np.random.Generator) -> Picks:

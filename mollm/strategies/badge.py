@@ -1,4 +1,4 @@
-"""BADGE (Ash et al. 2020): k-means++ over the gradients that the most likely label would give the last layer."""
+"""BADGE (Ash et al. 2020): k-means++ over the gradients of the last layer, with the most likely label as the truth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mollm.strategies import Picks, Pool
 
 
 def badge(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """The gradient of an item is (p - onehot(argmax p)) outer x, of C D numbers, and is never written out: inner
-    products of outer products are products of inner products. First the longest gradient, then each item with a
-    probability proportional to its squared distance from the nearest pick; the gain is that distance.
+    """The first pick has the longest gradient. Each next pick is drawn with a probability proportional to its squared
+    distance to the nearest pick so far. The gain is that distance. An item's gradient is (p - onehot(argmax p)) outer
+    x, C D numbers. It is never computed: the inner product of two outer products is a product of two inner products.
     """
     if not len(pool.open) or batch <= 0:
         return Picks(np.empty(0, dtype=np.int64), np.empty(0))
@@ -34,6 +34,6 @@ def badge(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
 
 
 def draw(weight: FloatArray, free: BoolArray, rng: np.random.Generator) -> int:
-    """An index with probability proportional to `weight`; if all that is left weighs nothing, any that is free."""
+    """An index drawn with probability proportional to `weight` (K,); if all weights are 0, any index in `free` (K,)."""
     total = np.cumsum(weight if weight.sum() > 0 else free)
     return int(min(np.searchsorted(total, rng.random() * total[-1], side="right"), len(total) - 1))

@@ -1,4 +1,4 @@
-"""CoreSet: k-centre greedy (Sener and Savarese 2018). Each pick is the open item farthest from all centres so far."""
+"""CoreSet: k-centre greedy (Sener and Savarese 2018). Each pick is the open item farthest from its nearest centre."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from mollm.records import FloatArray, IntArray
 from mollm.strategies import Picks, Pool
 
-CHUNK = 4_096  # rows times centres of a block stay in the processor's cache
-START = 32  # centres that every item is measured against
-FEW = 512  # items that are looked at again first
+CHUNK = 4_096  # rows measured at once: few enough for the processor's cache
+START = 32  # centres that all items are measured against (chosen by hand: each costs N distances, tightens bounds)
+FEW = 512  # items to measure again at first (chosen by hand: more measures items in vain, fewer needs more passes)
 
 
 def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """Centres start as the labelled items (none: a random item); the gain is the distance to the nearest centre."""
+    """The first centres are the labelled items (none: a random item). The gain is the distance to the nearest one."""
     x = pool.embeddings()
     if not len(pool.open):
         return Picks(pool.open, np.empty(0))
@@ -26,20 +26,20 @@ def coreset(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
 def k_centre(x: NDArray[np.floating], pool: Pool, known: NDArray[np.floating], batch: int, first: int = 0) -> Picks:
     """Greedy over the open items of `x` (N, D) from the centres `known` (L, D); without any, from open item `first`.
 
-    A distance only falls as centres come: what was measured against some of them is an upper bound, and the item
-    with the largest bound is the next pick as soon as its bound is up to date. So only the few items in front are
-    measured against all centres, not all N; no pair of an item and a centre is measured twice.
+    New centres can only lower an item's distance. So a distance to some of the centres is an upper bound. The item with
+    the largest bound is the next pick if its bound covers all centres. So only a few items are measured against all
+    centres, and no pair of an item and a centre is measured twice.
     """
     picks = min(max(batch, 0), len(pool.open))
     centres = np.concatenate([known, np.empty((picks, x.shape[1]), dtype=x.dtype)])
     L = len(known)
     bound = squared_to_centres(x, pool.open, known[:START]) if L else endless(len(pool.open), first)
-    seen = np.full(len(bound), min(L, START))  # centres that an item's bound knows of
+    seen = np.full(len(bound), min(L, START))  # how many centres each item's bound covers
     chosen, gain, front = np.empty(picks, dtype=np.int64), np.empty(picks), FEW
     for b in range(picks):
         at = int(bound.argmax())
         while seen[at] < L + b:
-            ahead = np.append(largest(bound, front), at)  # of equal bounds, the first item's may not be among them
+            ahead = np.append(largest(bound, front), at)  # `largest` may leave out `at` if bounds are equal
             refresh(bound, seen, np.unique(ahead[seen[ahead] < L + b]), x, pool.open, centres[: L + b])
             at, front = int(bound.argmax()), front * 2
         front = max(front // 4, FEW)
@@ -49,14 +49,14 @@ def k_centre(x: NDArray[np.floating], pool: Pool, known: NDArray[np.floating], b
 
 
 def endless(K: int, first: int) -> FloatArray:
-    """(K,) bounds where there is no centre yet: beyond any distance, and `first` is the first."""
+    """(K,) bounds above any distance, for when there is no centre yet. The bound of `first` is the largest."""
     bound: FloatArray = np.full(K, np.finfo(np.float64).max / 4)
     bound[first] *= 2
     return bound
 
 
 def largest(values: FloatArray, count: int) -> IntArray:
-    """Indices of the `count` largest, in no order."""
+    """Indices of the `count` largest values, not sorted."""
     if count >= len(values):
         return np.arange(len(values))
     return np.asarray(np.argpartition(values, len(values) - count)[len(values) - count :], dtype=np.int64)
@@ -66,7 +66,7 @@ def refresh(
     bound: FloatArray, seen: IntArray, stale: IntArray, x: NDArray[np.floating], rows: IntArray,
     centres: NDArray[np.floating],
 ) -> None:  # fmt: skip
-    """Lower `bound` at the items `stale` by the centres that they have not been measured against, in place."""
+    """Lower `bound` in place at the items `stale`, by the centres that they were not yet measured against."""
     new = centres[seen[stale].min() :]
     for start in range(0, len(stale), CHUNK):
         part = stale[start : start + CHUNK]
@@ -75,7 +75,7 @@ def refresh(
 
 
 def squared_to_centres(x: NDArray[np.floating], rows: IntArray, centres: NDArray[np.floating]) -> FloatArray:
-    """(K,): each row's squared distance to its nearest centre, in chunks so that K x L is never held."""
+    """(K,): each row's squared distance to its nearest centre. In chunks: a K x L array would be too large."""
     half = np.einsum("ld,ld->l", centres, centres) / 2
     nearest = np.empty(len(rows))
     for start in range(0, len(rows), CHUNK):

@@ -1,8 +1,8 @@
-"""Discrepancy, ours: the expected gain of a human label, spread over the pool.
+"""Discrepancy, our own strategy: the expected gain of a human label, with diversity.
 
-A human label is worth most where the calibrated prediction is most likely wrong or undecided, and more so where the
-mixture, the classifier and the LLMs contradict each other, because there the label also teaches which of them to
-believe. Near copies of an item already picked teach little: each pick lowers the gain of its neighbours.
+A human label gains most if the calibrated prediction is undecided. It gains more if mixture, classifier and LLMs
+disagree, because then it also shows which of them to trust. Items like one that was already picked teach little, so
+each pick lowers the gain of its neighbours.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from mollm.records import FloatArray
 from mollm.strategies import Picks, Pool, best
 from mollm.strategies.margin import undecided
 
-CANDIDATES = 20  # times the batch: the open items of highest gain among which diversity chooses
-SHARPNESS = 8.0  # how quickly a neighbour's gain recovers with distance
+CANDIDATES = 20  # times the batch: open items of highest gain to pick from (chosen by hand: more is more diverse)
+SHARPNESS = 8.0  # power of the cosine (chosen by hand: higher lowers only near copies, lower spreads picks more)
 
 
 def expected_gain(pool: Pool) -> FloatArray:
-    """(K,) for the open items, in 0..2: how undecided the calibrated prediction is, raised by disagreement."""
+    """(K,) for the open items, in 0..2: how undecided the calibrated prediction is, times 1 + the disagreement."""
     return undecided(pool.probs[pool.open]) * (1 + disagreement(pool))
 
 
 def disagreement(pool: Pool) -> FloatArray:
-    """(K,) in 0..1: how much probability the classifier and each LLM put elsewhere than on the mixture's label."""
+    """(K,) in 0..1: the mean of the probability that the classifier gives to other labels than the mixture's, and the
+    share of answering LLMs with another label than the mixture's. 0 if neither is known."""
     label = pool.probs[pool.open].argmax(axis=1)
     here = np.arange(len(label))
     parts: list[FloatArray] = []
@@ -31,13 +32,13 @@ def disagreement(pool: Pool) -> FloatArray:
         parts.append(1 - pool.classifier[pool.open][here, label])
     if pool.panel is not None and pool.panel.shape[1]:
         votes = pool.panel[pool.open].argmax(axis=2) != label[:, None]
-        said = np.nan_to_num(pool.panel[pool.open]).sum(axis=2) > 0
-        parts.append((votes & said).sum(axis=1) / np.maximum(said.sum(axis=1), 1))
+        answered = np.nan_to_num(pool.panel[pool.open]).sum(axis=2) > 0
+        parts.append((votes & answered).sum(axis=1) / np.maximum(answered.sum(axis=1), 1))
     return np.mean(parts, axis=0) if parts else np.zeros(len(label))
 
 
 def discrepancy(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """Greedy: the best remaining gain, then every candidate's gain falls by its similarity to the pick."""
+    """Greedy: pick the highest gain, then lower every candidate's gain by its similarity to the pick, and so on."""
     candidates = best(pool.open, expected_gain(pool), batch * CANDIDATES, rng)
     if len(candidates.index) <= 1:
         return candidates

@@ -1,4 +1,4 @@
-"""Margin: the items on which the two likeliest labels are closest."""
+"""Margin: the items whose two most likely labels have the closest probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mollm.strategies import Picks, Pool, best
 
 
 def undecided(probs: FloatArray) -> FloatArray:
-    """(K,) in 0..1 from `probs` (K, C): 1 minus the gap between the two likeliest labels (one class: 0)."""
+    """(K,) in 0..1 from `probs` (K, C): 1 minus the gap between the two most likely labels (one class: 0)."""
     if probs.shape[1] < 2:
         return np.zeros(len(probs))
     top = np.partition(probs, -2, axis=1)[:, -2:]
@@ -17,5 +17,5 @@ def undecided(probs: FloatArray) -> FloatArray:
 
 
 def margin(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """The least decided first; the gain is 1 - gap."""
+    """The smallest gap first. The gain is 1 minus the gap."""
     return best(pool.open, undecided(pool.probs[pool.open]), batch, rng)

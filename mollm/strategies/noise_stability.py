@@ -1,4 +1,4 @@
-"""Noise Stability (Li et al. 2024): items whose prediction moves most, each its own way, when the model is shaken."""
+"""Noise Stability (Li et al. 2024): the items whose predictions change most, and differently, under model noise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mollm.strategies.coreset import k_centre
 
 
 def noise_stability(pool: Pool, batch: int, rng: np.random.Generator) -> Picks:
-    """k-centre greedy over the deviations (N, E C) of E perturbed models from their mean, starting at "no deviation".
+    """k-centre greedy over the deviations (N, E C) of E perturbed models from their mean. The first centre is 0.
 
-    So the first pick deviates most, and each next one in a way that those before it do not; the gain is that distance.
+    So the first pick deviates most, and each next pick differs most from all before it. The gain is that distance.
     """
     members = pool.sampled(rng)
     shaken = members - members.mean(axis=0)

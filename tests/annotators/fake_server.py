@@ -36,7 +36,8 @@ class FakeServer:
 
     `slots`: llama.cpp refuses a greater `n`. `first`: how much the model likes the first-listed label (nats).
     `blank`: it opens an answer with a token that is a blank alone, and only then a word. `held`: a word that ends
-    within a character, which llama.cpp holds back, probabilities and all.
+    within a character, which llama.cpp holds back, probabilities and all. `clamps`: like vLLM, it writes fewer tokens
+    than it was asked for where the window ends, and refuses a prompt that leaves none.
     """
 
     can: frozenset[str] = ALL
@@ -45,6 +46,7 @@ class FakeServer:
     slots: int = 2
     first: float = 0.0
     blank: bool = False
+    clamps: bool = False
     held: str = ""
     broken: Callable[[httpx.Request, dict[str, Any]], Reply] = lambda request, body: None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -94,7 +96,12 @@ class FakeServer:
 
     def complete(self, body: dict[str, Any], prompts: Sequence[str], *, chat: bool = False) -> httpx.Response:
         longest = max(len(self.tokens(prompt)) for prompt in prompts) + body["max_tokens"]
-        if longest > self.window:
+        if self.clamps and longest - body["max_tokens"] <= self.window < longest:
+            body["max_tokens"] -= longest - self.window
+            if not body["max_tokens"]:
+                message = "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)"
+                return httpx.Response(400, json={"error": {"message": message}})
+        elif longest > self.window:
             message = f"This model's maximum context length is {self.window} tokens, you asked for {longest}."
             return httpx.Response(400, json={"error": {"message": message}})
         n = body.get("n", 1) if "n" in self.can else 1

@@ -505,6 +505,33 @@ def test_a_text_of_any_length_is_cut_on_its_own_side(can: frozenset[str]) -> Non
     assert all(prompt.startswith("Name the topic.") and prompt.endswith("\nOutput:") for prompt in flat)
 
 
+SHARED = LabelSet(("billing sports late", "billing sports early", "billing money late", "other"))
+
+
+@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
+def test_a_long_text_leaves_room_for_the_deepest_place_of_the_labels(can: frozenset[str]) -> None:
+    """Labels that begin alike are asked a few tokens on: the window, which the text fills, ends behind those."""
+    server = FakeServer(can, window=120, clamps=True)
+    with asked(server, SHARED, votes="closed", prompt="plain", orders=1, max_tokens=120, coding="labels") as annotator:
+        for length in range(40, 110):
+            long, short = annotator.annotate(["billing sports " * length, "other"])
+            assert not long.error
+            assert short.label_probs.argmax() == 3
+    assert long.truncated
+
+
+def test_a_text_is_cut_to_what_the_window_leaves_and_no_request_is_refused() -> None:
+    server = FakeServer(window=120, clamps=True)
+    with asked(server, SHARED, votes="closed", prompt="plain", orders=1, max_tokens=120, coding="labels") as annotator:
+        before = len(server.requests)
+        (long,) = annotator.annotate(["billing sports " * 400])
+        prompts = [body["prompt"] for path, body in server.requests[before:] if path == "/v1/completions"]
+    assert long.truncated
+    assert len(prompts) <= long.calls
+    lengths = [len(server.tokens(text)) for sent in prompts for text in server.prompts(sent)]
+    assert 110 < max(lengths) < 120
+
+
 LABEL_LISTS = {
     "one": ("only",),
     "commas and quotes": ("food, drink", 'the "best"', "it's", "a\\b"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from mollm.errors import InputError, MollmError
 from mollm.records import LabelSet
 from mollm_backend import cli
-from mollm_backend.cli import loop
+from mollm_backend.cli import terminal
 from mollm_backend.store import Store, now, projects, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.projects import Project
@@ -33,10 +33,18 @@ def first_line(text: str) -> str:
 def test_the_table_says_what_the_command_says(name: str) -> None:
     command = cli.load(name)
     assert command.name == name
-    assert first_line(command.help or "") == cli.COMMANDS[name][1]
+    assert first_line(command.help or "") == cli.COMMANDS[name]
     done = CliRunner().invoke(cli.app, [name, "--help"])
     assert done.exit_code == 0
     assert "completion" not in done.output
+
+
+def test_each_command_has_a_file_that_is_named_as_it_is_typed() -> None:
+    folder = Path(cli.__file__).parent
+    typed = [name.replace("-", "_") for name in cli.COMMANDS]
+    typed += [f"{group}_{name}" for group in ("replay", "bench") for name in cli.load(group).commands]
+    shared = {"__init__", "__main__", "terminal"}
+    assert {path.stem for path in folder.glob("*.py")} - shared == set(typed)
 
 
 def test_help_lists_every_command_and_imports_none() -> None:
@@ -115,7 +123,7 @@ def test_a_project_without_version_or_worker_says_what_to_do(home: Path) -> None
 
 
 def test_a_version_is_listed_whole_in_eighty_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.console, "_width", 80)
+    monkeypatch.setattr(terminal.console, "_width", 80)
     name = "mollm-12-7070e0c6"
     with closing(Store(f"sqlite:///{home / 'mollm.db'}")) as store:
         asked = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)

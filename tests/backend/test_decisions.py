@@ -6,20 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.records import Provenance
 from mollm_backend import jobs
-from mollm_backend.cli import results
-from mollm_backend.jobs import due
+from mollm_backend.cli import explain, export
+from mollm_backend.jobs import due, predicting
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import labels_of, parse
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, labels, projects, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -217,7 +219,8 @@ def test_the_pages_and_commands_show_each_decision(
     store = runtime.store
     annotate(store, 1, 2)
     jobs.train(NUMBER)
-    monkeypatch.setattr(results, "open_store", lambda: (runtime.settings, store))
+    for command in (explain, export):
+        monkeypatch.setattr(command, "open_store", lambda: (runtime.settings, store))
     state = dashboard.status(store, runtime.connection)
     shown = next(row for row in state["projects"] if row["id"] == NUMBER)
     assert (shown["human_labels"], shown["read"]) == (2, {"tiny": N, "small": N})
@@ -225,7 +228,7 @@ def test_the_pages_and_commands_show_each_decision(
                                "is: Choices (multiple), whether each applies of loud, big"]  # fmt: skip
     assert "animal" in dashboard.page(state)
     capsys.readouterr()
-    results.export(NUMBER, results.Format.CSV)
+    export.export(NUMBER, export.Format.CSV)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == N
     assert list(rows[0]) == ["task", "text", "animal", "animal probability", "animal provenance", "is/loud",
@@ -233,12 +236,47 @@ def test_the_pages_and_commands_show_each_decision(
                              "is/big provenance", "version"]  # fmt: skip
     assert (rows[0]["animal"], rows[0]["animal provenance"]) == ("cat", "from_scratch")
     assert {row["animal provenance"] for row in rows[2:]} == {"mixture"}
-    results.explain(NUMBER, 1, json_output=True)
+    explain.explain(NUMBER, 1, json_output=True)
     explained = json.loads(capsys.readouterr().out)
     assert set(explained["decisions"]["is/loud"]["panel"]) == {"tiny", "small"}
     assert [row["decision"] for row in explained["human"]] == ["animal", "is/big", "is/loud"]
-    results.explain(NUMBER, 1)
+    explain.explain(NUMBER, 1)
     assert "is/big: does not apply" in capsys.readouterr().out or truth("is/big", 1) == "applies"
+
+
+@pytest.mark.parametrize("human", [0, 30])
+def test_a_saved_version_says_the_same_after_a_restart(runtime: Runtime, human: int) -> None:
+    annotate(runtime.store, *range(1, human + 1))
+    jobs.train(NUMBER)
+    store = Store(runtime.settings.store_url)
+    again, now = Runtime(runtime.settings, store, runtime.connection), project(store)
+    version = versions.find(store, NUMBER, now.published_version)
+    assert version is not None
+    saved = states.load(again.settings.versions_dir / str(NUMBER) / version.id)
+    found = predicting.predictions_of(again, now, version, saved, tasks.every(store, NUMBER))
+    stored = versions.said(store, NUMBER, version.id)
+    assert len(found) == N * len(DECISIONS)
+    for row in found:
+        np.testing.assert_allclose(row.probs, stored[row.task_id][row.decision].probs, atol=1e-6)
+
+
+def test_new_and_edited_tasks_are_predicted_in_every_decision(runtime: Runtime) -> None:
+    store = runtime.store
+    jobs.train(NUMBER)
+    edited, batch = tasks.some(store, NUMBER, [3])[3], project(store).batch_version
+    tasks.upsert(store, NUMBER, [Task(N + 1, "h", f"animal number {N + 1}"), replace(edited, text="animal number 33")])
+    jobs.predict(NUMBER)
+    assert N + 1 not in versions.said(store, NUMBER, project(store).published_version or "")
+    for decision in DECISIONS:
+        read(store, decision)
+    jobs.predict(NUMBER)
+    said = versions.said(store, NUMBER, project(store).published_version or "")
+    assert set(said[N + 1]) == {decision.key for decision in DECISIONS}
+    assert served(store, N + 1) == {key: row.label for key, row in said[N + 1].items()}
+    entries = {row.task_id: row for row in batches.entries(store, NUMBER, project(store).batch_version or "")}
+    assert project(store).batch_version != batch
+    assert entries[3].label == due.shown(project(store), said[3])[0]
+    assert entries[3].label.startswith(f"animal: {said[3]['animal'].label}")
 
 
 def test_row_keys_change_with_any_of_a_persons_labels(runtime: Runtime) -> None:

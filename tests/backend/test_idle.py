@@ -19,7 +19,7 @@ from mollm_backend.cli import bench_store
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, batches, changes, labels, projects, signals, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember
 from mollm_backend.store.signals import Cost, SignalRow
@@ -41,11 +41,13 @@ def runtime(settings: Settings, store: Store, connection: redis.Redis) -> Runtim
     rows = add_texts(store, 40)
     label(store, 1)
     facts = {
-        "panel": [member.fingerprint for member in PANEL], "answered": 80, "left_out": 0,
+        "panel": [member.fingerprint for member in PANEL], "read": 40, "silent": [],
         "label_rows": sorted(labels.row_keys(labels.human_labels(labels.every(store, 7)))),
         "labels_at": labels.revision(store, 7),
     }  # fmt: skip
-    versions.save(store, 7, Version("v1", 0, "candidate", 1, facts), predictions(rows))
+    versions.save(
+        store, 7, Version("v1", 0, "candidate", 1, facts, changes=changes.newest(store, 7)), predictions(rows)
+    )
     versions.publish(store, 7, "v1")
     batches.save(store, 7, BATCH, [batches.StoredEntry(n, n, "v1", "dog", 0.5, "") for n in range(2, 31)])
     batches.mark_published(store, 7, BATCH, range(2, 31))
@@ -95,6 +97,8 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "an answer": lambda store: signals.save(store, PANEL[0], 7, [SignalRow("key", PROBS, PROBS)], Cost()),
     "an answer for another project": lambda store: signals.save(store, PANEL[0], 8, [], Cost(calls=1)),
     "an absence": lambda store: signals.mark_absent(store, PANEL[0].fingerprint, "down"),
+    "predictions of new texts": lambda store: versions.extend(store, 7, "v1", [], 9),
+    "files that do not load": lambda store: versions.mark_unreadable(store, 7, "v1", "no"),
     "a version": lambda store: versions.save(store, 7, Version("v2", 1, "refused", 1), []),
     "another published version": lambda store: versions.publish(store, 7, "v0"),
     "a longer batch": lambda store: batches.save(store, 7, BATCH, [batches.StoredEntry(31, 31, "v1", "dog", 0.5, "")]),

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.records import Provenance
 from mollm_backend import jobs
 from mollm_backend.jobs import due, pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, labels, projects, schema, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, labels, projects, schema, signals, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.work import queues
@@ -137,28 +138,24 @@ def test_an_edited_label_counts_as_changed(runtime: Runtime) -> None:
     assert due.training_reason(runtime.store, project(runtime.store), 4) == "4 human labels are new or changed"
 
 
-def test_an_edited_text_is_predicted_anew_and_a_deletion_teaches_nothing(runtime: Runtime) -> None:
+def test_new_and_edited_texts_and_deletions_start_no_training(runtime: Runtime) -> None:
     rows = add_texts(runtime.store, 40)
     jobs.train(7)
     tasks.tombstone(runtime.store, 7, [40])
     assert due.training_reason(runtime.store, project(runtime.store), 10) is None
-    tasks.upsert(runtime.store, 7, [replace(rows[0], text=rows[1].text)])  # the panel has read that text
-    assert due.training_reason(runtime.store, project(runtime.store), 10) == "1 tasks are new or have another text"
-    jobs.train(7)
-    newest = versions.newest(runtime.store, 7)
-    assert newest is not None
-    said = versions.predicted(runtime.store, 7, newest.id)
-    assert said[1].text_key == said[2].text_key
+    tasks.upsert(runtime.store, 7, [replace(rows[0], text=rows[1].text), tasks.Task(99, "h", rows[2].text)])
     assert due.training_reason(runtime.store, project(runtime.store), 10) is None
 
 
-def test_texts_that_serve_as_examples_are_no_news(runtime: Runtime) -> None:
-    rows = add_texts(runtime.store, 40)
+def test_a_pool_that_has_doubled_is_trained_on(runtime: Runtime) -> None:
+    add_texts(runtime.store, 20)
     projects.change(runtime.store, 7, options={"shots": [["woof number 0", "dog"], ["meow number 1", "cat"]]})
     jobs.train(7)
+    add_texts(runtime.store, 39)
     assert due.training_reason(runtime.store, project(runtime.store), 10) is None
-    tasks.upsert(runtime.store, 7, [replace(rows[4], text=rows[5].text)])
-    assert due.training_reason(runtime.store, project(runtime.store), 10) is not None
+    add_texts(runtime.store, 40)
+    reason = due.training_reason(runtime.store, project(runtime.store), 10)
+    assert reason == "the pool has doubled: 40 tasks are read, 20 before"
     jobs.train(7)
     assert due.training_reason(runtime.store, project(runtime.store), 10) is None
 
@@ -247,11 +244,13 @@ def test_texts_are_read_although_events_never_cease(connection: redis.Redis) -> 
     taken = []
     for n in range(6):
         queues.enqueue(connection, "reconcile", "reconcile", n)  # there is always one more
+        if n == 1:
+            queues.enqueue(connection, "reconcile", "predict", 7)
         if n == 3:
             queues.enqueue(connection, "train", "train", 7)
         job, _queue = worker.dequeue_job_and_maintain_ttl(timeout=1)
         taken.append(job.id)
-    assert taken == ["reconcile-0", "annotate-7-tiny", "reconcile-1", "train-7", "reconcile-2", "annotate-7-small"]
+    assert taken == ["reconcile-0", "annotate-7-tiny", "reconcile-1", "train-7", "predict-7", "annotate-7-small"]
 
 
 def test_a_pool_leaves_out_the_texts_that_serve_as_examples(runtime: Runtime) -> None:

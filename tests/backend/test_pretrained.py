@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import redis
 
+from mollm import states
 from mollm.errors import ModelFileError
-from mollm.records import Provenance
-from mollm.round import tuning
+from mollm.records import FittedState, Provenance
+from mollm.round import run, tuning
 from mollm_backend import jobs
-from mollm_backend.jobs import pretrained, training
+from mollm_backend.jobs import predicting, pretrained, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, labels, projects, signals, states, tasks
+from mollm_backend.store import Store, labels, projects, signals, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
@@ -42,8 +43,9 @@ def test_a_tuned_training_leaves_a_directory_that_transformers_loads(
     monkeypatch.setattr(tuning, "ENOUGH", 20)
     (settings.home / "models").mkdir(exist_ok=True)
     (settings.home / "models" / settings.encoder).symlink_to(tiny)
-    runtime = Runtime(settings, store, connection)
+    runtime, kept, save = Runtime(settings, store, connection), dict[str, FittedState](), states.save
     jobs.install(runtime)
+    monkeypatch.setattr(states, "save", lambda directory, saved: kept.update(saved) or save(directory, saved))
     rows = [Task(n, f"hash-{n}", f"{WORDS[n % 2]} {n}") for n in range(60)]
     tasks.upsert(store, 7, rows)
     unsure = np.array([0.5, 0.5])
@@ -65,6 +67,16 @@ def test_a_tuned_training_leaves_a_directory_that_transformers_loads(
     assert any("tuned layers, averaged with the mixture" in note for note in second.facts["notes"])
     assert any("as the last rounds taught on 40 labels" in note for note in second.facts["notes"])
     assert any("no learning curve yet" in note for note in first.facts["notes"])
+
+    again = Runtime(settings, Store(settings.store_url), connection)
+    found = states.load(settings.versions_dir / "7" / second.id)
+    assert "tuned" in found
+    said = predicting.predictions_of(again, projects.get(again.store, 7), second, found, rows)
+    panel = signals.load(store, projects.get(store, 7), rows)
+    in_memory = run.predict(kept, [task.item for task in rows], panel, runtime.encoder())
+    np.testing.assert_allclose([row.probs for row in said], in_memory, atol=1e-5)
+    stored = versions.predicted(store, 7, second.id)
+    assert np.mean([row.label == stored[row.task_id].label for row in said]) > 0.9
 
 
 def test_only_the_newest_versions_and_the_named_ones_keep_their_files(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mollm.classifier.crossfit import group_folds
 from mollm.classifier.head import Head
 from mollm.errors import InputError, ModelFileError, NotFittedError
+from mollm.folds import folds
 from mollm.losses import Rows
 from mollm.records import FittedState, FloatArray, IntArray
 
@@ -79,7 +79,7 @@ def test_folds_keep_groups_together_and_spread_classes() -> None:
     groups = [f"g{n // 2}" for n in range(100)]
     label = np.full(100, -1)
     label[:20:2] = np.arange(10) % 2
-    fold = group_folds(groups, 5, np.random.default_rng(0), label)
+    fold = folds(groups, 5, np.random.default_rng(0), label)
     assert (fold[::2] == fold[1::2]).all()
     assert set(fold) == set(range(5))
     for c in (0, 1):

@@ -18,7 +18,7 @@ from mollm.errors import ConfigError, ModelFileError
 from mollm.records import Item, Signals, Targets
 from mollm.round import tuning
 from mollm.round.chain import Chain
-from mollm.round.run import RoundOutcome, predict, run_round
+from mollm.round.run import RoundInput, RoundOutcome, predict, run_round
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +42,14 @@ def test_a_tuned_round(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = Targets.of(np.arange(24), gold[:24])
 
     def play() -> RoundOutcome:
-        return run_round(items, signals, targets, config=CONFIG, encoder=Encoder(tiny), round_index=1,
-                         rng=np.random.default_rng(0))  # fmt: skip
+        return run_round(
+            RoundInput(items, signals, targets, 1), config=CONFIG, encoder=Encoder(tiny), rng=np.random.default_rng(0)
+        )
 
     first, second = play(), play()
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     assert (first.probabilities.argmax(axis=1) == gold)[24:].mean() > 0.75
-    assert {"mixture", "temperature", "classifier", "offset", "tuned"} == set(first.state)
+    assert {"mixture", "classifier", "offset", "tuned"} == set(first.state)
     new = [Item(f"n{n}", f"{PHRASES[n % 2]} 9") for n in range(6)]
     silent = np.full((6, 2, 2), np.nan)
     unseen = Signals(tuple(item.id for item in new), ("x", "y"), signals.labels, silent, silent)
@@ -66,9 +67,12 @@ def tried(tiny: Path, monkeypatch: pytest.MonkeyPatch, text_tells: bool, mode: s
     half = np.full((80, 2, 2), 0.5)
     if not text_tells:
         gold = np.random.default_rng(5).integers(2, size=80)
-    return run_round(items, replace(signals, label_probs=half, votes=half), Targets.of(np.arange(40), gold[:40]),
-                     config=CONFIG.model_copy(update={"classifier": mode}), encoder=Encoder(tiny), round_index=1,
-                     rng=np.random.default_rng(0))  # fmt: skip
+    return run_round(
+        RoundInput(items, replace(signals, label_probs=half, votes=half), Targets.of(np.arange(40), gold[:40]), 1),
+        config=CONFIG.model_copy(update={"classifier": mode}),
+        encoder=Encoder(tiny),
+        rng=np.random.default_rng(0),
+    )
 
 
 def test_auto_keeps_what_cross_validation_says(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +98,12 @@ def test_full_is_scored_by_the_head(tiny: Path, monkeypatch: pytest.MonkeyPatch)
 def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def notes() -> str:
         items, signals, gold = world(60)
-        outcome = run_round(items, signals, Targets.of(np.arange(24), gold[:24]), config=config,
-                            encoder=Encoder(tiny), round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+        outcome = run_round(
+            RoundInput(items, signals, Targets.of(np.arange(24), gold[:24]), 1),
+            config=config,
+            encoder=Encoder(tiny),
+            rng=np.random.default_rng(0),
+        )
         assert "tuned" not in outcome.state
         return " ".join(outcome.notes)
 
@@ -113,11 +121,11 @@ def test_no_row_is_scored_by_a_tuned_fit_that_saw_its_label(tiny: Path) -> None:
     items, signals, gold = world(60)
     encoder = Encoder(tiny)
     said: list[np.ndarray] = []
-    start = {"config": CONFIG, "encoder": encoder, "round_index": 1}
-    chain = Chain.start(items, signals, Targets.of(np.arange(20), gold[:20]), rng=np.random.default_rng(0), **start)
+    given = RoundInput(items, signals, Targets.of(np.arange(20), gold[:20]))
+    chain = Chain.start(given, CONFIG, encoder, np.random.default_rng(0))
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, 1 - gold[:20], gold[:20]))
-    for one in (chain, replace(chain, targets=turned, _panels={}, _texts={}, _heads={}, _fused={})):
+    for one in (chain, replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={})):
         acts = activations(encoder, [item.text or "" for item in items[:20]], 3)
         said.append(tuning.cross_fitted(one, encoder, acts, np.arange(20), 3, np.full((20, 2), 0.5)))
     np.testing.assert_array_equal(said[0][mine], said[1][mine])
@@ -126,8 +134,12 @@ def test_no_row_is_scored_by_a_tuned_fit_that_saw_its_label(tiny: Path) -> None:
 
 def test_below_enough_labels_the_head_stands(tiny: Path) -> None:
     items, signals, gold = world(30)
-    outcome = run_round(items, signals, Targets.of([0, 1], gold[:2]), config=CONFIG, encoder=Encoder(tiny),
-                        round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+    outcome = run_round(
+        RoundInput(items, signals, Targets.of([0, 1], gold[:2]), 1),
+        config=CONFIG,
+        encoder=Encoder(tiny),
+        rng=np.random.default_rng(0),
+    )
     assert "tuned" not in outcome.state
 
 
@@ -135,8 +147,12 @@ def test_labels_of_items_without_text_do_not_count(tiny: Path, monkeypatch: pyte
     monkeypatch.setattr(tuning, "ENOUGH", 20)
     items, signals, gold = world(60)
     silent = [Item(item.id, None if n < 30 else item.text) for n, item in enumerate(items)]
-    outcome = run_round(silent, signals, Targets.of(np.arange(30), gold[:30]), config=CONFIG, encoder=Encoder(tiny),
-                        round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+    outcome = run_round(
+        RoundInput(silent, signals, Targets.of(np.arange(30), gold[:30]), 1),
+        config=CONFIG,
+        encoder=Encoder(tiny),
+        rng=np.random.default_rng(0),
+    )
     assert "tuned" not in outcome.state
     assert np.isfinite(outcome.probabilities).all()
 

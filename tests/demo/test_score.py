@@ -11,11 +11,11 @@ import pytest
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import Item, Signals
-from mollm_backend.demo.score import Pool, Score, of_annotators, read_gold, simulate
+from mollm_backend.demo.score import DemoPool, DemoScore, of_annotators, read_gold, simulate
 
 
 @pytest.fixture
-def pool() -> Pool:
+def pool() -> DemoPool:
     """60 items, three labels, two annotators: the first is always right, the second always says label 0."""
     rng = np.random.default_rng(7)
     gold = rng.integers(0, 3, 60)
@@ -24,18 +24,18 @@ def pool() -> Pool:
     probs[:, 1, 0] = 0.8
     items = tuple(Item(str(n), f"text {n}") for n in range(60))
     signals = Signals(tuple(item.id for item in items), ("right", "stuck"), ("a", "b", "c"), probs, probs)
-    return Pool(items, signals, gold)
+    return DemoPool(items, signals, gold)
 
 
-def test_each_annotator_is_scored_by_its_most_probable_label(pool: Pool) -> None:
+def test_each_annotator_is_scored_by_its_most_probable_label(pool: DemoPool) -> None:
     assert of_annotators(pool) == {"right": 1.0, "stuck": float((pool.gold == 0).mean())}
 
 
 @pytest.mark.parametrize("draw", [False, True])
-def test_scores_come_at_the_asked_counts_and_repeat(pool: Pool, draw: bool) -> None:
+def test_scores_come_at_the_asked_counts_and_repeat(pool: DemoPool, draw: bool) -> None:
     config = LoopConfig(refit_every=10, batch_size=10, reserve=5, classifier="none")
 
-    def run() -> list[Score]:
+    def run() -> list[DemoScore]:
         return list(simulate(pool, config, None, (0, 20, 30), 0, draw=draw, progress=lambda _line: None))
 
     scores = run()

@@ -101,7 +101,7 @@ def test_what_the_images_copy_is_let_through_to_the_engine() -> None:
     let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for name in ("web.Dockerfile", "worker.Dockerfile"):
         copied = {part for word, rest in instructions(name) if word == "COPY" for part in rest.split()[:-1]}
-        assert copied <= let_through
+        assert all(let_through & {part, *map(str, Path(part).parents)} for part in copied)
         assert all((ROOT / part).exists() for part in copied)
 
 

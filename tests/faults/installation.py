@@ -24,10 +24,10 @@ from mollm_backend import settings as reading
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store
+from mollm_backend.store import Store, changes, projects, versions
 from mollm_backend.supervisor import parts, ports, valkey
 from mollm_backend.supervisor.processes import Child, Family, Program
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 from ..real_label_studio import TOKEN, label_studio
 
@@ -38,6 +38,15 @@ CONFIG = (
     '<Choice value="cat"/><Choice value="dog"/><Choice value="cow"/></Choices></View>'
 )
 _SAYS = ("meow", "woof", "moo")
+
+
+def all_predicted(store: Store, project: int) -> bool:
+    """Whether the panel has read every task, and the published version has predicted from all its answers."""
+    found = projects.get(store, project)
+    version = versions.find(store, project, found.published_version)
+    if version is None or any(progress.count(store, found).left.values()):
+        return False
+    return changes.newest(store, project) <= version.changes
 
 
 def result(label: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from mollm_backend.labelstudio.publish import prelabel
 from mollm_backend.store import batches, labels, projects, tasks, versions
 from mollm_backend.store.projects import Project
 
-from .installation import Installation, again_if_busy, installation, result, script, until, write_panel
+from .installation import Installation, again_if_busy, all_predicted, installation, result, script, until, write_panel
 
 LABELLED = 12
 
@@ -64,12 +64,13 @@ def _project(there: Installation, number: int) -> Project:
 
 
 def _published(there: Installation, number: int, count: int, human: int) -> Project:
-    """Wait for a version of all answers and `human` labels that the stream serves; write its layer over all tasks."""
+    """Wait for a version of `human` labels that has predicted all and that the stream serves; write its layer over
+    all tasks."""
 
     def ready() -> bool:
         project = _project(there, number)
         version = versions.find(there.store, number, project.published_version)
-        if version is None or (version.facts["answered"], version.human_labels) != (2 * count, human):
+        if version is None or version.human_labels != human or not all_predicted(there.store, number):
             return False
         return there.client.project(number).model_version == project.batch_version
 

@@ -32,7 +32,18 @@ from mollm_backend.supervisor import parts
 from mollm_backend.work import queues
 
 from ..real_label_studio import TOKEN, executable
-from .installation import LABELS, Installation, again_if_busy, installation, load, result, script, until, write_panel
+from .installation import (
+    LABELS,
+    Installation,
+    again_if_busy,
+    all_predicted,
+    installation,
+    load,
+    result,
+    script,
+    until,
+    write_panel,
+)
 
 SECONDS = float(os.environ.get("MOLLM_STORM_SECONDS", "120"))
 TASKS, EVENTS, OPENED, BLOCK, PAUSE = 2000, 100, 10, 5, 0.05
@@ -171,7 +182,7 @@ def test_nobody_feels_a_storm_of_events(tmp_path: Path) -> None:
         for name in ("worker", "another-worker"):
             there.start_worker(name, script("tests.faults.timed_worker", str(trainings)))
         until(lambda: tasks.count(there.store, project)[0] == TASKS, 1800)
-        until(lambda: (versions.newest(there.store, project) or _NONE).facts.get("pool") == TASKS, 1800)
+        until(lambda: all_predicted(there.store, project), 1800)
         until(trainings.exists, 1800)  # its end is noted after its version is stored
         (tmp_path / "plan.json").write_text(json.dumps(plan(there, project, texts, ids)))
         before = len(overlaps(trainings)[0])
@@ -201,9 +212,6 @@ def test_nobody_feels_a_storm_of_events(tmp_path: Path) -> None:
         assert {status for _took, status in times} <= {200, 201}
         assert np.quantile([took for took, _status in times], 0.99) < LATENCY_MS
     assert ratio(person.took, np.random.default_rng(6))[0] <= SLOWER
-
-
-_NONE = versions.Version("", 0, "", 0)
 
 
 def report(

@@ -18,7 +18,7 @@ from mollm.lab.fuse import CHOSEN, NAMES, Part, Plan, human_items, replay, split
 from mollm.lab.scores import Score, best_annotator, paired_gain
 from mollm.mixture.auto import Auto
 from mollm.recording import Recording
-from mollm.records import Item, LabelSet, Targets
+from mollm.records import Item, LabelSet, Pool, Targets
 from mollm_backend.cli import app
 from tests.synthetic import synthetic
 
@@ -48,13 +48,13 @@ def test_the_answer_has_the_keys_of_the_issue_and_plain_numbers() -> None:
 
 def test_human_labels_are_the_first_of_the_stated_stream() -> None:
     made = make()
-    asked = human_items(made, Plan(human=20), 7, None)
+    asked = human_items(Part(made, None), Plan(human=20), 7)
     np.testing.assert_array_equal(asked, np.random.default_rng([7, 1]).permutation(150)[:20])
 
 
 def test_cold_start_begins_with_the_same_stream_and_never_asks_twice() -> None:
     made = make()
-    asked = human_items(made, Plan(human=45, choose="cold-start"), 7, None)
+    asked = human_items(Part(made, None), Plan(human=45, choose="cold-start"), 7)
     np.testing.assert_array_equal(asked[:20], np.random.default_rng([7, 1]).permutation(150)[:20])
     assert len(set(asked.tolist())) == 45
 
@@ -104,7 +104,7 @@ def test_shuffling_gold_of_never_asked_items_changes_nothing_but_scores(
     monkeypatch.setattr(
         Score, "of", lambda probs, gold, scored: (seen.append(probs.tobytes()), keep(probs, gold, scored))[1]
     )
-    asked = human_items(made, plan, 0, None)
+    asked = human_items(Part(made, None), plan, 0)
     replay(made, plan)
     rest = np.setdiff1d(np.arange(150), asked)
     shuffled = made.gold.copy()
@@ -179,7 +179,7 @@ def test_the_recorded_panels_stay_above_their_bars(name: str, pool: float, human
 def test_auto_says_its_rung_and_why() -> None:
     data = synthetic(N=300)
     rng = np.random.default_rng(0)
-    assert "too few" in Auto().fit(data.signals, Targets.of([], []), rng=rng).explain()
-    told = Auto().fit(data.signals, data.targets(60), rng=rng).explain()
+    assert "too few" in Auto().fit(Pool(data.signals, Targets.of([], [])), rng=rng).explain()
+    told = Auto().fit(Pool(data.signals, data.targets(60)), rng=rng).explain()
     assert "log-loss on 60 human labels" in told
     assert "stands on `" in told

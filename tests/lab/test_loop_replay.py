@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from mollm import recording as recordings
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
+from mollm.lab.experiment import LoopOptions, Run
 from mollm.lab.figure import curves, draw, series
-from mollm.lab.loop import LoopOptions, Run, replay
+from mollm.lab.loop import replay, run_of
 from mollm.recording import Recording
 from mollm.records import FloatArray, Item, LabelSet, Signals
+from mollm_backend.cli import app
 
 CONFIG = LoopConfig(aggregator="logpool")
 OPTIONS = LoopOptions(rounds=4, batch=10, test=40, strategy="margin", config=CONFIG)
@@ -43,7 +45,7 @@ def made_up(N: int = 160, text: bool = True) -> Recording:
 
 
 def played(recording: Recording, options: LoopOptions = OPTIONS, seed: int = 3) -> Run:
-    run = Run(recording, options, seed, LetterEncoder())
+    run = run_of(recording, options, seed, LetterEncoder())
     run.play()
     return run
 
@@ -81,7 +83,7 @@ def test_test_items_are_never_picked_nor_are_their_copies() -> None:
     copies = order[100:110]
     for test, copy in zip(order[:10], copies, strict=True):
         items[copy] = Item(items[copy].id, items[test].text)
-    run = played(replace(recording, items=tuple(items)), replace(OPTIONS, annotate="human", rounds=12))
+    run = played(replace(recording, items=tuple(items)), replace(OPTIONS, annotate="human", batch=30, rounds=4))
     seen = set(run.pool[run.human])
     assert not seen & set(run.test)
     assert not seen & set(copies)
@@ -122,22 +124,28 @@ def test_the_losses_parts_can_be_switched_off() -> None:
 
 def test_without_text_the_mixture_is_scored_alone() -> None:
     report = replay(made_up(text=False), replace(OPTIONS, strategy="coreset"), [1], None)
-    assert report["curve"] == {"mean": [None] * 4, "per_seed": [[None] * 4]}
+    assert report["curve"] == {"mean": [None] * 4, "per_seed": [[None] * 4]}  # the paper's loop has no classifier
     assert isinstance(report["pool_accuracy"], list)
 
 
-@pytest.mark.parametrize("annotate", ["mixture", "human", "y"])
-def test_the_curve_is_the_same_without_the_pool_s_scores(annotate: str) -> None:
+@pytest.mark.parametrize("annotate", ["mixture", "y"])
+def test_the_paper_s_curve_is_the_same_without_the_pool_s_scores(annotate: str) -> None:
     options = replace(OPTIONS, strategy="random", annotate=annotate)
-    whole, curve = played(made_up(), options), played(made_up(), replace(options, pool_scores=False))
+    whole, curve = played(made_up(), options), played(made_up(), replace(options, paper=True))
     assert [score.curve for score in curve.scores] == [score.curve for score in whole.scores]
     assert curve.picks == whole.picks
     assert curve.scores[-1].pool_accuracy is None
     assert not curve.probabilities
 
 
+def test_the_oracle_of_the_paper_reads_the_text_alone() -> None:
+    oracle = played(made_up(), replace(OPTIONS, annotate="human", paper=True))
+    assert oracle.scores[-1].human_labels == 40
+    assert (oracle.scores[-1].curve or 0) > 0.9
+
+
 def test_a_pool_that_runs_dry_ends_quietly() -> None:
-    run = played(made_up(), replace(OPTIONS, rounds=16, annotate="human"))
+    run = played(made_up(), replace(OPTIONS, batch=40, rounds=5, annotate="human"))
     assert run.scores[-1].human_labels == 120
     assert run.scores[-1].rest_accuracy is None
     assert run.scores[-1].pool_accuracy == 1
@@ -145,7 +153,7 @@ def test_a_pool_that_runs_dry_ends_quietly() -> None:
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="--test"):
-        Run(made_up(), replace(OPTIONS, test=155), 0, None)
+        run_of(made_up(), replace(OPTIONS, test=155), 0, None)
     with pytest.raises(ConfigError, match="strategy"):
         played(made_up(), replace(OPTIONS, strategy="luck"))
     with pytest.raises(ConfigError, match="annotate"):
@@ -171,22 +179,28 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json(tmp_path: Path) -> None:
-    from mollm_backend.cli import app
-
     recordings.save(tmp_path / "rec", made_up(text=False))
     command = [
         "replay",
         "loop",
         str(tmp_path / "rec"),
-        "--rounds",
-        "2",
-        "--batch",
-        "10",
-        "--test",
-        "40",
-        "--seeds",
-        "1",
+        *["--rounds", "2", "--batch", "10", "--test", "40", "--seeds", "1"],
     ]
     ran = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "curve.svg")])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout.strip().splitlines()[-1])["human_labels"] == [10, 10]
+
+
+@pytest.mark.parametrize("command", ["loop", "figure", "fuse"])
+def test_the_encoder_is_the_one_that_mollm_env_names(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mollm.env").write_text("MOLLM_ENCODER=my-own-encoder\n", encoding="utf-8")
+    monkeypatch.setenv("MOLLM_HOME", str(home))
+    monkeypatch.delenv("MOLLM_ENCODER", raising=False)
+    recordings.save(tmp_path / "rec", made_up())
+    ran = CliRunner().invoke(app, ["replay", command, str(tmp_path / "rec"), "--seeds", "1"])
+    missing = f"There is no encoder at {home.resolve() / 'models' / 'my-own-encoder'}"
+    assert missing in (ran.stderr if command == "fuse" else str(ran.exception))

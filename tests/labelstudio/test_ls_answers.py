@@ -6,7 +6,7 @@ import httpx
 import pytest
 import respx
 
-from mollm_backend.labelstudio.doctor import _answers
+from mollm_backend.doctor.label_studio import _answers
 
 URL = "http://10.0.0.5:9090"
 

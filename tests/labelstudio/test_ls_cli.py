@@ -15,7 +15,7 @@ from mollm.errors import ConfigError
 from mollm.records import LabelSet
 from mollm_backend import settings
 from mollm_backend.cli import app
-from mollm_backend.cli import project as commands
+from mollm_backend.cli import connect as commands
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.store import Store, projects
 from mollm_backend.store.decisions import Decision, Source

@@ -16,10 +16,10 @@ import redis
 from mollm.annotators import Answer
 from mollm.records import Provenance, digest
 from mollm_backend import jobs
+from mollm_backend.doctor.label_studio import examine
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
-from mollm_backend.labelstudio.doctor import examine
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, batches, labels, projects, versions

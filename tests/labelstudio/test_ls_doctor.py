@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from mollm_backend.doctor.finding import Finding
+from mollm_backend.doctor.label_studio import examine
 from mollm_backend.labelstudio import order, publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import TITLE, connect, disconnect
-from mollm_backend.labelstudio.doctor import Finding, examine
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.settings import Settings

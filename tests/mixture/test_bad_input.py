@@ -15,7 +15,7 @@ from mollm.mixture import Mixture, aggregators
 from mollm.mixture.auto import Auto
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.stacked import Stacked
-from mollm.records import FloatArray, IntArray, Signals, Targets
+from mollm.records import FloatArray, IntArray, Pool, Signals, Targets
 from tests.synthetic import Synthetic, synthetic
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ FIVE = (0.75, 0.72, 0.7, 0.68, 0.65)
 
 
 def predict(kind: type[Mixture], data: Synthetic, targets: Targets) -> FloatArray:
-    fitted = kind().fit(data.signals, targets, rng=np.random.default_rng(0), embeddings=data.embeddings)
+    fitted = kind().fit(Pool(data.signals, targets, data.embeddings), rng=np.random.default_rng(0))
     return fitted.predict_proba(data.signals, data.embeddings)
 
 

@@ -8,8 +8,8 @@ import pytest
 from mollm.config import COLD_FIRST, COLD_STEP, COLD_UNTIL, LoopConfig, refit_after
 from mollm.mixture.cold_start import ahead, choose, steps
 from mollm.mixture.stacked import Stacked
-from mollm.records import IntArray, Item, Targets
-from mollm.round.run import run_round
+from mollm.records import IntArray, Item, Pool, Targets
+from mollm.round.run import RoundInput, run_round
 from mollm.strategies import Picks
 from tests.synthetic import synthetic
 
@@ -26,33 +26,36 @@ def test_refits_fall_due_where_the_design_has_its_steps() -> None:
 
 def test_the_services_half_asks_for_what_the_whole_design_asks_for() -> None:
     data = synthetic(N=200)
-    asked = choose(data.signals, lambda index: data.gold[index], 40, rng=np.random.default_rng(0))
+    asked = choose(Pool(data.signals), lambda index: data.gold[index], 40, rng=np.random.default_rng(0))
     rng = np.random.default_rng(0)
     rng.permutation(200)
     for human in (20, 30):
         targets = Targets.of(asked[:human], data.gold[asked[:human]])
-        probs = Stacked().fit(data.signals, targets, rng=rng).predict_proba(data.signals)
+        pool = Pool(data.signals, targets)
+        probs = Stacked().fit(pool, rng=rng).predict_proba(data.signals)
         still_open = ~np.isin(np.arange(200), asked[:human])
-        new = ahead(data.signals, probs, still_open, human, rng=rng)
+        new = ahead(pool, probs, still_open, rng=rng)
         np.testing.assert_array_equal(new, asked[human : human + 10])
 
 
 @pytest.mark.parametrize(("human", "count"), [(0, 20), (13, 7), (20, 10), (45, 5), (50, 0), (80, 0)])
 def test_only_open_items_are_asked_about(human: int, count: int) -> None:
-    data, rng = synthetic(N=120), np.random.default_rng(0)
-    open_items = rng.random(120) < 0.5
-    probs = np.full((120, 3), 1 / 3)
-    found = ahead(data.signals, probs, open_items, human, rng=rng)
+    data, rng = synthetic(N=240), np.random.default_rng(0)
+    open_items = np.arange(240) >= 100
+    probs = np.full((240, 3), 1 / 3)
+    pool = Pool(data.signals, Targets.of(np.arange(human), data.gold[:human]))
+    found = ahead(pool, probs, open_items, rng=rng)
     assert len(set(found.tolist())) == count
     assert open_items[found].all()
-    assert len(ahead(data.signals, probs, np.zeros(120, dtype=np.bool_), human, rng=rng)) == 0
+    assert len(ahead(pool, probs, np.zeros(240, dtype=np.bool_), rng=rng)) == 0
 
 
 def test_items_that_all_look_alike_are_asked_all_the_same() -> None:
     data = synthetic(N=60)
     same = data.signals.take(np.zeros(60, dtype=np.int64))
-    found = ahead(same, np.full((60, 3), 1 / 3), np.ones(60, dtype=np.bool_), 20, rng=np.random.default_rng(0),
-                  groups=tuple(map(str, range(60))))  # fmt: skip
+    pool = Pool(same, Targets.of(np.arange(20), np.zeros(20, dtype=int)), groups=tuple(map(str, range(60))))
+    open_items = np.arange(60) >= 20
+    found = ahead(pool, np.full((60, 3), 1 / 3), open_items, rng=np.random.default_rng(0))
     assert len(set(found.tolist())) == COLD_STEP
 
 
@@ -70,7 +73,7 @@ def fronts(human: int, refit_every: int) -> tuple[IntArray, IntArray]:
     place = {name: n for n, name in enumerate(data.signals.items)}
     one, two = (
         run_round(
-            items, data.signals, data.targets(human), config=config, encoder=None, round_index=1,
+            RoundInput(items, data.signals, data.targets(human)), config=config, encoder=None,
             rng=np.random.default_rng(seed),
         ).entries
         for seed in (1, 2)

@@ -9,18 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
+from scipy.special import softmax as soft
 
-from mollm.mixture import aggregators, calibration, crossfit, text_view
+from mollm import metrics
+from mollm.folds import folds
+from mollm.mixture import aggregators, calibration, text_view
 from mollm.mixture import conditional_logit as logit
 from mollm.mixture.cold_start import Design, choose, steps
 from mollm.mixture.dawid_skene import DawidSkene
-from mollm.mixture.evidence import Centring, one_hot, softmax
+from mollm.mixture.evidence import Centring, one_hot
+from mollm.mixture.ladder import Ladder, cross_chosen
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.molam import Boosting, Molam, boosting_for
 from mollm.mixture.negative_labels import negative_labels, paper_negatives
 from mollm.mixture.pool_forest import PoolForest, sample
 from mollm.mixture.stacked import Stacked
-from mollm.records import IntArray, Targets
+from mollm.records import IntArray, Pool, Targets
 from tests.synthetic import synthetic
 
 
@@ -44,14 +48,16 @@ def test_the_pool_takes_out_what_an_annotator_likes_to_say() -> None:
     biased = data.signals.label_probs * np.array([20.0, 1.0, 1.0])
     signals = replace(data.signals, label_probs=biased / biased.sum(axis=2, keepdims=True))
     rng, nothing = np.random.default_rng(0), Targets.of([], [])
-    pool = LogPool().fit(signals, nothing, rng=rng).predict_proba(signals).argmax(axis=1)
+    pool = LogPool().fit(Pool(signals, nothing), rng=rng).predict_proba(signals).argmax(axis=1)
     mean = signals.label_probs.mean(axis=1).argmax(axis=1)
     assert (pool == data.gold).mean() > (mean == data.gold).mean() + 0.05
 
 
 def test_without_labels_the_stacked_mixture_is_the_pool() -> None:
     data, nothing, rng = synthetic(N=200), Targets.of([], []), np.random.default_rng(0)
-    one, two = (kind().fit(data.signals, nothing, rng=rng).predict_proba(data.signals) for kind in (LogPool, Stacked))
+    one, two = (
+        kind().fit(Pool(data.signals, nothing), rng=rng).predict_proba(data.signals) for kind in (LogPool, Stacked)
+    )
     np.testing.assert_allclose(one, two, atol=1e-12)
 
 
@@ -92,7 +98,7 @@ def test_an_item_without_text_says_nothing_through_it() -> None:
     assert data.embeddings is not None
     holes = data.embeddings.copy()
     holes[:30] = np.nan
-    fitted = Stacked().fit(data.signals, data.targets(40), rng=np.random.default_rng(0), embeddings=holes)
+    fitted = Stacked().fit(Pool(data.signals, data.targets(40), holes), rng=np.random.default_rng(0))
     rows = fitted.predict_proba(data.signals, holes)
     np.testing.assert_allclose(rows[:30], fitted.predict_proba(data.signals.take(slice(0, 30))), atol=1e-9)
 
@@ -100,8 +106,8 @@ def test_an_item_without_text_says_nothing_through_it() -> None:
 def test_texts_help_when_they_tell() -> None:
     data = synthetic(N=600, accuracy=(0.6, 0.55, 0.5), text=12, seed=3)
     rng, targets = np.random.default_rng(0), data.targets(60)
-    rows = Stacked().fit(data.signals, targets, rng=rng, embeddings=data.embeddings)
-    plain = Stacked().fit(data.signals, targets, rng=rng).predict_proba(data.signals)
+    rows = Stacked().fit(Pool(data.signals, targets, data.embeddings), rng=rng)
+    plain = Stacked().fit(Pool(data.signals, targets), rng=rng).predict_proba(data.signals)
     told = rows.predict_proba(data.signals, data.embeddings)
     assert (told.argmax(axis=1) == data.gold).mean() > (plain.argmax(axis=1) == data.gold).mean() + 0.03
 
@@ -133,15 +139,15 @@ def test_only_a_gain_that_most_labels_share_is_clear() -> None:
     sure, unsure = np.tile([0.9, 0.1], (20, 1)), np.tile([0.6, 0.4], (20, 1))
     one_saved = unsure.copy()
     one_saved[0] = [0.99, 0.01]
-    assert crossfit.clearly_lower(sure, unsure, targets, 2.0)
-    assert not crossfit.clearly_lower(one_saved, unsure, targets, 2.0)
-    assert not crossfit.clearly_lower(unsure, sure, targets, 2.0)
-    assert not crossfit.clearly_lower(sure, sure, targets, 2.0)
+    assert metrics.clearly_lower(sure, unsure, targets, 2.0)
+    assert not metrics.clearly_lower(one_saved, unsure, targets, 2.0)
+    assert not metrics.clearly_lower(unsure, sure, targets, 2.0)
+    assert not metrics.clearly_lower(sure, sure, targets, 2.0)
 
 
 def test_dawid_skene_finds_the_confusion_matrices_it_was_made_from() -> None:
     data = synthetic(N=4000, accuracy=(0.9, 0.8, 0.7), correlation=0.0)
-    fitted = DawidSkene().fit(data.signals, data.targets(100), rng=np.random.default_rng(0))
+    fitted = DawidSkene().fit(Pool(data.signals, data.targets(100)), rng=np.random.default_rng(0))
     right = np.einsum("mkk->mk", fitted.confusion_).mean(axis=1)
     assert right[0] > right[1] > right[2]
     posterior = fitted.predict_proba(data.signals).argmax(axis=1)
@@ -153,7 +159,7 @@ def test_the_papers_mixture_has_the_papers_settings() -> None:
     assert boosting_for("pubmed-rct") == Boosting(0.01, 3, 500)
     assert boosting_for("something else") == boosting_for("trec") == Boosting(0.05, 6, 300)
     data = synthetic(N=300, accuracy=(0.95, 0.95, 0.95))
-    fitted = Molam().fit(data.signals, data.targets(60), rng=np.random.default_rng(0))
+    fitted = Molam().fit(Pool(data.signals, data.targets(60)), rng=np.random.default_rng(0))
     assert fitted.added_ > 0
 
 
@@ -161,7 +167,7 @@ def test_the_papers_mixture_has_the_papers_settings() -> None:
 @given(st.integers(0, 10_000), st.floats(0.5, 3.0))
 def test_a_temperature_never_changes_the_top_class_and_is_found_again(seed: int, true: float) -> None:
     rng = np.random.default_rng(seed)
-    probs = softmax(rng.normal(0, 2, (3000, 4)))
+    probs = soft(rng.normal(0, 2, (3000, 4)), axis=-1)
     label: IntArray = np.array([rng.choice(4, p=row) for row in probs], dtype=np.int64)
     shown = calibration.at_temperature(probs, 1 / true)
     assert (shown.argmax(axis=1) == probs.argmax(axis=1)).all()
@@ -170,7 +176,7 @@ def test_a_temperature_never_changes_the_top_class_and_is_found_again(seed: int,
 
 def test_ece_of_a_case_by_hand() -> None:
     probs = np.array([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
-    assert calibration.ece(probs, np.array([0, 1, 1])) == pytest.approx((2 * abs(0.5 - 0.6) + abs(1 - 0.9)) / 3)
+    assert metrics.ece(probs, np.array([0, 1, 1])) == pytest.approx((2 * abs(0.5 - 0.6) + abs(1 - 0.9)) / 3)
 
 
 @settings(max_examples=25, deadline=None)
@@ -179,36 +185,49 @@ def test_folds_keep_texts_together_and_spread_labels(seed: int, human: int) -> N
     data = synthetic(N=60, seed=seed % 5)
     groups = tuple(f"g{n // 3}" for n in range(60))
     targets = data.targets(human, seed)
-    fold = crossfit.folds(data.signals, targets, groups, 5, np.random.default_rng(seed))
+    fold = folds([groups[n] for n in targets.index], 5, np.random.default_rng(seed), targets.label)
     for g in set(groups):
         assert len({int(f) for f, n in zip(fold, targets.index, strict=True) if groups[n] == g}) <= 1
     assert set(fold) <= set(range(5))
 
 
-def test_out_of_fold_rows_never_see_their_own_label() -> None:
+@pytest.mark.parametrize("rung", ["logpool", "stacked"])
+def test_held_out_rows_never_see_their_own_label(rung: str) -> None:
+    """Turning the labels of one fold changes none of its rows."""
     data = synthetic(N=100)
-    targets = data.targets(20)
-    other = targets.label.copy()
-    other[0] = (other[0] + 1) % 3
+    targets, fold = data.targets(40), np.arange(100) % 5
+    mine = fold[targets.index] == 2
+    turned = Targets.of(targets.index, np.where(mine, (targets.label + 1) % 3, targets.label))
+    one, other = (
+        Ladder((rung,), Pool(data.signals, which), fold, 0).held_out(rung, frozenset()) for which in (targets, turned)
+    )
+    np.testing.assert_array_equal(one[mine], other[mine])
+    assert not np.array_equal(one[~mine], other[~mine])
 
-    def rows(label: IntArray) -> np.ndarray:
-        fold = np.arange(20) % 5
-        keep = crossfit.folds
-        crossfit.folds = lambda *_: fold  # type: ignore[assignment]
-        try:
-            return crossfit.out_of_fold(
-                LogPool, data.signals, Targets.of(targets.index, label), rng=np.random.default_rng(0)
-            )
-        finally:
-            crossfit.folds = keep
 
-    np.testing.assert_array_equal(rows(targets.label)[::5], rows(other)[::5])
+def test_a_fold_has_no_part_in_its_own_choice_and_temperature() -> None:
+    rng = np.random.default_rng(0)
+    fold = np.arange(60) % 4
+    rows = {name: rng.dirichlet(np.ones(3), 60) for name in ("low", "high")}
+    label = rng.integers(3, size=60)
+    turned = np.where(fold == 2, (label + 1) % 3, label)
+    one, other = (cross_chosen(rows, Targets.of(np.arange(60), which), fold) for which in (label, turned))
+    np.testing.assert_array_equal(one[fold == 2], other[fold == 2])
+    assert not np.array_equal(one, other)
+
+
+def test_the_ladder_is_left_only_for_a_clearly_better_pool() -> None:
+    targets, fold = Targets.of(np.arange(40), np.zeros(40, dtype=int) + np.arange(40) % 2), np.arange(40) % 4
+    right = np.eye(2)[targets.label] * 0.8 + 0.1
+    flat = np.full((40, 2), 0.5)
+    np.testing.assert_allclose(cross_chosen({"low": right, "high": flat}, targets, fold).argmax(axis=1), targets.label)
+    np.testing.assert_array_equal(cross_chosen({"low": flat, "high": flat[:, ::-1]}, targets, fold), flat)
 
 
 @pytest.mark.parametrize("target", [0.95, 0.995])
 def test_negatives_keep_their_target_precision(target: float) -> None:
     rng = np.random.default_rng(0)
-    probs = softmax(rng.normal(0, 3, (20_000, 5)))
+    probs = soft(rng.normal(0, 3, (20_000, 5)), axis=-1)
     gold = np.array([rng.choice(5, p=row) for row in probs])
     asked = np.arange(2000)
     found = negative_labels(probs, probs, Targets.of(asked, gold[asked]), target=target)
@@ -225,7 +244,7 @@ def test_negatives_keep_their_target_precision(target: float) -> None:
 @pytest.mark.parametrize("floor", [0.0, 0.012])
 def test_two_classes_have_no_negatives_until_the_labels_show_how_wrong_the_surest_answers_are(floor: float) -> None:
     rng = np.random.default_rng(1)
-    sure = softmax(np.stack([rng.normal(0, 6, 20_000), np.zeros(20_000)], axis=1))
+    sure = soft(np.stack([rng.normal(0, 6, 20_000), np.zeros(20_000)], axis=1), axis=-1)
     gold = (rng.random(20_000) > np.where(rng.random(20_000) < floor, 1 - sure[:, 0], sure[:, 0])).astype(np.int64)
 
     def found(human: int) -> float | None:
@@ -267,7 +286,7 @@ def test_the_cold_start_asks_one_item_a_text_and_looks_at_no_other_label() -> No
         seen.extend(index.tolist())
         return data.gold[index]
 
-    asked = choose(data.signals, ask, 40, rng=np.random.default_rng(0), groups=groups)
+    asked = choose(Pool(data.signals, groups=groups), ask, 40, rng=np.random.default_rng(0))
     assert sorted(seen) == sorted(asked.tolist())
     later = [groups[n] for n in asked[20:]]
     assert len(set(later)) == len(later)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
+from mollm import metrics
 from mollm.errors import ConfigError, InputError
 from mollm.metrics import beta, newcombe, wilson
 from mollm.mixture import calibration
@@ -17,7 +18,7 @@ from mollm.mixture.logpool import LogPool
 from mollm.people import anchoring
 from mollm.people.anchoring import MIN_LABELS, Sightings
 from mollm.people.provenance import DEFAULT_WEIGHTS, weights
-from mollm.records import Provenance, Targets
+from mollm.records import Pool, Provenance, Targets
 from tests.synthetic import synthetic
 
 
@@ -111,7 +112,7 @@ def test_learned_weights_calibrate_the_mixture_of_a_crowd_that_follows() -> None
     for seed in range(8):
         data = synthetic(N=N, accuracy=(0.6, 0.55, 0.5), correlation=0.7, seed=seed)
         rng = np.random.default_rng([seed, 9])
-        said = LogPool().fit(data.signals, Targets.of([], []), rng=rng).predict_proba(data.signals)
+        said = LogPool().fit(Pool(data.signals, Targets.of([], [])), rng=rng).predict_proba(data.signals)
         asked = rng.permutation(N)[:H]
         top, truth = said[asked].argmax(axis=1), data.gold[asked]
         shown = rng.random(H) >= 0.25
@@ -127,7 +128,7 @@ def test_learned_weights_calibrate_the_mixture_of_a_crowd_that_follows() -> None
         ):
             temperature = calibration.temperature(said[asked], Targets(asked, label, weight))
             fitted = calibration.at_temperature(said, temperature)
-            ece[name].append(calibration.ece(fitted[rest], data.gold[rest]))
+            ece[name].append(metrics.ece(fitted[rest], data.gold[rest]))
     means = {name: float(np.mean(values)) for name, values in ece.items()}
     assert means["learned"] < means["guessed"] < means["plain"], means
     assert means["learned"] < 0.8 * means["plain"], means

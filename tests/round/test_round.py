@@ -12,7 +12,7 @@ from mollm.config import LoopConfig
 from mollm.errors import ConfigError, InputError
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets
 from mollm.round.chain import Chain
-from mollm.round.run import RoundOutcome, predict, run_round
+from mollm.round.run import RoundInput, RoundOutcome, predict, run_round
 
 LABELS = ("animal", "place", "number")
 WORDS = ("cat dog", "town road", "one two")
@@ -43,9 +43,11 @@ def round_of(
 ) -> RoundOutcome:
     items, signals, gold = world(N)
     return run_round(
-        items, signals, Targets.of(np.arange(H), gold[:H]), config=config, encoder=WordEncoder(), round_index=1,
-        rng=np.random.default_rng(0), open_items=open_items,
-    )  # fmt: skip
+        RoundInput(items, signals, Targets.of(np.arange(H), gold[:H]), 1, open_items=open_items),
+        config=config,
+        encoder=WordEncoder(),
+        rng=np.random.default_rng(0),
+    )
 
 
 def test_a_round_is_whole() -> None:
@@ -69,8 +71,12 @@ def test_the_classifier_lifts_the_panel() -> None:
     targets = Targets.of(np.arange(30), gold[:30])
     scores = {}
     for mode in ("head", "none"):
-        outcome = run_round(items, signals, targets, config=CONFIG.model_copy(update={"classifier": mode}),
-                            encoder=WordEncoder(), round_index=1, rng=np.random.default_rng(0))  # fmt: skip
+        outcome = run_round(
+            RoundInput(items, signals, targets, 1),
+            config=CONFIG.model_copy(update={"classifier": mode}),
+            encoder=WordEncoder(),
+            rng=np.random.default_rng(0),
+        )
         scores[mode] = (outcome.probabilities.argmax(axis=1) == gold)[30:].mean()
     assert scores["head"] > scores["none"] + 0.05
 
@@ -93,7 +99,7 @@ def test_tiny_pools(N: int, H: int) -> None:
 
 def test_the_default_ladder_runs_whole_and_measures_the_parts() -> None:
     outcome = round_of(60, 30, CONFIG.model_copy(update={"aggregator": "auto"}))
-    assert outcome.state["mixture"].kind == "stacked"
+    assert outcome.state["mixture"].facts["rung"] == "stacked"
     assert sum("nats a label" in note for note in outcome.notes) == 3
     assert any(note.startswith("Stopping:") for note in outcome.notes)
 
@@ -108,12 +114,20 @@ def test_an_empty_pool_and_silent_llms_and_no_text() -> None:
     items, signals, gold = world(40)
     silent = replace(signals, label_probs=np.full((40, 3, 3), np.nan), votes=np.full((40, 3, 3), np.nan))
     for encoder, some in ((None, items), (WordEncoder(), [Item(item.id) for item in items]), (WordEncoder(), items)):
-        outcome = run_round(some, silent, Targets.of(np.arange(10), gold[:10]), config=CONFIG, encoder=encoder,
-                            round_index=0, rng=np.random.default_rng(0))  # fmt: skip
+        outcome = run_round(
+            RoundInput(some, silent, Targets.of(np.arange(10), gold[:10]), 0),
+            config=CONFIG,
+            encoder=encoder,
+            rng=np.random.default_rng(0),
+        )
         assert np.isfinite(outcome.probabilities).all()
         assert len(outcome.entries) == 12
-    nobody = run_round([], signals.take(slice(0, 0)), Targets.of([], []), config=CONFIG, encoder=None, round_index=0,
-                       rng=np.random.default_rng(0))  # fmt: skip
+    nobody = run_round(
+        RoundInput([], signals.take(slice(0, 0)), Targets.of([], []), 0),
+        config=CONFIG,
+        encoder=None,
+        rng=np.random.default_rng(0),
+    )
     assert nobody.entries == ()
     assert nobody.probabilities.shape == (0, 3)
 
@@ -121,8 +135,12 @@ def test_an_empty_pool_and_silent_llms_and_no_text() -> None:
 def test_one_class_and_duplicates() -> None:
     _, signals, _ = world(40)
     items = [Item(id, "cat dog") for id in signals.items]
-    outcome = run_round(items, signals, Targets.of(np.arange(15), np.zeros(15, dtype=int)), config=CONFIG,
-                        encoder=WordEncoder(), round_index=0, rng=np.random.default_rng(0))  # fmt: skip
+    outcome = run_round(
+        RoundInput(items, signals, Targets.of(np.arange(15), np.zeros(15, dtype=int)), 0),
+        config=CONFIG,
+        encoder=WordEncoder(),
+        rng=np.random.default_rng(0),
+    )
     assert np.isfinite(outcome.probabilities).all()
     assert len({entry.item for entry in outcome.entries}) == 12
 
@@ -130,16 +148,16 @@ def test_one_class_and_duplicates() -> None:
 def test_no_row_is_scored_by_a_fit_that_saw_its_label() -> None:
     """Turning the labels of one fold round must not change what the chain says of that fold."""
     items, signals, gold = world(60)
-    start = {"config": CONFIG, "encoder": WordEncoder(), "round_index": 1}
-    chain = Chain.start(items, signals, Targets.of(np.arange(20), gold[:20]), rng=np.random.default_rng(0), **start)
+    given = RoundInput(items, signals, Targets.of(np.arange(20), gold[:20]))
+    chain = Chain.start(given, CONFIG, WordEncoder(), np.random.default_rng(0))
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, (gold[:20] + 1) % 3, gold[:20]))
-    other = replace(chain, targets=turned, _panels={}, _heads={}, _fused={})
+    other = replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={})
     out = frozenset({1})
     rows = chain.fold == 1
     np.testing.assert_array_equal(chain.crossfitted()[rows], other.crossfitted()[rows])
-    np.testing.assert_array_equal(chain.fused(out)[1], other.fused(out)[1])
-    assert not np.array_equal(chain.fused()[1], other.fused()[1])
+    np.testing.assert_array_equal(chain.fused.probs(out), other.fused.probs(out))
+    assert not np.array_equal(chain.fused.probs(), other.fused.probs())
 
 
 def test_new_items_are_predicted_from_the_state() -> None:
@@ -152,14 +170,24 @@ def test_new_items_are_predicted_from_the_state() -> None:
 
 def test_bad_input_is_named() -> None:
     items, signals, _ = world(10)
-    go = {"encoder": None, "round_index": 0, "rng": np.random.default_rng(0)}
+    go = {"encoder": None, "rng": np.random.default_rng(0)}
     with pytest.raises(InputError, match="same pool"):
-        run_round(items[::-1], signals, Targets.of([], []), config=CONFIG, **go)
-    with pytest.raises(InputError, match="label config"):
-        run_round(items, signals, Targets.of([0], [7]), config=CONFIG, **go)
+        run_round(RoundInput(items[::-1], signals, Targets.of([], [])), config=CONFIG, **go)
+    with pytest.raises(InputError, match="not one of the 3 labels"):
+        run_round(RoundInput(items, signals, Targets.of([0], [7])), config=CONFIG, **go)
     with pytest.raises(ConfigError, match="strategy"):
-        run_round(items, signals, Targets.of([0], [1]), config=CONFIG.model_copy(update={"strategy": "luck"}), **go)
+        run_round(
+            RoundInput(items, signals, Targets.of([0], [1])),
+            config=CONFIG.model_copy(update={"strategy": "luck"}),
+            **go,
+        )
     with pytest.raises(ConfigError, match="aggregator"):
-        run_round(items, signals, Targets.of([0], [1]), config=CONFIG.model_copy(update={"aggregator": "luck"}), **go)
+        run_round(
+            RoundInput(items, signals, Targets.of([0], [1])),
+            config=CONFIG.model_copy(update={"aggregator": "luck"}),
+            **go,
+        )
     with pytest.raises(InputError, match="open_items"):
-        run_round(items, signals, Targets.of([0], [1]), config=CONFIG, open_items=np.ones(3, dtype=np.bool_), **go)
+        run_round(
+            RoundInput(items, signals, Targets.of([0], [1]), open_items=np.ones(3, dtype=np.bool_)), config=CONFIG, **go
+        )

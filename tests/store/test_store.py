@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mollm import states
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, states, tasks, versions
+from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
+from mollm_backend.work import progress
 
 CAT_DOG = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
 PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
@@ -45,11 +47,12 @@ def answer(store: Store, member: PanelMember, *texts: str) -> None:
 
 def test_what_is_missing_is_asked_once_a_text_and_annotator(store: Store) -> None:
     add_tasks(store, "meow", "woof", "meow")
-    assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [1, 2]
+    assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [3, 2]
     answer(store, PANEL[0], "meow")
     assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [2]
-    assert [task.task_id for task in signals.missing(store, 7, "f-small", 10)] == [1, 2]
+    assert [task.task_id for task in signals.missing(store, 7, "f-small", 10)] == [3, 2]
     assert [signals.unanswered(store, 7, member.fingerprint) for member in PANEL] == [1, 3]
+    assert progress.count(store, projects.get(store, 7)).answered == 2
 
 
 def test_signals_come_back_in_the_order_of_the_tasks(store: Store) -> None:

@@ -15,7 +15,7 @@ from alembic.config import Config
 
 import mollm_backend.store
 from mollm.records import LabelSet, Provenance
-from mollm_backend.store import Store, labels, projects, versions
+from mollm_backend.store import Store, changes, labels, projects, versions
 from mollm_backend.store.decisions import Decision, Source
 
 OLD_TASK = {
@@ -25,9 +25,9 @@ OLD_TASK = {
 PROBS = np.array([0.75, 0.25], dtype="<f4").tobytes()
 PANEL = [{"name": "tiny", "fingerprint": "f"}]
 ROWS: list[tuple[str, list[dict[str, object]]]] = [
-    ("INSERT INTO projects VALUES (7, 'ls', 'Pets', '', '<View/>', :task, :panel, '{}', '{}', true, 'v', 'b', '', '')",
+    ("INSERT INTO projects VALUES (7, 'ls', 'Pets', '', '<View/>', :task, :panel, '{}', '{}', true, 'v5', 'b', '', '')",
      [{"task": json.dumps(OLD_TASK), "panel": json.dumps(PANEL)}]),
-    ("INSERT INTO tasks VALUES (7, 1, 'h', 'meow', 'k', '', '', NULL)", [{}]),
+    ("INSERT INTO tasks VALUES (7, :number, 'h', 'meow', 'k', '', '', NULL)", [{"number": 1}, {"number": 2}]),
     ("INSERT INTO annotations VALUES (7, :number, 1, 1, 'cat', false, 9, 'b', 'cat', 'accepted', '', '', '', NULL)",
      [{"number": 5}, {"number": 6}]),
     ("INSERT INTO predictions VALUES (7, :version, 1, 'k', 'cat', 0.75, :probs, NULL, :negatives)",
@@ -63,6 +63,8 @@ def test_an_old_store_is_upgraded_with_all_that_it_held(old: str) -> None:
         (5, "cat", "", Provenance.ACCEPTED),
         (6, "cat", "", Provenance.ACCEPTED),
     ]
+    assert changes.after(store, 7, 0, 10) == ([2], 1)  # task 1 is predicted by the published version
+    assert changes.newest(store, 7) == 1
     assert versions.predicted(store, 7, "v6")[1].negatives == ("d",)
     assert labels.human_labels(rows)[0].label == "cat"
     with store.read() as connection:

@@ -63,7 +63,7 @@ def test_a_home_with_a_long_name_is_refused_with_a_remedy(tmp_path: Path) -> Non
 def test_a_half_installed_label_studio_is_made_anew_and_a_foreign_directory_left_alone(tmp_path: Path) -> None:
     environment = tmp_path / "label-studio"
     steps = label_studio.install_steps(tmp_path)
-    assert [step.name for step in steps] == ["label-studio-venv", "label-studio-install"]
+    assert [step.name for step in steps] == ["label-studio-venv", "label-studio-build", "label-studio-install"]
     (environment / "half").touch()
     assert label_studio.install_steps(tmp_path)
     assert not (environment / "half").exists()

@@ -1,4 +1,4 @@
-"""The command line: one file a group of commands. Exit codes: 0 done, 1 could not, 2 wrong usage.
+"""The command line: one file a command, named as it is typed. Exit codes: 0 done, 1 could not, 2 wrong usage.
 
 A command's file, and the libraries that it needs, are imported when it is called: `mollm --help` reads this table.
 """
@@ -16,38 +16,29 @@ from typer.core import TyperCommand, TyperGroup
 
 from mollm.errors import MollmError
 
-# Command: its file and function here (or a group's `app`), and the first line of its help (a test compares them).
+# Command: the first line of its help (a test compares them). Its file and its function here have its name.
 COMMANDS = {
-    "up": ("up:up", "Start the queue, the web backend and a worker, and keep them running until Ctrl-C."),
-    "prepare": ("prepare:prepare", "Install Label Studio in its own environment and fetch the models, where they are "
-                "not there yet."),
-    "demo-score": ("demo:demo_score", "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and "
-                   "100 simulated human labels."),
-    "connect": ("project:connect", "Connect a project: backend row, webhook, sampling; its annotations become the "
-                "first training set."),
-    "disconnect": ("project:disconnect", "Take the backend and the webhook away and put back what connect found; "
-                   "labels and predictions stay."),
-    "doctor": ("project:doctor", "Look at Label Studio, the network in both directions, webhook, stream and worker; "
-               "exit 1 on a problem."),
-    "options": ("options:options", "Set a project's instruction, daily budget, blind share and what labels weigh; show "
-                "them and today's spending."),
-    "train": ("loop:train", "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` "
-              "does it."),
-    "next-batch": ("loop:next_batch", "Show the tasks that people see next, in order, each with its reason."),
-    "explain": ("results:explain", "Say what each LLM, the mixture and the classifier think of a task, and why it is "
-                "(not) shown next."),
-    "versions": ("loop:list_versions", "List a project's versions, newest first; the published one is marked."),
-    "rollback": ("loop:rollback", "Publish an earlier version again: its pre-annotations and its batch come back in "
-                 "Label Studio."),
-    "prelabel": ("loop:prelabel", "Write the published pre-annotation of every task into Label Studio. Resumable: run "
-                 "it again after a stop."),
-    "report": ("results:report", "Report one project or all: labels, scores, versions, and what each annotator has "
-               "cost."),
-    "export": ("results:export", "Write every task's best label to stdout: the human's where there is one, else the "
-               "mixture's."),
-    "record": ("record:record", "Ask every LLM of the panel for every text. Resumable: run it again after a stop."),
-    "replay": ("replay:app", "Run experiments on a recording, without any LLM."),
-    "bench": ("bench:app", "Measure speed on this machine."),
+    "up": "Start the queue, the web backend and a worker, and keep them running until Ctrl-C.",
+    "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
+    "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
+                  "human labels.",
+    "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
+    "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
+    "doctor": "Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem.",
+    "options": "Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's "
+               "spending.",
+    "train": "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.",
+    "next-batch": "Show the tasks that people see next, in order, each with its reason.",
+    "explain": "Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.",
+    "versions": "List a project's versions, newest first; the published one is marked.",
+    "rollback": "Publish an earlier version again: its pre-annotations and its batch come back in Label Studio.",
+    "prelabel": "Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a "
+                "stop.",
+    "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
+    "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
+    "record": "Ask every LLM of the panel for every text. Resumable: run it again after a stop.",
+    "replay": "Run experiments on a recording, without any LLM.",
+    "bench": "Measure speed on this machine.",
 }  # fmt: skip
 
 
@@ -62,15 +53,15 @@ PANELS = {
 
 
 def load(name: str) -> Any:
-    """The command itself, with its file imported."""
-    file, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(importlib.import_module(f"{__name__}.{file}"), attribute)
-    if isinstance(found, typer.Typer):
-        group = typer.main.get_group(found)
+    """The command itself, with its file imported. A file with an `app` is a group of commands."""
+    file = name.replace("-", "_")
+    module = importlib.import_module(f"{__name__}.{file}")
+    if hasattr(module, "app"):
+        group = typer.main.get_group(module.app)
         group.name = name
         return group
     single = typer.Typer(add_completion=False)
-    single.command(name)(found)
+    single.command(name)(getattr(module, file))
     return typer.main.get_command(single)
 
 
@@ -83,7 +74,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1], rich_help_panel=_panel(cmd_name))
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name], rich_help_panel=_panel(cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):

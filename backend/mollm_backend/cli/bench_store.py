@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from mollm.records import LabelSet, Provenance, digest
-from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, batches, changes, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -161,12 +161,18 @@ def _fill(opened: Store, N: int) -> float:
         signals.save(opened, member, PROJECT, [SignalRow(key, probs, probs) for key in keys], Cost(calls=1, texts=N))
     _label(opened, range(1, N + 1), N)
     facts = {
-        "panel": [member.fingerprint for member in panel], "answered": MEMBERS * N, "left_out": 0, "pool": N,
+        "panel": [member.fingerprint for member in panel], "read": N, "silent": [], "pool": N,
+        "labels_at": labels.revision(opened, PROJECT),
         "label_rows": sorted(labels.row_keys(labels.human_labels(labels.every(opened, PROJECT)))),
         "gate": "accepted", "scores": {}, "losses": {},
     }  # fmt: skip
     told = [versions.StoredPrediction(n, keys[n - 1], "a", 0.5 + n / N / 2, probs) for n in range(1, N + 1)]
-    versions.save(opened, PROJECT, versions.Version("v1", 0, "candidate", N, facts, _ago(1)), told)
+    versions.save(
+        opened,
+        PROJECT,
+        versions.Version("v1", 0, "candidate", N, facts, _ago(1), changes.newest(opened, PROJECT)),
+        told,
+    )
     versions.publish(opened, PROJECT, "v1")
     _batch(opened, "open", range(N - min(BATCH, N // 4) + 1, N + 1))
     return taken

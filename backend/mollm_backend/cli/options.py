@@ -6,17 +6,12 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from mollm.config import PanelConfig
 from mollm.errors import InputError
 from mollm.people import provenance
-from mollm_backend import settings
-from mollm_backend.cli.loop import AsJson, ProjectId, nudge, open_store
+from mollm_backend.cli.terminal import AsJson, ProjectId, console, nudge, open_store
 from mollm_backend.store import events, projects
 from mollm_backend.work import budget, people
-
-console = Console()
 
 
 def options(
@@ -55,19 +50,12 @@ def options(
         changed[people.WEIGHTS] = _weights(found.options.get(people.WEIGHTS, {}), weight)
     if changed:
         projects.change(store, project, options=found.options | changed)
-        said = ", ".join(f"{name} {value}" for name, value in changed.items())
-        events.add(store, "info", f"options set: {said}", project)
+        values = ", ".join(f"{name} {value}" for name, value in changed.items())
+        events.add(store, "info", f"options set: {values}", project)
         nudge(loaded, project)
         found = projects.get(store, project)
     state = _state(budget.of(store, found), found.options)
-    _show({"instruction": instruction_of(found, loaded)} | state, json_output=json_output)
-
-
-def instruction_of(project: projects.Project, loaded: settings.Settings) -> str:
-    """What the LLMs are told to do in this project."""
-    return str(
-        project.options.get("instruction") or PanelConfig.load(loaded.panel or settings.DEFAULT_PANEL).instruction
-    )
+    _show({"instruction": found.instruction(loaded.panel_config().instruction)} | state, json_output=json_output)
 
 
 def _weights(before: dict[str, float], given: list[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`mollm record`: run a panel over a project or a file and write what it said as a recording directory."""
+"""`mollm record`: run a panel over a project or a file and write its answers as a recording directory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.prompts import Shot, pick_shots
 from mollm.records import FloatArray, Item, LabelSet, Signals
 from mollm_backend import packages, settings
+from mollm_backend.cli.terminal import names_in
 from mollm_backend.demo import texts as demo_texts
 from mollm_backend.store import Store, labels, projects, signals, tasks
 
 console = Console(stderr=True)
-CHUNK = 32
+CHUNK = 32  # texts between two notes: a stop loses the answers to these at most
 SAMPLES = 100  # a recording keeps votes as counts: expected votes are written as shares of a hundred
 Pair = tuple[FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
-class Pool:
+class Wanted:
     """What is to be recorded. `known` holds (fingerprint, n) answers that need no LLM any more."""
 
     name: str
@@ -58,58 +59,62 @@ def record(
     if (file is None) == (project is None):
         raise typer.BadParameter("name either --file or --project")
     loaded = settings.load()
-    config = PanelConfig.load(panel or loaded.panel or settings.DEFAULT_PANEL)
+    config = PanelConfig.load(panel) if panel else loaded.panel_config()
     if project is None:
         assert file is not None
-        pool = _from_file(file, tuple(name.strip() for name in label_names.split(",") if name.strip()), config, limit)
+        wanted = _from_file(file, names_in(label_names), config, limit)
     else:
-        pool = _from_project(Store(loaded.store_url), project, config, limit)
-    answers = [_ask(loaded, annotator, pool, out) for annotator in config.annotators]
+        wanted = _from_project(Store(loaded.store_url), project, config, limit)
+    answers = [_ask(loaded, annotator, wanted, out) for annotator in config.annotators]
     label_probs, votes = (np.stack([pair[k] for pair in answers], axis=1) for k in (0, 1))
     names = tuple(annotator.name for annotator in config.annotators)
-    column = {name: c for c, name in enumerate(pool.labels.names)}
+    column = {name: c for c, name in enumerate(wanted.labels.names)}
     first = config.annotators[0]
     found = recording.Recording(
-        pool.name, pool.labels, pool.items,
-        Signals(tuple(item.id for item in pool.items), names, pool.labels.names, label_probs, votes),
-        np.array([column.get(gold or "", -1) for gold in pool.gold], dtype=np.int64),
+        wanted.name, wanted.labels, wanted.items,
+        Signals(tuple(item.id for item in wanted.items), names, wanted.labels.names, label_probs, votes),
+        np.array([column.get(gold or "", -1) for gold in wanted.gold], dtype=np.int64),
         SAMPLES, first.temperature, first.top_p,
     )  # fmt: skip
     recording.save(out, found, [annotator.model for annotator in config.annotators])
     for left in out.glob(".answers-*.jsonl"):
         left.unlink()
-    console.print(f"{len(pool.items)} texts by {len(names)} LLMs are in {out}")
+    console.print(f"{len(wanted.items)} texts by {len(names)} LLMs are in {out}")
 
 
-def _ask(loaded: settings.Settings, config: AnnotatorConfig, pool: Pool, out: Path) -> tuple[FloatArray, FloatArray]:
+def _ask(
+    loaded: settings.Settings, config: AnnotatorConfig, wanted: Wanted, out: Path
+) -> tuple[FloatArray, FloatArray]:
     """(N, C) label distributions and votes of one LLM; each chunk is noted at once, so that a stop loses one chunk."""
-    print_of = fingerprint(config, pool.labels, pool.instruction, pool.shots)
+    print_of = fingerprint(config, wanted.labels, wanted.instruction, wanted.shots)
     out.mkdir(parents=True, exist_ok=True)
     notes = out / f".answers-{print_of}.jsonl"
-    known = {n: pair for (owner, n), pair in pool.known.items() if owner == print_of}
+    known = {n: pair for (owner, n), pair in wanted.known.items() if owner == print_of}
     noted = _noted(notes)  # by text: tasks may have come and gone since an earlier run
-    known |= {n: noted[item.text_key] for n, item in enumerate(pool.items) if item.text_key in noted}
-    todo = [n for n in range(len(pool.items)) if n not in known]
+    known |= {n: noted[item.text_key] for n, item in enumerate(wanted.items) if item.text_key in noted}
+    todo = [n for n in range(len(wanted.items)) if n not in known]
     if todo:
         if config.runtime == "transformers" and config.model in packages.PACKAGES:
             packages.ensure_model(config.model, loaded.home, console.print)
         with (
-            open_annotator(config, pool.labels, pool.instruction, pool.shots, loaded.models_dir) as annotator,
+            open_annotator(config, wanted.labels, wanted.instruction, wanted.shots, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,
             Progress(console=console) as progress,
         ):
             console.print(annotator.describe())
-            bar = progress.add_task(config.name, total=len(pool.items), completed=len(known))
+            bar = progress.add_task(config.name, total=len(wanted.items), completed=len(known))
             for start in range(0, len(todo), CHUNK):
                 chunk = todo[start : start + CHUNK]
-                for n, answer in zip(chunk, annotator.annotate([pool.items[n].text or "" for n in chunk]), strict=True):
+                for n, answer in zip(
+                    chunk, annotator.annotate([wanted.items[n].text or "" for n in chunk]), strict=True
+                ):
                     known[n] = (answer.label_probs, answer.votes)
-                    lines.write(json.dumps([pool.items[n].text_key, *(row.tolist() for row in known[n])]) + "\n")
+                    lines.write(json.dumps([wanted.items[n].text_key, *(row.tolist() for row in known[n])]) + "\n")
                 lines.flush()
                 progress.update(bar, completed=len(known))
-    if len(known) < len(pool.items):
+    if len(known) < len(wanted.items):
         raise AnnotatorUnavailable(f"{config.name} has not answered for all texts: run the command again.")
-    pairs = [known[n] for n in range(len(pool.items))]
+    pairs = [known[n] for n in range(len(wanted.items))]
     return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
 
@@ -130,7 +135,7 @@ def _noted(notes: Path) -> dict[str, Pair]:
     return found
 
 
-def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: int) -> Pool:
+def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: int) -> Wanted:
     read = demo_texts.from_file(path, labels=names)
     label_set = LabelSet(read.labels)
     per_label = max(annotator.shots for annotator in panel.annotators)
@@ -138,10 +143,12 @@ def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: in
     used = {shot.text for shot in shots}
     texts = [text for text in read.texts if text not in used][: limit or None]
     items = tuple(Item(str(n), text) for n, text in enumerate(texts))
-    return Pool(path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, panel.instruction, {})
+    return Wanted(
+        path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, panel.instruction, {}
+    )
 
 
-def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) -> Pool:
+def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) -> Wanted:
     """The project's texts with its people's labels as gold; what its panel answered before is taken from the store.
 
     The texts that serve as few shots stay out, as they do everywhere.
@@ -161,8 +168,8 @@ def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int)
         for n in range(len(rows))
         if not np.isnan(held.label_probs[n, m]).any()
     }
-    said = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
+    human = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
     items = tuple(row.item for row in rows)
-    gold = tuple(said.get(str(row.task_id)) for row in rows)
-    instruction = decision.instruction(str(project.options.get("instruction") or panel.instruction))
-    return Pool(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known)
+    gold = tuple(human.get(str(row.task_id)) for row in rows)
+    instruction = decision.instruction(project.instruction(panel.instruction))
+    return Wanted(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mollm_backend import settings
+from mollm_backend.cli.terminal import names_in
 from mollm_backend.demo import run
 from mollm_backend.supervisor.lock import home_lock
 from mollm_backend.supervisor.processes import Family, Stopped
@@ -34,8 +35,7 @@ def up(
     """
     if not demo and (tasks or labels or limit):
         raise typer.BadParameter("--tasks, --labels and --limit belong to --demo.")
-    names = tuple(name.strip() for name in labels.split(",") if name.strip())
-    file = run.TaskFile(tasks, text_column, label_column, names) if tasks else None
+    file = run.TaskFile(tasks, text_column, label_column, names_in(labels)) if tasks else None
     loaded = settings.load()
     with home_lock(loaded.home):
         family = Family(loaded.home, tell)

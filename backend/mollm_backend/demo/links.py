@@ -1,42 +1,29 @@
-"""Connect the demo's project to the backend, as `mollm connect` would, and give it the demo's examples."""
+"""Connect the demo's project to the backend, as `mollm connect` does, and give it the demo's examples."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
+from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 
 
-def connect_demo(store: Store, settings: Settings, project_id: int, texts: Texts) -> None:
+def connect_demo(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, texts: Texts) -> None:
     """Connect (again: the ports may have changed); the examples go into the prompts before any LLM is asked."""
-    client = _client(settings)
-    try:
-        project = connect(store, client, settings, project_id, settings.backend_url)
-    finally:
-        client.close()
+    project = connect(store, client, settings, project_id, settings.backend_url)
     options = project.options | {"refit_every": settings.refit_every, "batch_size": settings.batch_size}
     options.setdefault("shots", [list(example) for example in texts.examples])
     projects.change(store, project_id, options=options)
 
 
-def connect_others(store: Store, settings: Settings, project_id: int, tell: Callable[[str], None]) -> None:
+def connect_others(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, tell: Tell) -> None:
     """Earlier projects of this home: their addresses may have changed too. One that is gone is only told of."""
-    client = _client(settings)
-    try:
-        for project in projects.every(store):
-            if project.connected and project.id != project_id:
-                try:
-                    connect(store, client, settings, project.id, settings.backend_url)
-                except MollmError as error:
-                    tell(f"project {project.id} is not connected: {error}")
-    finally:
-        client.close()
-
-
-def _client(settings: Settings) -> LabelStudioClient:
-    return LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
+    for project in projects.every(store):
+        if project.connected and project.id != project_id:
+            try:
+                connect(store, client, settings, project.id, settings.backend_url)
+            except MollmError as error:
+                tell(f"project {project.id} is not connected: {error}")

@@ -1,4 +1,4 @@
-"""The demo's Label Studio project: made once, found again at the next start."""
+"""The demo's Label Studio project: it is created once, and found again at the next start."""
 
 from __future__ import annotations
 
@@ -6,23 +6,17 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
-import httpx
-
-from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound
 
-TITLE = "mollm demo"
-
-
-class DemoError(MollmError):
-    """Label Studio refused what the demo asked of it."""
+TITLE = "mollm demo"  # in front of the texts' source, to know the project in Label Studio's list
 
 
 def label_config(labels: tuple[str, ...]) -> str:
-    """One `Choices` over one `Text`, the first of which a person sees at the top."""
+    """A label config with one `Text` and, below it, one `Choices`."""
     choices = "\n".join(f"    <Choice value={quoteattr(label)}/>" for label in labels)
     return (
         '<View>\n  <Text name="text" value="$text"/>\n'
@@ -32,28 +26,26 @@ def label_config(labels: tuple[str, ...]) -> str:
 
 @dataclass
 class DemoProject:
-    """Makes or finds the project at `url` for `texts`; `home/demo` remembers which one it is, and the gold."""
+    """Makes or finds the project for `texts`; `home/demo` remembers which one it is, and the gold."""
 
     home: Path
-    url: str
-    token: str
+    client: LabelStudioClient
     texts: Texts
 
     def ensure(self) -> int:
-        """The project's id; after this its tasks are all there. Raises DemoError."""
+        """The project's id; after this its tasks are all there. Raises LabelStudioError."""
         self._keep_gold()
         state = self.home / "demo" / f"project-{self.texts.key}.json"
-        project = self._known(state) or self._make()
-        write_private(state, {"project": project["id"]})
-        if not project.get("task_number"):
-            tasks = [{"text": text} for text in self.texts.texts]
-            made = self._ask("POST", f"/api/projects/{project['id']}/import", tasks)
-            if made.get("task_count") != len(tasks):
-                raise DemoError(f"Label Studio took {made.get('task_count')} of {len(tasks)} tasks: see its log.")
-        return int(project["id"])
+        number = self._known(state) or self.client.find_project(self._marker()) or self._make()
+        write_private(state, {"project": number})
+        if not self.client.project(number).tasks:
+            made = self.client.import_tasks(number, [{"text": text} for text in self.texts.texts])
+            if len(made) != len(self.texts.texts):
+                raise LabelStudioError(f"Label Studio took {len(made)} of {len(self.texts.texts)} tasks", "see its log")
+        return number
 
     def _keep_gold(self) -> None:
-        """Add this demo's gold to the home's one file of it (a home may hold several demo projects)."""
+        """Add this demo's gold to the home's gold file, which all its demo projects share."""
         path = self.home / "demo" / "gold.json"
         try:
             known = json.loads(path.read_text(encoding="utf-8"))["gold"]
@@ -61,44 +53,23 @@ class DemoProject:
             known = {}
         write_private(path, {"gold": known | self.texts.gold})
 
-    def _known(self, state: Path) -> dict[str, Any] | None:
-        """The project that an earlier start made, also where it was killed before it could note the id."""
-        marker = self._marker()
+    def _known(self, state: Path) -> int | None:
+        """The project that an earlier start noted, if it is still there (a kill may have come before the note)."""
         try:
-            number = json.loads(state.read_text(encoding="utf-8"))["project"]
-            return self._ask("GET", f"/api/projects/{number}")
-        except (OSError, ValueError, KeyError, DemoError):
-            found = self._ask("GET", "/api/projects?page_size=1000")["results"]
-            mine = [project for project in found if marker in (project.get("description") or "")]
-            return mine[0] if mine else None
+            return self.client.project(int(json.loads(state.read_text(encoding="utf-8"))["project"])).id
+        except (OSError, ValueError, KeyError, LabelStudioNotFound):
+            return None
 
-    def _make(self) -> dict[str, Any]:
-        body = {
-            "title": f"{TITLE}: {self.texts.source}"[:50],
-            "description": self._marker(),
-            "label_config": label_config(self.texts.labels),
-            "maximum_annotations": 1,
-        }
-        return self._ask("POST", "/api/projects", body)
+    def _make(self) -> int:
+        title, config = f"{TITLE}: {self.texts.source}"[:50], label_config(self.texts.labels)
+        return self.client.create_project(title, config, description=self._marker(), maximum_annotations=1)
 
     def _marker(self) -> str:
         return f"Made by `mollm up --demo` ({self.texts.key})."
 
-    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        headers = {"Authorization": f"Token {self.token}"}
-        try:
-            answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=120.0, trust_env=False)
-            answer.raise_for_status()
-            told: dict[str, Any] = answer.json()
-        except httpx.HTTPStatusError as error:
-            raise DemoError(f"Label Studio refused {method} {path}: {error.response.text[:300]}") from None
-        except (httpx.HTTPError, ValueError) as error:
-            raise DemoError(f"Label Studio did not answer {method} {path}: {error}") from None
-        return told
-
 
 def write_private(path: Path, content: object) -> None:
-    """JSON for the user's eyes alone (0600), whole or not at all."""
+    """Write JSON that only the user can read (0600). The file is complete, or it is not changed."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`mollm up`, told in order: what is started, what is waited for, and what is said on the way."""
+"""`mollm up`, told in order: what is started, what is waited for, and what is told on the way."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from mollm.errors import ConfigError
 from mollm_backend.demo import links, texts
 from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
+from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
+from mollm_backend.packages import Tell
 from mollm_backend.settings import FILE, Settings, note_backend
 from mollm_backend.store import Store, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
-from mollm_backend.supervisor.processes import Family, Tell
+from mollm_backend.supervisor.processes import Family
 from mollm_backend.web import dashboard
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
-LABEL_STUDIO_SECONDS = 1800.0  # a minute on an idle machine; one that fell is noticed at once
-# The demo's loop turns soon enough to be watched.
+LABEL_STUDIO_SECONDS = 1800.0  # it takes a minute on an idle machine; a process that ended is noticed at once
+# Both are smaller than the usual 50, so that a person soon sees the mixture learn.
 DEMO_REFIT_EVERY = 10
 DEMO_BATCH_SIZE = 20
 
@@ -48,7 +50,7 @@ class TaskFile:
 
 @dataclass
 class Up:
-    """One run of `mollm up`; `family` ends whatever this starts."""
+    """One run of `mollm up`; `family` ends all processes that it starts."""
 
     settings: Settings
     family: Family
@@ -65,7 +67,7 @@ class Up:
         return self.settings.home
 
     def servers(self) -> tuple[Store, str]:
-        """The store, migrated; the queue's server; the web backend. Returns the store and the backend's URL."""
+        """Open and migrate the store, start the queue's server and the web backend. Returns the store and the URL."""
         store = Store(self.settings.store_url)
         newest = events.newest(store, 1)
         self.last_event = newest[0].id if newest else 0
@@ -74,8 +76,8 @@ class Up:
                 raise ConfigError("Nothing answers at REDIS_URL: start that server, or unset REDIS_URL for our own.")
         else:
             valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
-        queues.release_all(queues.connect(self.settings.queue_url))  # what failed was perhaps mended meanwhile
-        # Kept open here: while the web server is started anew, requests wait in this socket's queue.
+        queues.release_all(queues.connect(self.settings.queue_url))  # their causes may be mended now
+        # This process keeps the socket open: during a restart of the web server, requests wait in its queue.
         self.listening = server = ports.listen(self.settings.host, self.settings.port)
         url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
         note_backend(self.home, url)
@@ -86,11 +88,11 @@ class Up:
         return store, url
 
     def worker(self) -> None:
-        self.family.settled = True  # the last part: a stop from here on cuts no set-up short
+        self.family.settled = True  # the worker is the last part: a later stop interrupts no set-up
         self.family.start(parts.worker(self.environment))
 
     def label_studio(self, first_port: int) -> tuple[str, label_studio.Account]:
-        """Label Studio and the models, side by side, installed where they are not. Returns its URL and the account."""
+        """Install and start Label Studio, and fetch the models at the same time. Returns its URL and the account."""
         port = 0
 
         def start() -> None:
@@ -116,10 +118,10 @@ class Up:
             time.sleep(0.5)
 
     def follow(self, store: Store) -> None:
-        """Until stopped: print each new line of the store's events, start anew what falls."""
+        """Print each new event of the store and restart children that ended, until Stopped is raised."""
         while True:
             self.family.watch()
-            with contextlib.suppress(SQLAlchemyError):  # a database that is busy now is read a second later
+            with contextlib.suppress(SQLAlchemyError):  # if the database is busy, it is read again a second later
                 for event in reversed(events.newest(store, 200, after=self.last_event)):
                     self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
                     self.last_event = event.id
@@ -127,7 +129,7 @@ class Up:
 
 
 def run(settings: Settings, family: Family, tell: Tell) -> None:
-    """`mollm up` beside a Label Studio that already runs; returns only by an exception."""
+    """`mollm up` with a Label Studio that already runs. It ends only with an exception."""
     up = Up(settings, family, tell)
     store, url = up.servers()
     Setup.for_panel(settings, family, tell).complete()
@@ -150,25 +152,23 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
 
 def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile | None, limit: int, port: int) -> None:
     """`mollm up --demo`; returns only by an exception. Removes `home/demo.json` on the way out."""
-    given = tasks.read() if tasks else None  # an unreadable file is said before minutes of set-up
+    given = tasks.read() if tasks else None  # an unreadable file is told of before minutes of set-up
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
-    up.environment |= {
-        "MOLLM_REFIT_EVERY": str(chosen.refit_every),
-        "MOLLM_BATCH_SIZE": str(chosen.batch_size),
-    }
+    up.environment |= {"MOLLM_REFIT_EVERY": str(chosen.refit_every), "MOLLM_BATCH_SIZE": str(chosen.batch_size)}
     facts = settings.home / "demo.json"
-    facts.unlink(missing_ok=True)  # a killed run's
+    facts.unlink(missing_ok=True)  # left by a killed run
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
         content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
-        project = DemoProject(settings.home, url, who.token, content.first(limit) if limit else content)
-        number = project.ensure()
-        parts.wait_for_web(family, backend_url)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
-        links.connect_demo(store, up.settings, number, project.texts)
-        links.connect_others(store, up.settings, number, tell)
+        with contextlib.closing(LabelStudioClient.of(up.settings)) as client:
+            project = DemoProject(settings.home, client, content.first(limit) if limit else content)
+            number = project.ensure()
+            parts.wait_for_web(family, backend_url)
+            links.connect_demo(store, client, up.settings, number, project.texts)
+            links.connect_others(store, client, up.settings, number, tell)
         up.worker()
         queue = queues.connect(up.settings.queue_url)
         queues.nudge(queue, number)
@@ -183,7 +183,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
 
 
 def moved(every: Sequence[Project], url: str) -> list[str]:
-    """Projects that were connected while the backend had another port of this machine, and so do not reach it now."""
+    """Lines about projects that were connected to another port of this machine and cannot reach the backend now."""
     known = {row.id: str(row.connection.get("backend_url", "")) for row in every if row.connected}
     return [
         f"problem: project {number} is connected to {before}, not to {url}: run `mollm connect {number}`"
@@ -193,11 +193,10 @@ def moved(every: Sequence[Project], url: str) -> list[str]:
 
 
 def where_it_stands(state: dict[str, Any]) -> list[str]:
-    """One line a project: what is there already, what is still to be read, what people will see."""
+    """One line for each project: its tasks and labels, what people see, and what is still to be read."""
     lines = []
     for project in state["projects"]:
         to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
-        waiting = ", ".join(f"{name} has {count} to read" for name, count in to_read.items() if count)
         batch, version = project["batch"], project["version"]
         shown = (
             f"{version['id']} is published, {batch['open']} tasks of its batch are open"
@@ -206,13 +205,13 @@ def where_it_stands(state: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"project {project['id']}: {project['tasks']} tasks, {project['human_labels']} human labels; {shown}; "
-            + (waiting or "the panel has read all" if to_read else "the panel has yet to start")
+            + progress.in_words(to_read, "to read")
         )
     return lines
 
 
 def _demo_values(settings: Settings) -> dict[str, object]:
-    """The demo's own refit and batch sizes, unless the user set them."""
+    """The demo's refit and batch sizes, for those that the user has not set."""
     own = {"refit_every": DEMO_REFIT_EVERY, "batch_size": DEMO_BATCH_SIZE}
     return {name: value for name, value in own.items() if name not in settings.model_fields_set}
 
@@ -222,7 +221,7 @@ def _server(url: str, token: str) -> dict[str, object]:
 
 
 def _reachable(host: str) -> str:
-    """The address by which this machine reaches a server that listens on `host`."""
+    """The address at which this machine reaches a server that listens on `host`."""
     named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - a comparison, not a bind
     return f"[{named}]" if ":" in named and not named.startswith("[") else named
 

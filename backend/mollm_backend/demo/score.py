@@ -7,7 +7,7 @@ scored after H labels is the other tasks only (`rest`), with the whole pool besi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,13 @@ import numpy as np
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
-from mollm.round.chain import Encoder
-from mollm.round.run import run_round
+from mollm.round.run import Embeds, RoundInput, run_round
+from mollm_backend.packages import Tell
 from mollm_backend.store import Store, projects, signals, tasks
 
 
 @dataclass(frozen=True)
-class Pool:
+class DemoPool:
     """The demo's N tasks as the loop sees them, and `gold` (N,), the column of each task's gold label."""
 
     items: tuple[Item, ...]
@@ -31,7 +31,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Score:
+class DemoScore:
     """Accuracy after `labels` human labels: of the tasks that no human labelled, and of all with humans' as right."""
 
     labels: int
@@ -48,7 +48,7 @@ def read_gold(home: Path) -> dict[str, str]:
     return found
 
 
-def read_pool(store: Store, project_id: int, gold: dict[str, str]) -> Pool:
+def read_pool(store: Store, project_id: int, gold: dict[str, str]) -> DemoPool:
     """The tasks with gold that every annotator has read. Raises InputError where there is none."""
     project = projects.get(store, project_id)
     rows = [task for task in tasks.every(store, project_id) if task.text in gold]
@@ -58,23 +58,23 @@ def read_pool(store: Store, project_id: int, gold: dict[str, str]) -> Pool:
     if not kept:
         raise InputError("No task with gold has been read by the whole panel yet: wait for `mollm up --demo`.")
     column = {name: c for c, name in enumerate(project.decision.labels.names)}
-    return Pool(
+    return DemoPool(
         tuple(task.item for task in kept),
         panel.take(known),
         np.array([column[gold[task.text or ""]] for task in kept], dtype=np.int64),
     )
 
 
-def of_annotators(pool: Pool) -> dict[str, float]:
+def of_annotators(pool: DemoPool) -> dict[str, float]:
     """Each LLM's accuracy: the most probable label of its corrected distribution."""
     top = pool.signals.label_probs.argmax(axis=2)
     return {name: float((top[:, m] == pool.gold).mean()) for m, name in enumerate(pool.signals.annotators)}
 
 
 def simulate(
-    pool: Pool, config: LoopConfig, encoder: Encoder | None, at: tuple[int, ...], seed: int, *, draw: bool,
-    progress: Callable[[str], None],
-) -> Iterator[Score]:  # fmt: skip
+    pool: DemoPool, config: LoopConfig, encoder: Embeds | None, at: tuple[int, ...], seed: int, *, draw: bool,
+    progress: Tell,
+) -> Iterator[DemoScore]:  # fmt: skip
     """Scores after `at` (rising) human labels, given in the loop's own order, or in random order with `draw`.
 
     The mixture is refitted every `config.refit_every` labels, as in the project.
@@ -87,7 +87,7 @@ def simulate(
     while True:
         targets = Targets.of(asked, pool.gold[asked] if asked else [])
         outcome = run_round(
-            pool.items, pool.signals, targets, config=config, encoder=encoder, round_index=round_index,
+            RoundInput(pool.items, pool.signals, targets, round_index), config=config, encoder=encoder,
             rng=np.random.default_rng([seed, round_index]),
         )  # fmt: skip
         if len(asked) in at:
@@ -104,8 +104,8 @@ def simulate(
         progress(f"seed {seed}: {len(asked)} of {at[-1]} labels")
 
 
-def _score(pool: Pool, top: IntArray, asked: list[int]) -> Score:
+def _score(pool: DemoPool, top: IntArray, asked: list[int]) -> DemoScore:
     right: BoolArray = top == pool.gold
     rest = np.ones(len(right), dtype=np.bool_)
     rest[asked] = False
-    return Score(len(asked), float(right[rest].mean()), float((right | ~rest).mean()))
+    return DemoScore(len(asked), float(right[rest].mean()), float((right | ~rest).mean()))

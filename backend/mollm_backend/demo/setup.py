@@ -1,4 +1,4 @@
-"""What has to be there before the demo starts: Label Studio's environment, the models, the texts."""
+"""What must be installed before the demo starts: Label Studio's environment, the models, the texts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mollm.config import PanelConfig
 from mollm_backend import packages
 from mollm_backend.demo import texts
-from mollm_backend.settings import DEFAULT_PANEL, Settings
+from mollm_backend.packages import Tell
+from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, parts
-from mollm_backend.supervisor.processes import Family, Program, Tell
+from mollm_backend.supervisor.processes import Family, Program
 
-STILL_AT_IT = 20.0
+STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running time is printed; a guess
 
 
 @dataclass
 class Setup:
-    """Installs and fetches what is missing in `home`, each step a child of `family`."""
+    """Installs and downloads what is missing in `home`. Each step is a child of `family`."""
 
     home: Path
     family: Family
@@ -31,14 +31,13 @@ class Setup:
     @classmethod
     def for_panel(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
         """What the worker needs: the panel's models and the encoder, as far as they are packages of ours."""
-        panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
-        models = [config.model for config in panel.annotators if config.runtime == "transformers"]
+        models = [config.model for config in settings.panel_config().annotators if config.runtime == "transformers"]
         names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if name in packages.PACKAGES))
         return cls(settings.home, family, tell, names, with_label_studio=False)
 
     @classmethod
     def for_demo(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
-        """Beside these, Label Studio and the demo's texts."""
+        """The same, with Label Studio and the demo's texts."""
         names = cls.for_panel(settings, family, tell).names
         return cls(settings.home, family, tell, (texts.CORPUS, *names), with_label_studio=True)
 
@@ -46,7 +45,7 @@ class Setup:
         return (not self.with_label_studio or label_studio.is_installed(self.home)) and not list(self._missing())
 
     def complete(self, then: Callable[[], None] = lambda: None) -> None:
-        """Label Studio and the models side by side; `then` is called as soon as Label Studio is installed."""
+        """Install Label Studio and the models at the same time; `then` is called when Label Studio is installed."""
         lanes = [self._models()] + ([self._label_studio(then)] if self.with_label_studio else [])
         self.family.complete(*lanes, meanwhile=self.still_at_it)
 
@@ -66,7 +65,7 @@ class Setup:
         return (name for name in self.names if not packages.is_ready(name, self.home))
 
     def still_at_it(self) -> None:
-        """The progress of whoever writes lines about it; for the silent ones, every 20 s that they are still at it."""
+        """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""
         now = time.monotonic()
         for name, child in self.family.children.items():
             if not name.startswith((parts.FETCH, label_studio.NAME)):

@@ -1,4 +1,4 @@
-"""The demo's texts: questions and sayings of the package chatterbot-corpus, or the user's own file."""
+"""The demo's texts: lines of the package chatterbot-corpus, or the user's own file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import yaml
 from mollm.errors import InputError
 from mollm.records import digest
 
-CORPUS = "chatterbot-corpus"
-TEXTS_A_TOPIC = 30
-TOPICS = {
+CORPUS = "chatterbot-corpus"  # the package with the texts
+TEXTS_A_TOPIC = 30  # a guess: about 200 texts are some batches, and a CPU reads them soon
+TOPICS = {  # label to file; the label is what people see
     "tech support": "tech_support.yml",
     "trivia": "trivia.yml",
     "programming": "coding.yml",
@@ -26,15 +26,16 @@ TOPICS = {
     "sports": "sports.yml",
     "feelings": "emotion.yml",
 }
+# Usual names of columns in users' files; the first that a file has is used.
 TEXT_COLUMNS = ("text", "sentence", "content", "question", "review", "body")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "topic")
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a demo project is made of: texts, the labels to choose from, and gold (text -> label) where it is known.
+    """The content of a demo project: texts, labels to choose from, and the gold label by text, where it is known.
 
-    `examples` are (text, label) pairs for the prompts, one a label, which are not among the texts.
+    `examples` are (text, label) pairs for the prompts, one for each label; they are not among the texts.
     """
 
     texts: tuple[str, ...]
@@ -45,18 +46,18 @@ class Texts:
 
     @property
     def key(self) -> str:
-        """Names this very set, so that a second start finds the project that was made from it."""
+        """A name for this set of texts and labels, by which a second start finds its project."""
         return digest("demo/1", *self.labels, *self.texts)[:16]
 
     def first(self, count: int) -> Texts:
-        """At most `count` texts, the labels in turn where gold is known, so that none goes missing."""
+        """At most `count` texts. If gold is known, each label gives one text in turn, so that none is missing."""
         order = sorted(range(len(self.texts)), key=lambda at: (self._turn()[at], at)) if self.gold else range(count)
         kept = tuple(self.texts[at] for at in sorted(list(order)[:count]) if at < len(self.texts))
         gold = {text: self.gold[text] for text in kept if text in self.gold}
         return Texts(kept, self.labels, gold, self.source, self.examples)
 
     def _turn(self) -> list[int]:
-        """For each text, how many of its label came before it."""
+        """For each text, how many texts before it have the same label."""
         seen: Counter[str] = Counter()
         turns = []
         for text in self.texts:
@@ -67,9 +68,9 @@ class Texts:
 
 
 def from_corpus(directory: Path) -> Texts:
-    """Seven topics, at most 30 texts each, spread evenly over each file; the last of each is its example.
+    """At most 30 texts of each topic, evenly spread over its file; the last one is the example for the prompts.
 
-    Topics alternate. Raises InputError where a file cannot be read.
+    The topics alternate. Raises InputError if a file cannot be read.
     """
     by_topic = {topic: _questions(directory / file) for topic, file in TOPICS.items()}
     twice = {text for text, count in Counter(t.casefold() for ts in by_topic.values() for t in ts).items() if count > 1}
@@ -87,7 +88,7 @@ def from_corpus(directory: Path) -> Texts:
 
 
 def _questions(path: Path) -> list[str]:
-    """The first line of every conversation of a file, each once."""
+    """The first line of every conversation in a file, without repeated lines."""
     try:
         conversations = yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
@@ -102,7 +103,7 @@ def _questions(path: Path) -> list[str]:
 def from_file(path: Path, text_column: str = "", label_column: str = "", labels: tuple[str, ...] = ()) -> Texts:
     """Texts from a CSV, JSON (a list of objects) or JSONL file: a text column and, if there is one, a label column.
 
-    The labels to choose from are `labels`, or those of the label column. Texts that come twice are taken once.
+    The labels to choose from are `labels`, or those of the label column. A repeated text is taken once.
     Raises InputError that names the row and what to do.
     """
     rows = _rows(path)

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import due, training
+from mollm_backend.jobs import due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -85,11 +85,11 @@ def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
     stop, size = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts
     mine = [member for member in project.panel if member.name == annotator]
     for member in mine:
-        after = 0
-        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, after=after):
+        before = None
+        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, before=before):
             if budget.rests(runtime.store, project):
                 break
-            after = rows[-1].task_id
+            before = rows[-1].task_id
             if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
                 break
         if time.monotonic() > stop:
@@ -143,6 +143,12 @@ def train(runtime: Runtime, project_id: int) -> None:
             training.train(runtime, project, reason)
         if request and covered:
             queues.training_answered(runtime.connection, project_id, request)
+
+
+@job
+def predict(runtime: Runtime, project_id: int) -> None:
+    """Predict new and changed texts from the published version's saved state, for some seconds."""
+    predicting.predict(runtime, projects.get(runtime.store, project_id))
 
 
 @job

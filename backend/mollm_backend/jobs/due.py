@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,14 +12,17 @@ from mollm.errors import MollmError
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, unseen, versions
+from mollm_backend.store import Store, batches, changes, events, labels, projects, revisions, signals, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import StoredPrediction, Version
 from mollm_backend.work import budget, progress, queues
 from mollm_backend.work.progress import Progress
 
-# A pool that is still being read gets its first version at this size, and a new one each time it has doubled.
+# A pool that is still being read gets its first version at this size, so that people can begin while it is read. A new
+# one comes each time it has doubled: then all trainings together cost at most twice as much as the last one.
 FIRST_POOL = 200
+# An edited text sends no event: it is found within this time.
 RECONCILE_EVERY = timedelta(minutes=10)
 # The labels of a session that ended below the threshold are learned once people rest so long.
 PEOPLE_REST = timedelta(minutes=10)
@@ -43,7 +46,9 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
 
 
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:
-    """Enqueue what this project lacks: a look at events, texts to read, a training, a batch, a clearing away."""
+    """Enqueue what this project lacks: a look at events, texts to read, a training, predictions, a batch, a clearing
+    away.
+    """
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
     requested = bool(queues.training_requested(runtime.connection, project.id))
@@ -67,6 +72,9 @@ def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool)
     yield from _readings(runtime, project, found)
     if why_train(runtime, project, found, requested=requested) is not None:
         yield "train", "train", (project.id,)
+    if predicting_reason(runtime.store, project) is not None:
+        # Not before reconciliation and reading for long: the worker takes this queue and a reading in turns.
+        yield "reconcile", "predict", (project.id,)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
         yield "publish", "publish", (project.id,)
     current = {project.batch_version or "", project.published_version or ""}
@@ -142,34 +150,60 @@ def remaining(store: Store, project: Project, limit: int, reason: str = "") -> l
     chosen = versions.least_certain(store, project.id, version, batch, limit)
     said = versions.said(store, project.id, version, chosen)
     first = 1 + max((entry.rank for entry in batches.entries(store, project.id, batch)), default=-1)
-    fresh = []
-    for rank, task_id in enumerate(chosen, first):
-        asked = (decision.key for decision in project.decisions)
-        rows = {key: said[task_id][key] for key in asked if key in said[task_id]}
-        words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
-        sure = certainty(row.confidence for row in rows.values())
-        fresh.append(StoredEntry(task_id, rank, version, words, sure, reason))
-    return fresh
+    return [
+        StoredEntry(task_id, rank, version, *shown(project, said[task_id]), reason)
+        for rank, task_id in enumerate(chosen, first)
+    ]
+
+
+def shown(project: Project, said: Mapping[str, StoredPrediction]) -> tuple[str, float]:
+    """What a batch shows of a task: its label (in words where there are several decisions), and how sure that is."""
+    rows = {decision.key: said[decision.key] for decision in project.decisions if decision.key in said}
+    words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
+    return words, certainty(row.confidence for row in rows.values())
+
+
+def version_to_predict_with(store: Store, project: Project) -> Version | None:
+    """The published version, where it was made for this panel, its files load, and something changed since."""
+    seen, unreadable = versions.standing(store, project)
+    if unreadable or changes.newest(store, project.id) <= seen:
+        return None
+    version = versions.find(store, project.id, project.published_version)
+    return version if version is not None and version.facts.get("panel") == project.fingerprints else None
+
+
+def predicting_reason(store: Store, project: Project) -> str | None:
+    """Why something must be predicted now, in words; None where nothing need be."""
+    version = version_to_predict_with(store, project)
+    return None if version is None else f"texts or answers came since {version.id} last predicted"
 
 
 def training_reason(
     store: Store, project: Project, refit_every: int, *, requested: bool = False, found: Progress | None = None
 ) -> str | None:
-    """Why the mixture should be refitted now, in words; None where it need not. `found`: the reading, if counted."""
+    """Why the mixture should be refitted now, in words; None where it need not. `found`: the reading, if counted.
+
+    New and edited texts, answers and deletions are no reason by themselves: `predicting` sees to them.
+    """
     newest = versions.newest(store, project.id)
     found = found or progress.count(store, project)
-    answered = found.answered
-    if answered == 0:
+    if found.answered == 0:
         return None
     away = signals.absent(store)
     idle = not any(left for fingerprint, left in found.left.items() if fingerprint not in away)
     idle = idle or bool(budget.of(store, project).paused)  # all that will be read today is read
-    panel = [member.fingerprint for member in project.panel]
+    panel = project.fingerprints
     if newest is None or newest.facts.get("panel") != panel:
-        return "first version" if idle or answered >= FIRST_POOL * len(panel) else None
-    pool = int(newest.facts.get("answered", 0))
-    if answered > pool and (idle or answered >= 2 * pool):  # a deletion alone teaches nothing
-        return f"the panel gave {answered} answers, {pool} before"
+        return "first version" if idle or found.answered >= FIRST_POOL * len(panel) else None
+    if versions.standing(store, project)[1]:
+        published = versions.find(store, project.id, project.published_version)
+        if published is not None and "replaces" not in published.facts:
+            return f"the files of {published.id} do not load"
+    before = int(newest.facts.get("read", newest.facts.get("pool", 0)))  # 0.2.0 did not note `read`
+    if found.read >= 2 * before:
+        return f"the pool has doubled: {found.read} tasks are read, {before} before"
+    if idle and set(newest.facts.get("silent", [])) - set(found.silent):
+        return "an annotator answers now that had said nothing before"
     same = newest.facts.get("labels_at") == labels.revision(store, project.id)
     rows = [] if same else labels.every(store, project.id)
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
@@ -180,8 +214,7 @@ def training_reason(
         return "training was asked for"
     if changed and _people_rest([newest.created_at, *(row.updated_at for row in rows)]):
         return f"people rest, and {changed} of their labels are new or changed"
-    fresh = unseen.count(store, project, newest.id) - int(newest.facts.get("left_out", 0)) if idle else 0
-    return f"{fresh} tasks are new or have another text" if fresh > 0 else None
+    return None
 
 
 def _people_rest(moments: Sequence[str]) -> bool:

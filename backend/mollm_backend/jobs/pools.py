@@ -10,7 +10,7 @@ import numpy as np
 
 from mollm.records import BoolArray, HumanLabel, Signals, Targets
 from mollm_backend.jobs.runtime import Runtime
-from mollm_backend.store import labels, signals, tasks
+from mollm_backend.store import Store, labels, signals, tasks
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
@@ -19,7 +19,7 @@ from mollm_backend.work import people
 
 
 @dataclass(frozen=True)
-class Pool:
+class DecisionPool:
     """All that one training reads of a decision. `tasks` (N) is in the order of `signals`."""
 
     decision: Decision
@@ -46,25 +46,38 @@ class Pool:
         return np.array([task.task_id not in closed for task in self.tasks], dtype=np.bool_)
 
 
-def read_pools(runtime: Runtime, project: Project) -> list[Pool]:
+def read_pools(runtime: Runtime, project: Project) -> list[DecisionPool]:
     """A pool a decision: the readable tasks that at least one annotator has answered, without few-shot examples.
 
     A decision that no annotator has read anything of yet (it is new) is left out.
     """
-    shots = {row[0] for row in project.options.get("shots", [])}
-    rows = [task for task in tasks.every(runtime.store, project.id) if not task.problem and task.text not in shots]
+    rows = [task for task in tasks.every(runtime.store, project.id) if not task.problem]
     annotations = tuple(labels.every(runtime.store, project.id))
     pools = [_pool(runtime, project, decision, rows, annotations) for decision in project.decisions]
     return [pool for pool in pools if pool.tasks]
 
 
+def known_rows(
+    store: Store, project: Project, decision: Decision, rows: Sequence[Task], heard: BoolArray | None = None
+) -> tuple[tuple[Task, ...], Signals]:
+    """The tasks that at least one annotator has answered, without few-shot examples, and the panel's signals on them.
+
+    `heard` (M,) marks the annotators whose answers count (None: all); the others count as having said nothing.
+    """
+    shots = {row[0] for row in project.options.get("shots", [])}
+    rows = [task for task in rows if task.text not in shots]
+    panel = signals.load(store, project, rows, decision)
+    if heard is not None:
+        panel.label_probs[:, ~heard] = panel.votes[:, ~heard] = np.nan
+    answered = np.asarray(~panel.missing.all(axis=1), dtype=np.bool_)
+    return tuple(task for task, known in zip(rows, answered, strict=True) if known), panel.take(answered)
+
+
 def _pool(
     runtime: Runtime, project: Project, decision: Decision, rows: Sequence[Task], annotations: tuple[Annotation, ...]
-) -> Pool:
-    panel = signals.load(runtime.store, project, rows, decision)
-    known = np.asarray(~panel.missing.all(axis=1), dtype=np.bool_)
+) -> DecisionPool:
+    kept, panel = known_rows(runtime.store, project, decision, rows)
     known_people = people.of(
         runtime.store, project.id, project.options, decision.labels.names, annotations, decision.key
     )  # fmt: skip
-    kept = tuple(task for task, has_answer in zip(rows, known, strict=True) if has_answer)
-    return Pool(decision, kept, panel.take(known), known_people.human, annotations, people.as_json(known_people))
+    return DecisionPool(decision, kept, panel, known_people.human, annotations, people.as_json(known_people))

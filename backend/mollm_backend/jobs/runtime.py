@@ -13,22 +13,16 @@ from pydantic import ValidationError
 from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
 from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
-from mollm.config import AnnotatorConfig, LoopConfig, PanelConfig
+from mollm.config import AnnotatorConfig, LoopConfig
 from mollm.errors import ConfigError
 from mollm.prompts import Shot
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.settings import DEFAULT_PANEL, Settings
+from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.work.progress import Progress
-
-
-def instruction_of(project: Project, panel: PanelConfig) -> str:
-    """What the LLMs are told to do in this project: its own words, else the panel's."""
-    return str(project.options.get("instruction") or panel.instruction)
-
 
 Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
 
@@ -53,7 +47,7 @@ class Runtime:
         self.settings = settings
         self.store = store
         self.connection = connection
-        self.panel = PanelConfig.load(settings.panel or DEFAULT_PANEL)
+        self.panel = settings.panel_config()
         self._annotators = Warm()
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
@@ -62,10 +56,7 @@ class Runtime:
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""
         if self._client is None:
-            settings = self.settings
-            self._client = LabelStudioClient(
-                settings.label_studio_url, settings.label_studio_api_key.get_secret_value()
-            )
+            self._client = LabelStudioClient.of(self.settings)
         return self._client
 
     def shots(self, project: Project, decision: Decision) -> tuple[Shot, ...]:
@@ -95,7 +86,7 @@ class Runtime:
         )
 
     def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
-        instruction = decision.instruction(instruction_of(project, self.panel))
+        instruction = decision.instruction(project.instruction(self.panel.instruction))
         return fingerprint(config, decision.labels, instruction, self.shots(project, decision))
 
     def refresh_panel(self, project: Project) -> Project:
@@ -120,7 +111,7 @@ class Runtime:
 
         def opened() -> Annotator:
             decision = project.decision_of(member)
-            instruction = decision.instruction(instruction_of(project, self.panel))
+            instruction = decision.instruction(project.instruction(self.panel.instruction))
             return open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
 
         return self._annotators.get(member.fingerprint, room, opened)

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import structlog
 
+from mollm import states
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
-from mollm.round.run import RoundOutcome, run_round
+from mollm.round.run import RoundInput, RoundOutcome, run_round
 from mollm_backend.jobs import pretrained
-from mollm_backend.jobs.pools import Pool, read_pools
+from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
-from mollm_backend.store import batches, events, labels, projects, states, unseen, versions
+from mollm_backend.store import batches, changes, events, labels, projects, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 class Decided:
     """A decision's pool and what a round made of it."""
 
-    pool: Pool
+    pool: DecisionPool
     outcome: RoundOutcome
 
     @property
@@ -67,9 +68,9 @@ class Decided:
 
 def train(runtime: Runtime, project: Project, reason: str) -> Version:
     """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
-    # Counted first: an answer or a label that comes later starts a round.
-    counted = {"answered": progress.count(runtime.store, project).answered}
-    counted["labels_at"], read = labels.revision(runtime.store, project.id), unseen.answered(runtime.store, project)
+    # Noted first: what changes from now on is predicted by the version afterwards.
+    seen, found = changes.newest(runtime.store, project.id), progress.count(runtime.store, project)
+    labels_at = labels.revision(runtime.store, project.id)
     pools = read_pools(runtime, project)
     if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
@@ -79,14 +80,16 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
-    known = {task.task_id for pool in pools for task in pool.tasks}
-    facts = _facts(project, decided) | counted | {"left_out": max(0, read - len(known))}
-    verdicts = {row.pool.decision.name: _judge(runtime, project, row.key, facts) for row in decided}
+    facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
+    published = versions.find(runtime.store, project.id, project.published_version)
+    if published is not None and published.unreadable:
+        facts["replaces"], published = published.id, None  # what cannot predict new texts is no bar to its successor
+    verdicts = {row.pool.decision.name: _judge(published, row.key, facts) for row in decided}
     accepted = all(verdict.accepted for verdict in verdicts.values())
     facts["gate"] = _gate_line(verdicts)
     status = "candidate" if accepted else "refused"
     name = f"mollm-{round_index}-{_name(project, decided, config, round_index)}"
-    version = Version(name, round_index, status, _people(decided), facts)
+    version = Version(name, round_index, status, _people(decided), facts, changes=seen)
     states.save(runtime.settings.versions_dir / str(project.id) / version.id, _states(project, decided))
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
@@ -98,18 +101,20 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
 
 
 def _round(
-    runtime: Runtime, pool: Pool, config: LoopConfig, round_index: int, earlier: Sequence[Version]
+    runtime: Runtime, pool: DecisionPool, config: LoopConfig, round_index: int, earlier: Sequence[Version]
 ) -> RoundOutcome:
     """One decision's round. All decisions share the encoder, and with it the cached embeddings."""
+    given = RoundInput(
+        [task.item for task in pool.tasks], pool.signals, pool.targets, round_index, pool.open_items,
+        _curve(pool, earlier),
+    )  # fmt: skip
     return run_round(
-        [task.item for task in pool.tasks], pool.signals, pool.targets, config=config, encoder=runtime.encoder(),
-        round_index=round_index, rng=np.random.default_rng([config.seed, round_index]),
-        open_items=pool.open_items, earlier=_curve(pool, earlier),
+        given, config=config, encoder=runtime.encoder(), rng=np.random.default_rng([config.seed, round_index]),
         progress=lambda line: log.info("training", decision=pool.decision.key, line=line),
     )  # fmt: skip
 
 
-def _curve(pool: Pool, newest_first: Sequence[Version]) -> list[stopping.Earlier]:
+def _curve(pool: DecisionPool, newest_first: Sequence[Version]) -> list[stopping.Earlier]:
     """The learning curve so far, oldest first: what the last versions lost on the labels of this pool."""
     rows = [(row, versions.facts_of(row.facts, pool.decision.key)) for row in reversed(newest_first)]
     return [stopping.Earlier.of(row.human_labels, facts.get("losses", {}), pool.label_keys) for row, facts in rows]
@@ -120,8 +125,7 @@ def _name(project: Project, decided: Sequence[Decided], config: LoopConfig, roun
     rows = sorted(labels.row_keys(*(part.pool.human for part in decided)))
     asked = [part.pool.decision.labels.key() for part in decided]
     texts = [digest(*(task.text_key for task in part.pool.tasks)) for part in decided]
-    panel = [member.fingerprint for member in project.panel]
-    return digest(*panel, *asked, *rows, *texts, config.model_dump_json(), str(round_index))[:8]
+    return digest(*project.fingerprints, *asked, *rows, *texts, config.model_dump_json(), str(round_index))[:8]
 
 
 def _facts(project: Project, decided: Sequence[Decided]) -> dict[str, Any]:
@@ -134,7 +138,7 @@ def _facts(project: Project, decided: Sequence[Decided]) -> dict[str, Any]:
     names = {part.key: part.pool.decision.name for part in decided}
     total = {key: sum(facts[key] for facts in each.values()) for key in ("negatives", "rows", "human_rows")}
     return total | {
-        "panel": [member.fingerprint for member in project.panel], "label_rows": rows, "losses": {},
+        "panel": project.fingerprints, "label_rows": rows, "losses": {},
         "pool": max(facts["pool"] for facts in each.values()), "scores": _mean_scores(list(each.values())),
         "notes": [f"{names[key]}: {_scores_line(facts['scores']) or 'no human label'}" for key, facts in each.items()],
         "people": people.together({names[key]: facts["people"] for key, facts in each.items()}),
@@ -161,15 +165,16 @@ def _people(decided: Sequence[Decided]) -> int:
 
 def _states(project: Project, decided: Sequence[Decided]) -> dict[str, FittedState]:
     """Fitted state by name; where there are several decisions, each name begins with the decision's number."""
-    if len(project.decisions) == 1:
-        return dict(decided[0].outcome.state)
-    number = {decision.key: n for n, decision in enumerate(project.decisions)}
-    return {f"{number[part.key]}.{name}": state for part in decided for name, state in part.outcome.state.items()}
+    prefixes = [project.prefix_of(part.pool.decision) for part in decided]
+    return {
+        f"{prefix}{name}": state
+        for prefix, part in zip(prefixes, decided, strict=True)
+        for name, state in part.outcome.state.items()
+    }
 
 
-def _judge(runtime: Runtime, project: Project, key: str, facts: dict[str, Any]) -> Verdict:
+def _judge(published: Version | None, key: str, facts: dict[str, Any]) -> Verdict:
     """The gate on one decision: against what the published version says of it, if it had the same panel."""
-    published = versions.find(runtime.store, project.id, project.published_version)
     before, after = versions.facts_of(published.facts if published else {}, key), versions.facts_of(facts, key)
     comparable = before.get("panel") == after["panel"]
     losses: Mapping[str, float] = before.get("losses", {}) if comparable else {}
@@ -188,7 +193,7 @@ def _gate_line(verdicts: Mapping[str, Verdict]) -> str:
 def _publish(
     runtime: Runtime, project: Project, decided: Sequence[Decided], version: Version, config: LoopConfig
 ) -> None:
-    batch_version = f"{version.id}+batch-1"
+    batch_version = batches.next_name(runtime.store, project.id, version.id)
     entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
     batches.save(runtime.store, project.id, batch_version, entries)
     versions.publish(runtime.store, project.id, version.id)

@@ -1,1 +1,1 @@
-"""The only room that knows Label Studio's JSON, its SDK and its habits."""
+"""The only package that knows Label Studio's JSON, its SDK and how its server behaves."""

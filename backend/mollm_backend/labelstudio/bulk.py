@@ -1,7 +1,7 @@
-"""Which version a bulk accepted label was made from: neither the annotation nor its export says it.
+"""Find the version that a bulk accepted label was made from: neither the annotation nor its export contains it.
 
-"Create annotations from predictions" keeps the prediction's id alone. A few are asked for one by one; of many, one
-listing tells which versions their tasks hold, and where that is a single one it is certain. The others stay unknown.
+"Create annotations from predictions" stores only the prediction's id. Up to `LOOK_UPS` predictions are fetched one by
+one. If there are more, one listing gives the versions on each task first: a single version on a task is certain.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from mollm.records import Provenance
 from mollm_backend.store.labels import Annotation
 
-LOOK_UPS = 300  # predictions that one pass asks for by their id
+LOOK_UPS = 300  # predictions fetched by id in one pass; a guess: more leave fewer versions unknown, but take longer
 
-LookUp = Callable[[int], Mapping[str, Any] | None]  # a prediction by its id; None: it is gone
-Versions = Callable[[Sequence[int]], Mapping[int, set[str]]]  # which versions these tasks hold predictions of
+LookUp = Callable[[int], Mapping[str, Any] | None]  # a prediction by its id; None: it is deleted
+Versions = Callable[[Sequence[int]], Mapping[int, set[str]]]  # for each task, the versions of its predictions
 
 
 def with_versions(rows: Iterable[Annotation], look_up: LookUp, versions: Versions) -> tuple[list[Annotation], int]:
-    """The rows, bulk accepted ones with their version where it is certain, and of how many it stays unknown."""
+    """Return the rows, with the version of bulk accepted ones where it is certain, and how many have none."""
     rows = list(rows)
     asked = {row.parent_prediction: row.task_id for row in rows if _lacks(row) and row.parent_prediction is not None}
     if not asked:

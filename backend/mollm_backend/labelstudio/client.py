@@ -16,16 +16,18 @@ from mollm_backend.labelstudio.errors import (
     LabelStudioRefused,
 )
 from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
+from mollm_backend.settings import Settings
 
-PAGE = 1000
-_EXPORT_IDS = 200  # ids of one export call: the address stays under 4,000 characters
-_IMPORT_SECONDS = 1800.0  # without a queue of its own, Label Studio recounts 1,000 tasks a second within the call
+PAGE = 1000  # tasks on one page of a listing; with it, Label Studio lists about 570 tasks a second
+_EXPORT_IDS = 200  # ids in one export call: keeps its address under 4,000 characters
+_IMPORT_SECONDS = 1800.0  # time limit: without a queue, Label Studio recounts 1,000 tasks a second during an import
+# The fields that `tasks` reads; Label Studio then leaves the others out.
 _INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteProject:
-    """A project as Label Studio says it. The three counts are of tasks, annotations and skips."""
+    """A project as Label Studio returns it. `tasks`, `annotations` and `skips` are numbers of them."""
 
     id: int
     title: str
@@ -42,7 +44,7 @@ class RemoteProject:
 
 @dataclass(frozen=True, slots=True)
 class RemoteTask:
-    """A task without its annotations; `annotations` counts those that are there, skips included."""
+    """A task without its annotations; `annotations` is the number of them, skips included."""
 
     id: int
     data: JSON
@@ -52,14 +54,19 @@ class RemoteTask:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of an import of predictions: how many are there, and the tasks whose row was not taken."""
+    """The result of an import: how many predictions were created, and (task id, reason) of each that was not."""
 
     created: int
     refused: tuple[tuple[int, str], ...] = ()
 
 
 class LabelStudioClient(Transport):
-    """What mollm asks of Label Studio, one method a question."""
+    """The calls that mollm makes to Label Studio, one method for each."""
+
+    @classmethod
+    def of(cls, settings: Settings, url: str = "") -> LabelStudioClient:
+        """The client of the Label Studio that is set, or of the one at `url`."""
+        return cls(url or settings.label_studio_url, settings.label_studio_api_key.get_secret_value())
 
     # --- server ------------------------------------------------------------------------------------------------
 
@@ -68,11 +75,11 @@ class LabelStudioClient(Transport):
         return str(self._raw("version", "GET", "api/version/").get("release", "?"))
 
     def whoami(self) -> str:
-        """The address of the user whom the token belongs to."""
+        """The e-mail address of the token's user."""
         return str(self._call("whoami", lambda: self._sdk.users.whoami(request_options=ONCE).email, read=True))
 
     def clock_skew(self) -> float:
-        """Seconds by which the server's clock is ahead of ours, from its Date header."""
+        """How many seconds the server's clock is ahead of ours, from its Date header."""
 
         def call() -> float:
             send = self._sdk._client_wrapper.httpx_client.request
@@ -83,13 +90,13 @@ class LabelStudioClient(Transport):
         return self._call("clock", call, read=True)
 
     def user_count(self) -> int:
-        """How many people the organization has."""
+        """The number of people in the organization."""
         return len(self._raw("users", "GET", "api/users/"))
 
     # --- projects ----------------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> RemoteProject:
-        """A project. Raises LabelStudioError where the answer is not one of a Label Studio."""
+        """A project. Raises LabelStudioError if the answer is not a Label Studio project."""
         found = self._raw(f"project {project_id}", "GET", f"api/projects/{project_id}/")
         if not isinstance(found, dict) or not {"id", "created_at"} <= set(found):
             raise LabelStudioError(f"{self.url} answers, but not as a Label Studio does: correct LABEL_STUDIO_URL.")
@@ -101,19 +108,24 @@ class LabelStudioClient(Transport):
         )  # fmt: skip
 
     def patch_project(self, project_id: int, **values: Any) -> None:
-        """Set a project's plain fields; Label Studio sends PROJECT_UPDATED for it."""
+        """Set fields of a project. Label Studio then sends PROJECT_UPDATED."""
         self._raw(f"patch project {project_id}", "PATCH", f"api/projects/{project_id}/", body=values)
 
-    def create_project(self, title: str, config: str) -> int:
+    def find_project(self, words: str) -> int | None:
+        """The first project that has these words in its description."""
+        found = self._raw("list projects", "GET", "api/projects/", params={"page_size": PAGE})["results"]
+        return next((int(row["id"]) for row in found if words in (row.get("description") or "")), None)
+
+    def create_project(self, title: str, config: str, **more: Any) -> int:
         """Make a project; returns its id."""
-        body = {"title": title, "label_config": config}
+        body = {"title": title, "label_config": config, **more}
         return int(self._raw("make a project", "POST", "api/projects/", body=body)["id"])
 
     def delete_project(self, project_id: int) -> None:
         self._gone(f"delete project {project_id}", f"api/projects/{project_id}/")
 
     def import_tasks(self, project_id: int, rows: Sequence[JSON]) -> list[int]:
-        """Import tasks (`data`, or whole tasks); returns their ids in the same order."""
+        """Import tasks (each its `data`, or a whole task); returns their ids in the same order."""
         answer = self._raw(
             "import tasks", "POST", f"api/projects/{project_id}/import", params={"return_task_ids": True},
             body=list(rows), seconds=_IMPORT_SECONDS,
@@ -126,7 +138,7 @@ class LabelStudioClient(Transport):
         return int(self._raw("annotate", "POST", f"api/tasks/{task_id}/annotations/", body=body)["id"])
 
     def next_task(self, project_id: int) -> JSON | None:
-        """The task that the stream would serve this token's user now (and locks for that user); None: no more."""
+        """The task that the stream serves this token's user now, and locks for that user; None: no task is left."""
         try:
             found = self._raw("next task", "GET", f"api/projects/{project_id}/next")
         except LabelStudioNotFound:
@@ -136,9 +148,9 @@ class LabelStudioClient(Transport):
     # --- tasks and annotations ---------------------------------------------------------------------------------
 
     def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:
-        """All tasks by id, or those touched at or after `since` (Label Studio's own clock).
+        """All tasks in order of id, or those updated at or after `since` (a time of Label Studio's clock).
 
-        Pages start after the last id that was seen, so that a task that is deleted meanwhile hides no other one.
+        Each page starts after the last id of the page before, so that no task is missed when another is deleted.
         """
         touched = [("updated_at", "greater_or_equal", "Datetime", since)] if since else []
         for row in self._listed(project_id, touched, _INCLUDE):
@@ -148,7 +160,7 @@ class LabelStudioClient(Transport):
     def _listed(
         self, project_id: int, conditions: Sequence[tuple[str, str, str, object]], include: str
     ) -> Iterator[JSON]:
-        """Tasks by id that fulfil all conditions (column, operator, type, value), page after page to the last one."""
+        """All tasks, in order of id, that meet all conditions (column, operator, type, value)."""
         last = 0
         while True:
             wanted = [("id", "greater", "Number", last), *conditions]
@@ -171,7 +183,7 @@ class LabelStudioClient(Transport):
             last = int(rows[-1]["id"])
 
     def task_exists(self, task_id: int) -> bool:
-        """Whether Label Studio holds the task; an error is no answer and is raised."""
+        """Whether Label Studio holds the task. Raises LabelStudioError if that cannot be found out."""
         try:
             self._raw(f"task {task_id}", "GET", f"api/tasks/{task_id}/")
         except LabelStudioNotFound:
@@ -179,9 +191,9 @@ class LabelStudioClient(Transport):
         return True
 
     def annotations(self, project_id: int, task_ids: Sequence[int]) -> Iterator[tuple[int, list[JSON]]]:
-        """(task id, its annotations) for those of the named tasks that have any, skips included.
+        """Yields (task id, its annotations, skips included) for each of these tasks that has any.
 
-        From the JSON export: the only listing that carries `prediction`, the pre-annotation that was shown.
+        It reads the JSON export, because only that contains `prediction`, the pre-annotation that was shown.
         """
         for start in range(0, len(task_ids), _EXPORT_IDS):
             chunk = list(task_ids[start : start + _EXPORT_IDS])
@@ -193,7 +205,7 @@ class LabelStudioClient(Transport):
                 yield int(row["id"]), list(row.get("annotations") or [])
 
     def annotation_ids(self, task_id: int) -> set[int]:
-        """The ids of one task's annotations, skips included, not by way of an export; none where the task is gone."""
+        """The ids of one task's annotations, skips included, without an export; empty if the task is deleted."""
         try:
             return {int(row["id"]) for row in self._raw("annotations", "GET", f"api/tasks/{task_id}/annotations/")}
         except LabelStudioNotFound:
@@ -202,7 +214,7 @@ class LabelStudioClient(Transport):
     # --- predictions -------------------------------------------------------------------------------------------
 
     def prediction(self, prediction_id: int) -> JSON | None:
-        """One prediction, or None where it is not there any more."""
+        """One prediction, or None if it does not exist any more."""
         try:
             return dict(self._raw("prediction", "GET", f"api/predictions/{prediction_id}/"))
         except LabelStudioNotFound:
@@ -215,11 +227,11 @@ class LabelStudioClient(Transport):
         return {int(row["id"]) for row in rows if version in (row.get("predictions_model_versions") or "").split(",")}
 
     def versions_of(self, project_id: int, task_ids: Sequence[int]) -> dict[int, set[str]]:
-        """The versions that the named tasks hold predictions of; a task with none is left out."""
+        """For each of these tasks, the versions of its predictions; a task without predictions is left out."""
         wanted = set(task_ids)
         if not wanted:
             return {}
-        # Label Studio works the column out only where a filter names it.
+        # Label Studio computes this column only if a filter names it.
         having = [
             ("id", "greater", "Number", min(wanted) - 1),
             ("id", "less", "Number", max(wanted) + 1),
@@ -232,8 +244,8 @@ class LabelStudioClient(Transport):
     def import_predictions(self, project_id: int, rows: Sequence[JSON]) -> Imported:
         """Import predictions (`task`, `model_version`, `score`, `result`) of one version in one call.
 
-        Label Studio fails the whole call for one foreign task and drops a wrong result in silence: a refused call
-        is halved until the rows at fault stand alone, and a smaller count is explained by listing the version.
+        Label Studio refuses the whole call for one unknown task: such a call is split in two until each bad row is
+        alone. It drops a wrong result without an error: if too few were created, a listing shows which are missing.
         """
         rows = list(rows)
         if not rows:
@@ -259,7 +271,7 @@ class LabelStudioClient(Transport):
         return Imported(created, tuple((task, "Label Studio dropped its prediction in silence") for task in missing))
 
     def delete_version(self, project_id: int, version: str) -> None:
-        """Delete all predictions of a version. The project's own model_version is set to null if it is this one."""
+        """Delete all predictions of a version. If the project's model_version is this one, it becomes null."""
         path, body = f"api/projects/{project_id}/model-versions/", {"model_version": version}
         self._raw("delete a version", "DELETE", path, body=body, seconds=_IMPORT_SECONDS)
 
@@ -274,14 +286,14 @@ class LabelStudioClient(Transport):
         return dict(self._raw("create the webhook", "POST", "api/webhooks/", body=values))
 
     def patch_webhook(self, webhook_id: int, **values: Any) -> None:
-        """Change a webhook. Give `actions` too: where they are left out, Label Studio empties the list."""
+        """Change a webhook. Always give `actions`: Label Studio empties the list if they are left out."""
         self._raw("patch the webhook", "PATCH", f"api/webhooks/{webhook_id}/", body=values)
 
     def delete_webhook(self, webhook_id: int) -> None:
         self._gone("delete the webhook", f"api/webhooks/{webhook_id}/")
 
     def ml_backends(self, project_id: int) -> list[JSON]:
-        """The project's ML backends; Label Studio asks each one's /health and /setup for this."""
+        """The project's ML backends. For this call, Label Studio requests /health and /setup of each of them."""
         return list(self._raw("list ML backends", "GET", "api/ml/", params={"project": project_id}))
 
     def create_ml_backend(self, **values: Any) -> JSON:

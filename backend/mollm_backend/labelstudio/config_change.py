@@ -1,4 +1,4 @@
-"""A changed label config: which decisions stay, are new, renamed or gone; in words, and for what is stored of them."""
+"""Compare two label configs: which decisions are kept, new, renamed or gone, as lines for people and as keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from mollm_backend.labelstudio.label_config import general_question
 from mollm_backend.store.decisions import Decision
 
-Pair = tuple[Decision | None, Decision | None]
+Pair = tuple[Decision | None, Decision | None]  # (before, after); None: it is new, or it is gone
 
 
 @dataclass(frozen=True)
 class Change:
-    """The decisions from now on, what to tell people, and the keys that have changed (old to new)."""
+    """The decisions after the change, the lines for people, and (old key, new key) of each changed key."""
 
     decisions: tuple[Decision, ...]
     lines: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ class Change:
 
 
 def change_between(before: Sequence[Decision], after: Sequence[Decision]) -> Change:
-    """What has changed. A decision that asks the same as before is worded as before, so that no LLM is asked again."""
+    """The change. A decision that asks the same keeps its old general question, so that no LLM is asked again."""
     pairs = _pairs(before, after)
     pairs = [(old, _worded_as(old, new) if old and new else new) for old, new in pairs]
     lines = ["the label config has changed", *(line for old, new in pairs for line in _lines(old, new))]
@@ -30,7 +30,7 @@ def change_between(before: Sequence[Decision], after: Sequence[Decision]) -> Cha
 
 
 def _pairs(before: Sequence[Decision], after: Sequence[Decision]) -> list[Pair]:
-    """Each decision with the one that it was: by name, or as the only one that asks the same."""
+    """Each decision with its earlier one: the one of the same name, or else the only one that asks the same."""
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]
     by_name = {row.name: row for row in before}
@@ -76,7 +76,7 @@ def _lines(old: Decision | None, new: Decision | None) -> list[str]:
 
 
 def _label_lines(old: Decision, new: Decision) -> list[str]:
-    """Labels that came, went, took another's place, or are shown otherwise."""
+    """Lines about labels that were added, removed, renamed, or are shown with other words."""
     before, after = old.labels, new.labels
     went = [name for name in before.names if name not in after.names]
     came = [name for name in after.names if name not in before.names]
@@ -85,8 +85,8 @@ def _label_lines(old: Decision, new: Decision) -> list[str]:
     left_out = "annotations with them are left out of training"
     lines = []
     if renamed:
-        said = ", ".join(f"{one} to {two}" for one, two in renamed.items())
-        lines.append(f"renamed in their place: {said}; {left_out}, until they are changed in Label Studio")
+        pairs = ", ".join(f"{one} to {two}" for one, two in renamed.items())
+        lines.append(f"renamed in their place: {pairs}; {left_out}, until they are changed in Label Studio")
     if fresh := [name for name in came if name not in renamed.values()]:
         lines.append(f"new labels: {', '.join(fresh)}")
     if gone := [name for name in went if name not in renamed]:

@@ -1,4 +1,4 @@
-"""Connect a project and take the connection back. All that is changed in Label Studio is written down first."""
+"""Connect a project, and disconnect it. The old value of each Label Studio setting is stored before it is changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 from mollm_backend.store.projects import Project
 
-TITLE = "mollm"
+TITLE = "mollm"  # the ML backend's title; Label Studio also sets project.model_version to it
 
 
 def connect(
@@ -32,11 +32,11 @@ def connect(
     *,
     check_order: bool = True,
 ) -> Project:
-    """Register the backend and our webhook, set the sampling, and take what people have labelled already.
+    """Register the backend and our webhook, set the sampling, and read the labels that people have given already.
 
-    `backend_url` is the backend's address as Label Studio sees it; the backend must be running. Connecting again
-    repairs: what is there already is brought up to date, and what the first connect found is kept for disconnect.
-    `check_order` tries on this server that a batch is served in its order; where it is not, batches come as a tab.
+    `backend_url` is the backend's address as Label Studio sees it; the backend must be running. A second call repairs
+    the connection: it updates what exists, and keeps the values that the first call stored for `disconnect`.
+    `check_order` tests if this server serves a batch in its order; if it does not, batches are offered as a tab.
     Raises ConfigError for an unsupported label config, LabelStudioError with the fix for a refused address.
     """
     backend_url = _checked(backend_url)
@@ -51,7 +51,7 @@ def connect(
     found = (known.connection.get("found") if known else None) or _found(remote)
     project = Project(project_id, client.url, remote.title, remote.created_at, remote.label_config, decisions)
     if known is not None:
-        # The stored config stays: reconciliation must see a change to take all texts and labels in again.
+        # Keep the stored label config: if it differs, reconciliation reads all texts and labels again.
         project = replace(known, url=client.url, title=remote.title, connected=True)
     connection = {"backend_url": backend_url, "found": found, **_ids(known)}
     projects.save(store, replace(project, connection=connection))
@@ -78,7 +78,7 @@ def _checked(backend_url: str) -> str:
 
 
 def _found(remote: RemoteProject) -> JSON:
-    """What disconnect puts back."""
+    """The values that `disconnect` restores."""
     return {
         "sampling": remote.sampling,
         "model_version": remote.model_version,
@@ -97,7 +97,7 @@ def _note(store: Store, project_id: int, **values: Any) -> None:
 
 
 def _register(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> None:
-    """The ML backend, our webhook with its secret header, and no other webhook to the same address."""
+    """Add or update the ML backend and our webhook, and delete other webhooks to the same address."""
     backend_id = _ml_backend(store, client, settings, project_id, backend_url)
     _note(store, project_id, ml_backend=backend_id)
     webhook_id = _webhook(store, client, settings, project_id, backend_url)
@@ -105,7 +105,7 @@ def _register(store: Store, client: LabelStudioClient, settings: Settings, proje
     for hook in client.webhooks(project_id):
         ours = hook["url"].rstrip("/") == f"{backend_url}/webhook"
         if hook["id"] != webhook_id and ours:
-            # Label Studio makes one by itself with each ML backend, without any secret: it would be refused.
+            # Label Studio adds one with each ML backend. It sends no secret, so our server refuses its events.
             client.delete_webhook(hook["id"])
 
 
@@ -126,7 +126,7 @@ def _ml_backend(store: Store, client: LabelStudioClient, settings: Settings, pro
     try:
         return int(client.create_ml_backend(**values)["id"])
     except PrivateAddress as error:
-        # With ML_BLOCK_LOCAL_IP=false alone the row is made all the same, and only the webhook is refused.
+        # With only ML_BLOCK_LOCAL_IP=false, Label Studio adds the backend and then refuses the webhook.
         half = [row["id"] for row in client.ml_backends(project_id) if row["url"].rstrip("/") == backend_url]
         if half:
             _note(store, project_id, ml_backend=half[0])
@@ -153,14 +153,10 @@ def _private(backend_url: str, *, half: bool) -> LabelStudioError:
 
 def _webhook(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, backend_url: str) -> int:
     values = {
-        "url": f"{backend_url}/webhook",
-        "project": project_id,
-        "send_payload": True,
-        "send_for_all_actions": False,
-        "actions": list(WEBHOOK_ACTIONS),
-        "headers": {SECRET_HEADER: settings.webhook_secret.get_secret_value()},
+        "url": f"{backend_url}/webhook", "project": project_id, "send_payload": True, "send_for_all_actions": False,
+        "actions": list(WEBHOOK_ACTIONS), "headers": {SECRET_HEADER: settings.webhook_secret.get_secret_value()},
         "is_active": True,
-    }
+    }  # fmt: skip
     noted = projects.get(store, project_id).connection.get("webhook")
     if noted is not None and any(hook["id"] == noted for hook in client.webhooks(project_id)):
         client.patch_webhook(noted, **{key: value for key, value in values.items() if key != "project"})
@@ -172,9 +168,9 @@ def _webhook(store: Store, client: LabelStudioClient, settings: Settings, projec
 
 
 def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tuple[str, ...]:
-    """Take the backend and the webhook away and put back what connect found; predictions and labels stay.
+    """Remove the backend and the webhook, and restore what `connect` found; predictions and labels are kept.
 
-    Returns one line for each thing that was done. What a person changed since then is left as it is.
+    Returns one line for each thing that was done. A value that a person has changed since then is not restored.
     """
     project = projects.get(store, project_id)
     connection = project.connection
@@ -198,7 +194,7 @@ def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tupl
 
 
 def _restored(remote: RemoteProject, project: Project) -> JSON:
-    """Of what connect and publish set: what is still so, and was otherwise before."""
+    """The values to restore: they are still as connect and publish set them, and were different before."""
     found = project.connection.get("found") or {}
     change: JSON = {}
     if remote.sampling == UNCERTAINTY and found.get("sampling", UNCERTAINTY) != UNCERTAINTY:

@@ -1,4 +1,4 @@
-"""What Label Studio can do to a call. All are MollmError: each message may be shown and says what to do."""
+"""The errors of calls to Label Studio. All are MollmError: the message may be shown and says what to do."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from mollm.errors import MollmError
 
 
 class LabelStudioError(MollmError):
-    """Label Studio answered in a way that this call cannot use; the same call would fail again.
+    """Label Studio's answer to this call cannot be used; the same call would fail again.
 
-    `said` and `fix` are the message's two halves: what was wrong, and what to do about it.
+    `what` and `fix` are the message's two halves: what was wrong, and what to do about it.
     """
 
-    def __init__(self, said: str, fix: str = "") -> None:
-        super().__init__(f"{said}: {fix}." if fix else said)
-        self.said = said
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(f"{what}: {fix}." if fix else what)
+        self.what = what
         self.fix = fix
 
 
 class LabelStudioDown(LabelStudioError):
-    """Label Studio cannot be reached, or broke off; the same call may succeed later."""
+    """Label Studio cannot be reached, or it failed; the same call may succeed later."""
 
 
 class LabelStudioRefused(LabelStudioError):
-    """The token is missing, wrong, expired, of a kind that is switched off, or may not do this."""
+    """The token is missing, wrong, expired or of a disabled kind, or its user may not do this."""
 
 
 class PrivateAddress(LabelStudioError):
-    """Label Studio's guard forbids it to talk to the address that it was given."""
+    """Label Studio's protection against private addresses blocks the address that it was given."""
 
 
 class LabelStudioNotFound(LabelStudioError):
-    """What was asked for is not there (any more)."""
+    """The thing that the call names does not exist (any more), or the token's user may not see it."""
 
 
 class LabelsWouldVanish(MollmError):
-    """A pass would take away more labels than may go without a person's word."""
+    """A reconciliation would delete more labels than it may without a person's permission."""
 
 
 class OtherProject(MollmError):
-    """The server or the project is not the one that was connected (restored backup, other host, same number)."""
+    """The server or the project is not the one that was connected (restored backup, other host, reused number)."""

@@ -1,6 +1,7 @@
-"""What Label Studio sends us, parsed against a typed schema. Raises InputError, whatever the body is.
+"""Parse and check what Label Studio sends to us. A body that does not fit raises InputError, and no other error.
 
-Imported by the web process: nothing here loads the SDK. A parsed event is a hint; reconciliation is the truth.
+The web process imports this, so nothing here loads the SDK. An event only says that something may have changed:
+reconciliation then reads the real state.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 from mollm.errors import InputError
 from mollm_backend.labelstudio.label_config import MAX_CONFIG
 
-MAX_TASKS = 10_000  # in one request; Label Studio was seen to send all selected tasks at once
-_MAX_ID = 2**53
-TRAIN = "START_TRAINING"
-# Each action with the key that lists its annotations and the key that lists its tasks.
+MAX_TASKS = 10_000  # in one request; Label Studio sends all selected tasks in one (87 were seen), so this is a guess
+_MAX_ID = 2**53  # JavaScript holds whole numbers exactly only below this
+TRAIN = "START_TRAINING"  # the Train button's action
+# Each action, with the key of its annotations and the key of its tasks in the body; "" if it has none.
 ACTIONS: dict[str, tuple[str, str]] = {
     "ANNOTATION_CREATED": ("annotation", "task"),
     "ANNOTATION_UPDATED": ("annotation", "task"),
@@ -27,14 +28,14 @@ ACTIONS: dict[str, tuple[str, str]] = {
     "PROJECT_UPDATED": ("", ""),
     TRAIN: ("", ""),
 }
-# Of our own webhook: annotation events come without basic auth.
+# Our own webhook sends this header, because annotation events come without basic auth.
 SECRET_HEADER = "X-Mollm-Secret"  # noqa: S105
-# What our own webhook asks for; START_TRAINING comes by way of the ML backend.
+# The events that our own webhook asks for; Label Studio sends START_TRAINING to the ML backend.
 WEBHOOK_ACTIONS = tuple(name for name in ACTIONS if name != TRAIN)
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WebhookEvent:
     """One webhook body. `known` is False for an action that means nothing to us (`project_id` is then 0)."""
 
     action: str
@@ -55,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class AskedTask:
-    """A task in a /predict body; one that cannot be read is task 0 without data."""
+    """A task of a /predict body; a task that cannot be read has the id 0 and no data."""
 
     task_id: int
     data: dict[str, Any]
@@ -72,23 +73,23 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True)
 class SetupRequest:
-    """A /setup body. Its access token is never read: it is sent even where it is disabled."""
+    """A /setup body. Its access token is never read: Label Studio also sends disabled ones."""
 
     project_id: int
     label_config: str
     extra_params: dict[str, Any] = field(default_factory=dict)
 
 
-def parse(body: object) -> Event:
-    """A webhook body as an Event. Raises InputError for a body that is not one, or a known action without project."""
+def parse(body: object) -> WebhookEvent:
+    """A webhook body as an event. Raises InputError for a body that is not one, or a known action without project."""
     content = _object(body, "the event")
     action = content.get("action")
     if not isinstance(action, str) or not action or len(action) > 64:
         raise InputError("The event names no action: Label Studio sends `action` and `project`.")
     if action not in ACTIONS:
-        return Event(action, 0, known=False)
+        return WebhookEvent(action, 0, known=False)
     annotations, tasks = ACTIONS[action]
-    return Event(
+    return WebhookEvent(
         action,
         _project_id(content.get("project")),
         _ids(content, tasks),
@@ -98,7 +99,7 @@ def parse(body: object) -> Event:
 
 
 def parse_predict(body: object) -> PredictRequest:
-    """A /predict body. Raises InputError; one bad task does not spoil the others."""
+    """A /predict body. Raises InputError, but not for a single bad task (see AskedTask)."""
     content = _object(body, "the request")
     tasks = content.get("tasks")
     if not isinstance(tasks, list):
@@ -111,7 +112,7 @@ def parse_predict(body: object) -> PredictRequest:
 
 
 def parse_setup(body: object) -> SetupRequest:
-    """A /setup body. `extra_params` comes as an object, as JSON text, or not at all."""
+    """A /setup body. `extra_params` is an object, JSON text, or missing. Raises InputError."""
     content = _object(body, "the request")
     extra = content.get("extra_params") or {}
     if isinstance(extra, str):
@@ -135,7 +136,7 @@ def _is_id(value: object) -> bool:
 
 
 def _project_id(value: object) -> int:
-    """A project comes as its id, as "<id>.<created>", or as an object with `id`."""
+    """The id of a project that is named by its id, by "<id>.<created>", or by an object with `id`."""
     if isinstance(value, Mapping):
         value = value.get("id")
     if isinstance(value, str):
@@ -153,7 +154,7 @@ def _ids(content: Mapping[str, Any], key: str) -> tuple[int, ...]:
     value = content.get(key)
     entries = value if isinstance(value, list) else [value]
     if len(entries) > MAX_TASKS:
-        return ()  # a hint without ids: reconciliation looks at everything anyway
+        return ()  # the event stays valid without ids: reconciliation looks at all tasks anyway
     return tuple(entry["id"] for entry in entries if isinstance(entry, Mapping) and _is_id(entry.get("id")))
 
 

@@ -1,6 +1,6 @@
-"""Label configs: which decisions a project asks for, and their labels in Label Studio's result JSON, both ways.
+"""Label configs: the decisions that a project asks for, and their labels to and from Label Studio's result JSON.
 
-`parse` uses the SDK (imported there); everything else here is light, for the web process.
+Only `parse` imports the SDK, when it is called; the rest loads quickly, for the web process.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.controls import Control, Said, attributes, by_control, control_of, controls
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.store.decisions import Decision, Source
 
-MAX_CONFIG = 1_000_000
-_OBJECTS = ("Text", "HyperText", "Paragraphs")
+MAX_CONFIG = 1_000_000  # characters; a guess: far more than a real config has, and still quick to parse
+_OBJECTS = ("Text", "HyperText", "Paragraphs")  # the object tags that show text
 
 
 def parse(xml: str) -> tuple[Decision, ...]:
     """The decisions that a label config asks for, in its order.
 
-    Names are what Label Studio stores (a Choice's alias where it has one), `shown` its value, `descriptions` its
-    hint. Raises ConfigError that names what is not supported, and what to change.
+    A label's name is what Label Studio stores (a Choice's alias, if it has one), `shown` is the Choice's value and
+    `descriptions` its hint. Raises ConfigError that says what is not supported and what to change.
     """
     interface = _interface(xml)
     objects = dict(interface._objects)
@@ -49,7 +49,7 @@ def _interface(xml: str) -> Any:
     try:
         return LabelInterface(xml)
     except Exception as error:
-        # The SDK lets errors of its XML parser and of its tag classes through, which share no base class.
+        # The SDK raises errors of its XML parser and of its tag classes, which have no common base class.
         raise ConfigError(f"The label config cannot be read: {str(error)[:300]}. Correct it in Label Studio.") from None
 
 
@@ -116,7 +116,7 @@ def _check_same_text(decisions: Sequence[Decision]) -> None:
 
 
 def _keyed(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
-    """Keys and, where several controls ask, what each asks about. Raises ConfigError where two share a name."""
+    """Add keys and, for several controls, questions to the decisions. Raises ConfigError if two share a name."""
     if len(decisions) == 1:
         return tuple(decisions)
     names = [decision.name for decision in decisions]
@@ -131,69 +131,69 @@ def _keyed(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
 
 
 def general_question(control: str) -> str:
-    """What tells a control from the others in the LLMs' prompt, where it has no question of its own."""
+    """The question, in the LLMs' prompt, of a control that has none of its own; it names the control."""
     return f"Decide on {control} alone."
 
 
 def lines_of(decisions: Sequence[Decision]) -> list[str]:
-    """What is asked, one line a control."""
+    """What the project asks, one line for each control."""
     return [f"{rows[0].control}: {control_of(rows).line(rows)}" for rows in by_control(decisions)]
 
 
-def results_of(decisions: Sequence[Decision], said: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
+def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
     """Label Studio's result for a label and its calibrated probability of each decision (by key).
 
-    A part's `score` is the probability that nothing in it is wrong. A control of which not all is known is left out.
-    Raises InputError for a label that is not in the config: Label Studio would store it unchecked.
+    A part's `score` is the probability that all its labels are right. A control is left out if a label is missing.
+    Raises InputError for a label that is not in the config, because Label Studio would store it unchecked.
     """
     parts = []
     for rows in by_control(decisions):
-        if any(row.key not in said for row in rows):
+        if any(row.key not in predicted for row in rows):
             continue
         for row in rows:
-            row.labels.index(said[row.key][0])
+            row.labels.index(predicted[row.key][0])
         control = control_of(rows)
-        value = control.value(rows, {row.key: said[row.key][0] for row in rows})
+        value = control.value(rows, {row.key: predicted[row.key][0] for row in rows})
         if value is not None:
-            # Of a pair, Label Studio takes the name of either object.
+            # For a control on two objects, Label Studio accepts the name of either.
             where = {"from_name": rows[0].control, "to_name": rows[0].sources[0].name, "type": control.tag.lower()}
-            parts.append(where | {"value": value, "score": round(certainty(said[row.key][1] for row in rows), 6)})
+            parts.append(where | {"value": value, "score": round(certainty(predicted[row.key][1] for row in rows), 6)})
     return parts
 
 
 def certainty(confidences: Iterable[float]) -> float:
-    """The probability that none of several decisions is wrong, taken as independent."""
+    """The probability that all of several decisions are right, if they are independent."""
     return float(math.prod(confidences))
 
 
 def words_of(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
-    """What is chosen, for a person: the label where there is one decision."""
+    """The chosen labels as text for a person; for a single decision, just its label."""
     if len(decisions) == 1:
         return labels[decisions[0].key]
     known = [rows for rows in by_control(decisions) if all(row.key in labels for row in rows)]
     return "; ".join(f"{rows[0].control}: {control_of(rows).words(rows, labels)}" for rows in known)
 
 
-def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, Said]:
+def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
     """The label of each decision (by key) in a result, and what is wrong with it ("" for nothing). Never guesses."""
     if not isinstance(result, list):
         return {decision.key: (None, "the result is not a list") for decision in decisions}
-    found: dict[str, Said] = {}
+    found: dict[str, LabelOrProblem] = {}
     for rows in by_control(decisions):
         name = rows[0].control
         parts = [part for part in result if isinstance(part, Mapping) and part.get("from_name") == name]
         values = [part["value"] for part in parts if isinstance(part.get("value"), Mapping)]
         if len(parts) > 1 or len(values) < len(parts):
-            said = None, f"{name!r} does not hold exactly one choice"
-            found |= {row.key: said for row in rows}
+            problem = None, f"{name!r} does not hold exactly one choice"
+            found |= {row.key: problem for row in rows}
         else:
             found |= control_of(rows).read(values[0] if values else None, rows)
     return found
 
 
 def rank_score(rank: int) -> float:
-    """The score that makes Label Studio serve a batch in order: in (0, 1), rising with the rank (0 is first).
+    """The score that makes Label Studio serve a batch in order. It is in (0, 1) and grows with the rank (0 is first).
 
-    Later ranks always fit above earlier ones, so a batch can be refilled in place.
+    It never reaches 1, so that more tasks can always be added after the last rank of a batch.
     """
     return (rank + 1) / (rank + 1001)

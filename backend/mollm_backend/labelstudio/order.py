@@ -1,4 +1,4 @@
-"""Whether the label stream serves a batch in its order, which Label Studio does not document; and what to do if not."""
+"""Test if the label stream serves a batch in its order (this is undocumented), and offer a tab if it does not."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.label_config import rank_score
 
-UNCERTAINTY = "Uncertainty sampling"
-TAB = "mollm: next batch"
+UNCERTAINTY = "Uncertainty sampling"  # the project setting that serves the lowest prediction score first
+TAB = "mollm: next batch"  # the tab's title, by which it is found again
+# The smallest project on which the order can be tested: two labels, and the same prediction on every task.
 _CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
     '<Choice value="a"/><Choice value="b"/></Choices></View>'
 )
 _RESULT = [{"from_name": "label", "to_name": "text", "type": "choices", "value": {"choices": ["a"]}}]
-_REHEARSED = (3, 0, 4, 1, 2)  # a random stream serves this order once in 120 times
+_REHEARSED = (3, 0, 4, 1, 2)  # the order served; a random stream gives it once in 120 times
 
 
 @dataclass(frozen=True)
 class OrderCheck:
-    """Whether the stream serves the batch's order, and why not (or why that could not be seen)."""
+    """Whether the stream serves the batch in its order; `reason` says why not, or why it was not tested."""
 
     served: bool
     reason: str = ""
 
 
 def rehearse(client: LabelStudioClient) -> OrderCheck:
-    """Try the order on this server with five tasks in a project of its own, which is deleted again.
+    """Test the order on this server with five tasks in a temporary project, which is deleted afterwards.
 
-    The user's own project is left alone: each task that a stream serves is locked for hours for whoever asked.
+    The user's own project is not used: a task that the stream serves is locked for 24 hours for the user who asked.
     """
     try:
         number = client.create_project("mollm self-check, gone in a moment", _CONFIG)
@@ -61,7 +62,7 @@ def _rehearsed(client: LabelStudioClient, number: int) -> OrderCheck:
 
 
 def why_not_served(remote: RemoteProject, batch_version: str) -> str:
-    """What in the project's settings keeps its stream from serving the batch in order; "" for nothing."""
+    """The project setting because of which the stream does not serve the batch in order; "" if there is none."""
     if remote.model_version != batch_version:
         return f"the project shows the version {remote.model_version!r}, not the batch {batch_version!r}"
     if remote.sampling != UNCERTAINTY:
@@ -72,7 +73,7 @@ def why_not_served(remote: RemoteProject, batch_version: str) -> str:
 
 
 def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str) -> str:
-    """Make (or move on) the Data Manager tab that shows the batch in its order; returns what to tell people."""
+    """Create or update the Data Manager tab that shows the batch in its order; returns a line for people."""
     data = {
         "title": TAB,
         "type": "list",

@@ -1,8 +1,8 @@
-"""How a label came about, read from an annotation as the JSON export has it.
+"""The provenance of a label (how it was made), read from an annotation in the JSON export.
 
-Three things tell: `parent_prediction` (submitted from a pre-annotation; null once that one is deleted), `prediction`
-(a copy of what the project showed when the person submitted; empty for "create annotations from predictions"), and
-`origin` of the result's parts ("prediction", "prediction-changed", "manual"), which the labelling page writes.
+Three fields are used: `parent_prediction` (the pre-annotation it was made from; null after that is deleted),
+`prediction` (a copy of what was shown at Submit; empty for "create annotations from predictions"), and the `origin` of
+the result's parts ("prediction", "prediction-changed" or "manual"), which the labelling page writes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,23 @@ from mollm_backend.labelstudio.label_config import labels_of
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 
-Lookup = Callable[[int], Mapping[str, Any] | None]
-
-
+Lookup = Callable[[int], Mapping[str, Any] | None]  # a prediction by its id; None: it is deleted
 Labels = Mapping[str, str | None]  # by the decision's key
 
 
 def annotation_of(
     raw: Mapping[str, Any], decisions: Sequence[Decision], known: Sequence[Annotation], look_up: Lookup
 ) -> list[Annotation]:
-    """An exported annotation as the store keeps it, one row a decision; `known`: its rows in the store already.
+    """An exported annotation as rows of the store, one for each decision. `known`: its rows already in the store.
 
-    `look_up` fetches a prediction by id (None: deleted); it is asked only where nothing nearer tells. The provenance
-    is the whole annotation's: edited where any decision's label is not what was shown.
+    `look_up` is called only if the annotation and `known` do not answer. All rows have the provenance of the whole
+    annotation: it is "edited" if the label of any decision differs from what was shown.
     """
     cancelled = bool(raw.get("was_cancelled"))
-    said = labels_of(raw.get("result"), decisions)
+    answers = labels_of(raw.get("result"), decisions)
     if cancelled:
-        said = dict.fromkeys(said, (None, ""))
-    labels = {key: label for key, (label, _) in said.items()}
+        answers = dict.fromkeys(answers, (None, ""))
+    labels = {key: label for key, (label, _) in answers.items()}
     parent, before = raw.get("parent_prediction"), known[0] if known else None
     shown = _shown(raw, before, look_up)
     shown_labels = _shown_labels(raw, decisions, known, labels, shown)
@@ -52,7 +50,7 @@ def annotation_of(
             created_at=str(raw.get("created_at") or ""), updated_at=str(raw.get("updated_at") or ""), problem=problem,
             decision=key,
         )
-        for key, (label, problem) in said.items()
+        for key, (label, problem) in answers.items()
     ]  # fmt: skip
 
 
@@ -60,7 +58,7 @@ def _shown_labels(
     raw: Mapping[str, Any], decisions: Sequence[Decision], known: Sequence[Annotation], labels: Labels,
     shown: Mapping[str, Any] | None,
 ) -> Labels:  # fmt: skip
-    """What the person saw chosen in each decision, as far as that is known; None where it is not."""
+    """The label that the person saw chosen in each decision; None or missing if it is not known."""
     if _is_bulk(raw):
         return labels
     found = {key: label for key, (label, _) in labels_of(shown.get("result"), decisions).items()} if shown else {}
@@ -71,7 +69,7 @@ def _shown_labels(
 
 
 def _came_from(raw: Mapping[str, Any], known: Annotation | None, shown: Mapping[str, Any] | None) -> bool:
-    """Whether a person saw a label before choosing: not where the prediction was blank on purpose."""
+    """Whether the person saw a label before choosing; False if the prediction was left empty on purpose."""
     if shown is not None:
         return bool(shown.get("result"))
     if raw.get("parent_prediction") is None:
@@ -80,7 +78,7 @@ def _came_from(raw: Mapping[str, Any], known: Annotation | None, shown: Mapping[
 
 
 def _shown(raw: Mapping[str, Any], known: Annotation | None, look_up: Lookup) -> Mapping[str, Any] | None:
-    """The pre-annotation that the label was made from, as far as it can still be seen; None for none."""
+    """The pre-annotation that the label was made from; None if there was none or it cannot be found any more."""
     parent, copy = raw.get("parent_prediction"), raw.get("prediction") or None
     if parent is not None:
         if copy and copy.get("id") == parent:
@@ -93,13 +91,13 @@ def _shown(raw: Mapping[str, Any], known: Annotation | None, look_up: Lookup) ->
         return copy  # type: ignore[no-any-return]
     if known is not None and known.provenance is Provenance.FROM_SCRATCH:
         return None
-    # The page showed something, and no parent is named: made beside it, or its parent is deleted by now.
+    # A prediction was shown, and no parent is named. If it is deleted by now, it was the parent; else it was not used.
     deleted = copy.get("id") is not None and look_up(int(copy["id"])) is None
     return copy if deleted else None
 
 
 def _is_bulk(raw: Mapping[str, Any]) -> bool:
-    """Made by "create annotations from predictions": no copy of what was shown, no time spent, nobody's edit."""
+    """Whether it was made by "create annotations from predictions": no copy of a prediction, no time, no editor."""
     return (
         raw.get("parent_prediction") is not None
         and not raw.get("prediction")

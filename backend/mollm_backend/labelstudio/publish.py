@@ -1,7 +1,7 @@
-"""Publishing: put a batch's predictions into Label Studio so that its stream serves exactly that order.
+"""Publishing: put a batch's predictions into Label Studio so that its stream serves them in exactly that order.
 
-Label Studio serves the lowest score first among predictions whose model_version is the project's own. So a batch is
-one version string; it is refilled under the same string, and nothing that is current is ever deleted.
+Label Studio serves the lowest score first among predictions whose model_version is the project's own. So a batch has
+one version string, also for tasks that are added later. Predictions of the current batch are never deleted.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction
 
-PRELABEL_CHUNK = 10_000  # rows of one import call: Label Studio recounts all tasks that have any at each
+PRELABEL_CHUNK = 10_000  # rows of one import: at each, Label Studio recounts all tasks that have predictions
 
 
 @dataclass(frozen=True)
 class PublishReport:
-    """`created` predictions in this call; `refused` (task id, reason); `lines` for the status page."""
+    """`created`: the number of new predictions; `refused`: (task id, reason); `lines` for the status page."""
 
     created: int
     refused: tuple[tuple[int, str], ...] = ()
@@ -36,8 +36,8 @@ class PublishReport:
 def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batch_version: str) -> PublishReport:
     """Import the batch's entries that Label Studio does not hold yet, then make the batch current.
 
-    Idempotent, and resumable after a kill at any point: what Label Studio holds of this version is asked first.
-    Entries whose task is gone, or whose label is no longer in the config, are refused by name; the others go on.
+    It can be called again, also after a kill: it first lists what Label Studio holds of this version. An entry whose
+    task is deleted, or whose label is no longer in the config, is reported in `refused`; the others are imported.
     Raises LabelStudioError.
     """
     project = projects.get(store, project_id)
@@ -62,7 +62,7 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
 
 
 def _fallback(client: LabelStudioClient, project: Project, batch_version: str) -> list[str]:
-    """Offer the batch as a tab where the stream does not serve it in order."""
+    """If the stream does not serve the batch in order, offer it as a tab; returns the lines for people."""
     order = project.connection.get("order") or {}
     reason = why_not_served(client.project(project.id), batch_version)
     if order.get("served") is False:
@@ -71,9 +71,9 @@ def _fallback(client: LabelStudioClient, project: Project, batch_version: str) -
 
 
 def is_blind(project: Project, batch_version: str, task_id: int) -> bool:
-    """Whether a task is shown without pre-annotation, so that the pre-annotation's pull on people can be measured.
+    """Whether a task is shown without a pre-annotation, to measure how strongly pre-annotations influence people.
 
-    Drawn by content, so that it stays the same on a second try; the share is the project's option `blind_share`.
+    A hash of batch and task decides, so that each call gives the same answer; `blind_share` (an option) is the share.
     """
     share = float(project.options.get("blind_share", 0.0))
     return int(digest(batch_version, str(task_id))[:8], 16) < share * 16**8
@@ -82,17 +82,17 @@ def is_blind(project: Project, batch_version: str, task_id: int) -> bool:
 def _batch_rows(
     store: Store, project: Project, batch_version: str, entries: Sequence[StoredEntry]
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
-    """Import rows in the order of the batch, and the entries that cannot be sent."""
+    """The rows to import, in the order of the batch, and (task id, reason) of entries that cannot be imported."""
     there = tasks.some(store, project.id, [row.task_id for row in entries])
-    said = _said(store, project, entries)
+    predicted = _predicted(store, project, entries)
     rows, refused = [], []
     for entry in entries:
         try:
             if entry.task_id not in there:
                 raise InputError("the task is not in Label Studio any more")
-            result = results_of(project.decisions, said[entry.task_id])
+            result = results_of(project.decisions, predicted[entry.task_id])
             if is_blind(project, batch_version, entry.task_id):
-                result = []  # served at its place like the others, with nothing chosen
+                result = []  # served at its rank like the others, but no label is shown
         except InputError as error:
             refused.append((entry.task_id, str(error)))
             continue
@@ -102,7 +102,9 @@ def _batch_rows(
     return rows, refused
 
 
-def _said(store: Store, project: Project, entries: Sequence[StoredEntry]) -> dict[int, dict[str, tuple[str, float]]]:
+def _predicted(
+    store: Store, project: Project, entries: Sequence[StoredEntry]
+) -> dict[int, dict[str, tuple[str, float]]]:
     """Label and confidence of each entry, by decision: an entry holds its own where there is only one."""
     if len(project.decisions) == 1:
         key = project.decision.key
@@ -121,7 +123,7 @@ def _asked(project: Project, rows: Mapping[str, StoredPrediction]) -> dict[str, 
 
 
 def make_current(client: LabelStudioClient, project_id: int, batch_version: str) -> list[str]:
-    """Point the project at the batch, only where it does not yet: each PATCH sends an event back to us."""
+    """Make the project show the batch; returns lines. Sends only changes: each PATCH sends an event back to us."""
     remote = client.project(project_id)
     wanted = {"model_version": batch_version, "sampling": UNCERTAINTY, "show_collab_predictions": True}
     have = {"model_version": remote.model_version, "sampling": remote.sampling,
@@ -134,7 +136,7 @@ def make_current(client: LabelStudioClient, project_id: int, batch_version: str)
     except (LabelStudioDown, LabelStudioRefused):
         raise
     except LabelStudioError as error:
-        # Label Studio takes only a version that some prediction carries: nothing of this batch is left.
+        # Label Studio accepts only a version that some prediction has: no prediction of this batch is left.
         return [f"the stream does not serve {batch_version}: {error}"]
     return [f"the stream now serves the batch {batch_version}"] if "model_version" in change else []
 
@@ -148,11 +150,11 @@ def prelabel(
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PublishReport:
-    """Write the base layer: a version's prediction on every task, chunk by chunk; its score is the confidence.
+    """Write the base layer: a version's prediction on every task, in chunks; its score is the confidence.
 
-    Resumable: tasks that hold this version already are left out. `progress(done, total)` after each chunk (None:
-    10,000 tasks, or a fifth of them: Label Studio's work for an import grows with all that was imported before).
-    Raises InputError for an unknown version, LabelStudioError.
+    It can be called again: tasks that hold this version are left out. `progress(done, total)` is called after each
+    chunk. Without `chunk`, a chunk is 10,000 tasks or a fifth of all, whichever is more: each import takes longer, the
+    more was imported before. Raises InputError for an unknown version, LabelStudioError.
     """
     project = projects.get(store, project_id)
     if versions.find(store, project_id, version) is None:
@@ -173,7 +175,9 @@ def prelabel(
             progress(start + len(part), len(todo))
     lines = [f"pre-labelled {created} tasks with {version} ({len(held)} had it already)"]
     if unknown:
-        lines.append(f"{unknown} tasks have no prediction of {version} yet: run this again after the next training")
+        lines.append(
+            f"{unknown} tasks have no prediction of {version} yet: run this again once the panel has read them"
+        )
     lines += [f"task {task_id} was not pre-labelled: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
 
@@ -183,12 +187,12 @@ def _base_rows(
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     rows, refused = [], []
     for task_id, found in versions.said(store, project.id, version, task_ids).items():
-        said = _asked(project, found)
+        predicted = _asked(project, found)
         try:
-            result = results_of(project.decisions, said)
+            result = results_of(project.decisions, predicted)
         except InputError as error:
             refused.append((task_id, str(error)))
             continue
-        score = certainty(confidence for _, confidence in said.values())
+        score = certainty(confidence for _, confidence in predicted.values())
         rows.append({"task": task_id, "model_version": version, "score": score, "result": result})
     return rows, refused

@@ -228,7 +228,7 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
             before = known.get(int(raw["id"]), [])
             there.add(int(raw["id"]))
             after = annotation_of(raw, project.decisions, before, look_up)
-            if _said(before) != _said(after):
+            if _content(before) != _content(after):
                 found.annotations.append(after)
                 found.known_labels += bool(before)
     filled, found.unknown_versions = with_versions(
@@ -248,7 +248,7 @@ def _compare_annotations(client: LabelStudioClient, project: Project, known: Kno
     ]  # fmt: skip
 
 
-def _said(rows: Iterable[Annotation]) -> set[tuple[object, ...]]:
+def _content(rows: Iterable[Annotation]) -> set[tuple[object, ...]]:
     return {(row.decision, row.updated_at, row.label, row.problem, row.was_cancelled, row.user_id) for row in rows}
 
 
@@ -298,15 +298,15 @@ def _report(passes: Sequence[_Difference], lines: Sequence[str]) -> ReconcileRep
         "changed_labels": sum(found.known_labels for found in passes),
         "deleted_labels": sum(len(found.deleted) for found in passes),
     }
-    said = [f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count]
+    parts = [f"{count} {what.replace('_', ' ')}" for what, count in counts.items() if count]
     unreadable = sum(found.unreadable for found in passes)
     if unreadable:
-        said.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
+        parts.append(f"{unreadable} of the new tasks cannot be read (`mollm explain` says why)")
     unsure = sum(len(found.unsure) for found in passes)
     if unsure:
-        said.append(f"{unsure} tasks were listed with more annotations than came with them: looked at again next time")
+        parts.append(f"{unsure} tasks were listed with more annotations than came with them: looked at again next time")
     unknown = sum(found.unknown_versions for found in passes)
     if unknown:
-        said.append(f"of {unknown} bulk accepted labels it cannot be told which version they were made from")
-    summary = [f"from Label Studio: {', '.join(said)}"] if said else []
+        parts.append(f"of {unknown} bulk accepted labels it cannot be told which version they were made from")
+    summary = [f"from Label Studio: {', '.join(parts)}"] if parts else []
     return ReconcileReport(**counts, lines=(*lines, *summary))

@@ -1,4 +1,4 @@
-"""Label Studio's guard against private addresses, and the settings that let one address through, and only it."""
+"""Label Studio's protection against private addresses, and the settings that allow only the backend's network."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-# What stays closed beside the backend's own network: all private ranges, and always the cloud's metadata address.
+# All private networks; all but the backend's own stay blocked.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "fc00::/7")
-_ALWAYS = ("169.254.0.0/16", "fe80::/10")
+_ALWAYS = ("169.254.0.0/16", "fe80::/10")  # always blocked: link-local, with the cloud's metadata address
 
 
 def is_local(url: str) -> bool:
-    """Whether an address means the machine itself, whoever reads it."""
+    """Whether a URL's host is "this machine", on whatever machine it is read."""
     return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def address_of(url: str) -> str:
-    """The IP address that a URL's host resolves to here; "" where it does not."""
+    """The IP address of a URL's host, resolved on this machine; "" if it has none."""
     host = urlsplit(url).hostname or ""
     try:
         return socket.gethostbyname(host)
@@ -26,7 +26,7 @@ def address_of(url: str) -> str:
 
 
 def flags_for(url: str) -> str:
-    """What to start Label Studio with so that it talks to this address, in words; as little as possible is opened."""
+    """A sentence with the settings that let Label Studio reach this address; they unblock as little as possible."""
     address = address_of(url)
     return (
         "Start Label Studio with USE_DEFAULT_BANNED_SUBNETS=false "
@@ -35,7 +35,7 @@ def flags_for(url: str) -> str:
 
 
 def banned_without(address: str) -> tuple[str, ...]:
-    """Every private subnet but the one that holds `address`; the link-local ones always."""
+    """All private networks except the one that contains `address`; the link-local ones always."""
     if not address:
         return (*_ALWAYS, *_PRIVATE[:3])
     ip = ipaddress.ip_address(address)

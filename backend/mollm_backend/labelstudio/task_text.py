@@ -1,4 +1,4 @@
-"""A task's text, as a person reads it. Light: the web process reads texts too."""
+"""A task's text, as a person reads it. It loads quickly, because the web process uses it too."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from mollm.errors import InputError
 from mollm_backend.store.decisions import Decision, Source
 
-MAX_TEXT = 100_000  # characters; an annotator's window is far smaller
-SIDES = ("Left", "Right")
+MAX_TEXT = 100_000  # characters; a guess: longer than the part of a text that a small LLM reads
+SIDES = ("Left", "Right")  # what a pair's texts are called in the prompt
 
 
 def text_of(task_data: Mapping[str, Any], decisions: Sequence[Decision]) -> str:
-    """The text that all decisions of a project read in this task; of a pair, both texts, each with its side.
+    """The text that all decisions of a project read in this task. For a pair: both texts, each after its side's name.
 
-    Raises InputError that says why there is none.
+    Raises InputError that says why there is no text.
     """
     sources = decisions[0].sources
     if len(sources) == 1:
@@ -56,14 +56,14 @@ def _paragraphs(value: object, source: Source) -> str:
             f"with {source.name_key!r} and {source.text_key!r}."
         )
     turns = [(str(turn.get(source.name_key, "")).strip(), turn.get(source.text_key)) for turn in value]
-    return "\n".join(f"{who}: {said}" if who else str(said) for who, said in turns if isinstance(said, str))
+    return "\n".join(f"{who}: {words}" if who else words for who, words in turns if isinstance(words, str))
 
 
 class _Words(HTMLParser):
-    """The words that a browser would show, with a line break where a block ends."""
+    """Collects the words that a browser would show, with a line break where a block starts or ends."""
 
     _BLOCKS = frozenset({"p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "td", "th"})
-    _SILENT = frozenset({"script", "style", "head", "title"})
+    _SILENT = frozenset({"script", "style", "head", "title"})  # a browser shows no text of these
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

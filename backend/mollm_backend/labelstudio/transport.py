@@ -1,7 +1,7 @@
-"""Calls to a Label Studio server over the SDK's transport and tokens: what may be tried again, and what went wrong.
+"""Calls to a Label Studio server, with the SDK's HTTP client and tokens: retries, and our own errors.
 
-Bodies travel as plain JSON: the SDK's typed models follow the Enterprise API and change what Community answers.
-Only reads and refused connections are tried again; a write that broke off may have been done.
+Bodies are plain JSON: the SDK's typed models follow the Enterprise API and change what Community answers.
+Only reads and refused connections are tried again, because a write that broke off may have been done.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from mollm_backend.labelstudio.errors import (
 
 T = TypeVar("T")
 JSON = dict[str, Any]
-ONCE: JSON = {"max_retries": 0}  # trying again is decided here, not in the SDK
+ONCE: JSON = {"max_retries": 0}  # for the SDK: this module decides what is tried again
 
 
 class Transport:
-    """One server under one token. Opens no connection before the first call."""
+    """One server and one token. It opens no connection before the first call."""
 
     def __init__(self, url: str, api_key: str, *, timeout: float = 100.0) -> None:
         if not url:
@@ -51,12 +51,12 @@ class Transport:
 
     @property
     def token_kind(self) -> str:
-        """ "legacy" or "personal access": the latter is a JSON Web Token."""
+        """ "legacy" or "personal access"; a personal access token is a JSON Web Token, which has two dots."""
         return "personal access" if self._api_key.count(".") == 2 else "legacy"
 
     @cached_property
     def _sdk(self) -> Any:
-        """The SDK's client. A personal access token is read (and its end checked) here."""
+        """The SDK's client. Creating it decodes a personal access token and checks that it has not expired."""
         from label_studio_sdk.client import LabelStudio
 
         transport = httpx.Client(timeout=self._timeout, follow_redirects=True)
@@ -67,7 +67,7 @@ class Transport:
             self._sdk._client_wrapper.httpx_client.httpx_client.close()
 
     def _call(self, what: str, function: Callable[[], T], *, read: bool) -> T:
-        """Run one call of the SDK; its errors come out as ours. A read is tried three times."""
+        """Run one call of the SDK and raise our own errors. Reads and refused connections are tried three times."""
 
         def again(error: BaseException) -> bool:
             return isinstance(error, LabelStudioDown) and (read or isinstance(error.__cause__, httpx.ConnectError))
@@ -114,7 +114,7 @@ class Transport:
         self, what: str, method: str, path: str, *,
         params: JSON | None = None, body: object = None, seconds: float | None = None,
     ) -> Any:  # fmt: skip
-        """A call as plain JSON through the SDK's own transport and tokens; `seconds`: a patience of its own."""
+        """Make a call and return its JSON answer; `seconds`: a time limit for this call alone."""
 
         def call() -> Any:
             from label_studio_sdk.core.api_error import ApiError
@@ -135,7 +135,7 @@ class Transport:
         return self._call(what, call, read=method == "GET")
 
     def _gone(self, what: str, path: str) -> None:
-        """Delete; what is not there any more is as good as deleted."""
+        """Delete something; it is no error if it does not exist any more."""
         try:
             self._raw(what, "DELETE", path)
         except LabelStudioNotFound:
@@ -147,13 +147,13 @@ def _not_set(name: str, what: str) -> str:
 
 
 def _detail(body: Any) -> str:
-    """What an error body says, short, without markup or a page around it."""
+    """The message in an error body, cut to 300 characters; "" for an HTML page."""
     if isinstance(body, str):
         try:
             body = json.loads(body)
         except ValueError:
             return "" if body.lstrip().startswith("<") else body[:200]
     if isinstance(body, dict):
-        said = body.get("validation_errors") or body.get("detail") or body
-        return (said if isinstance(said, str) else json.dumps(said))[:300]
+        detail = body.get("validation_errors") or body.get("detail") or body
+        return (detail if isinstance(detail, str) else json.dumps(detail))[:300]
     return str(body)[:300]

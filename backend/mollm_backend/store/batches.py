@@ -75,6 +75,14 @@ def ranks(store: Store, project_id: int, batch_version: str, task_ids: Sequence[
         return {row.task_id: row.rank for row in connection.execute(query)}
 
 
+def next_name(store: Store, project_id: int, version: str) -> str:
+    """A name for the next batch of a version."""
+    mine = sa.and_(batch_entries.c.project_id == project_id, batch_entries.c.version == version)
+    query = sa.select(sa.func.count(batch_entries.c.batch_version.distinct())).where(mine)
+    with store.read() as connection:
+        return f"{version}+batch-{connection.execute(query).scalar_one() + 1}"
+
+
 def newest(store: Store, project_id: int, version: str) -> str | None:
     """The name of the batch that was last published under a version; None where there was none."""
     here = (batch_entries.c.project_id == project_id, batch_entries.c.version == version)

@@ -53,12 +53,26 @@ class Project:
         names = ", ".join(decision.name for decision in self.decisions)
         raise InputError(f"Project {self.id} asks for several decisions ({names}); this works on one alone.")
 
+    def instruction(self, default: str) -> str:
+        """What the LLMs are told to do in this project: its own words, else the panel's (`default`)."""
+        return str(self.options.get("instruction") or default)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """What tells this panel from another: which annotators, asked what, in which order."""
+        return [member.fingerprint for member in self.panel]
+
     def decision_of(self, member: PanelMember) -> Decision:
         """What a member of the panel is asked. Raises ConfigError where that is not asked any more."""
         for decision in self.decisions:
             if decision.key == member.decision:
                 return decision
         raise ConfigError(f"{member.name} was to decide {member.decision!r}, which the label config asks no more.")
+
+    def prefix_of(self, decision: Decision) -> str:
+        """How the names of a decision's model files begin: by its number; empty where it is the only one."""
+        keys = [each.key for each in self.decisions]
+        return f"{keys.index(decision.key)}." if len(keys) > 1 else ""
 
     def panel_of(self, decision: Decision) -> tuple[PanelMember, ...]:
         """A decision's annotators, in the order of its M axis."""

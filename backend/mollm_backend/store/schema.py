@@ -39,7 +39,9 @@ tasks = sa.Table(
     sa.Column("problem", sa.Text, nullable=False, default=""),
     sa.Column("updated_at", sa.String, nullable=False, default=""),
     sa.Column("deleted_at", sa.String),
+    sa.Column("changed", sa.Integer, nullable=False, default=0),
     sa.Index("ix_tasks_text_key", "text_key"),
+    sa.Index("ix_tasks_changed", "project_id", "changed"),
     sa.Index("ix_tasks_readable", "project_id", "text_key", sqlite_where=_READABLE, postgresql_where=_READABLE),
 )  # fmt: skip
 
@@ -102,7 +104,8 @@ ledger = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False, default=0.0),
 )  # fmt: skip
 
-# Immutable; `id` is a content name. `facts`: scores, notes, counts. Arrays lie in files under `$MOLLM_HOME`.
+# What was trained is immutable; `id` is a content name. `facts`: scores, notes, counts. Arrays lie in files under
+# `$MOLLM_HOME`. `changes`: up to which change it has predicted; `unreadable`: why its files can predict nothing new.
 versions = sa.Table(
     "versions", metadata,
     sa.Column("project_id", sa.Integer, primary_key=True),
@@ -112,6 +115,8 @@ versions = sa.Table(
     sa.Column("status", sa.String, nullable=False),
     sa.Column("human_labels", sa.Integer, nullable=False, default=0),
     sa.Column("facts", sa.JSON, nullable=False, default=dict),
+    sa.Column("changes", sa.Integer, nullable=False, default=0),
+    sa.Column("unreadable", sa.Text, nullable=False, default=""),
 )  # fmt: skip
 
 predictions = sa.Table(

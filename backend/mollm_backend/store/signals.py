@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm_backend.store import Store, in_chunks, now, revisions
+from mollm_backend.store import Store, changes, in_chunks, now, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -42,15 +42,18 @@ class Cost:
     seconds: float = 0.0
 
 
-def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, after: int = 0) -> list[Task]:
-    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, oldest first.
+def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, before: int | None = None) -> list[Task]:
+    """Up to `limit` readable tasks with distinct texts that this annotator has not answered, newest first: a new task
+    need not wait until all others are read.
 
-    `after`: the tasks up to this id were looked at before. A long reading goes on from there, so that its chunks do
-    not walk over all that is answered again and again.
+    `before`: the tasks from this id on were looked at already. A long reading goes on from there, so that its chunks
+    do not walk over all that is answered again and again.
     """
-    query = sa.select(tasks).where(_unanswered(project_id, fingerprint), tasks.c.task_id > after)
+    query = sa.select(tasks).where(_unanswered(project_id, fingerprint))
+    if before is not None:
+        query = query.where(tasks.c.task_id < before)
     with store.read() as connection:
-        rows = connection.execute(query.order_by(tasks.c.task_id).limit(limit)).all()
+        rows = connection.execute(query.order_by(tasks.c.task_id.desc()).limit(limit)).all()
     distinct: dict[str, Task] = {}
     for row in rows:
         distinct.setdefault(row.text_key, from_row(row))
@@ -83,6 +86,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
         if fresh:
             values = [_values(member.fingerprint, row) for row in fresh.values()]
             connection.execute(signals.insert(), values)
+            changes.note_answers(connection, list(fresh))
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
         revisions.note(connection, revisions.of_answers(member.fingerprint))

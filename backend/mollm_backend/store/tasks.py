@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item, digest
-from mollm_backend.store import BLOCK, Store, among, in_chunks, now, put, revisions
+from mollm_backend.store import BLOCK, Store, among, changes, in_chunks, now, put, revisions
 from mollm_backend.store.schema import tasks
 
 
@@ -50,17 +50,19 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
         with store.write() as connection:
             subjects = {revisions.of_work(project_id)}
             for chunk in in_chunks(block):
-                ids = [row.task_id for row in chunk]
-                gone = sa.exists().where(
-                    tasks.c.project_id == project_id, tasks.c.task_id.in_(ids), tasks.c.deleted_at.is_not(None)
-                )
+                here = (tasks.c.project_id == project_id, tasks.c.task_id.in_([row.task_id for row in chunk]))
+                gone = sa.exists().where(*here, tasks.c.deleted_at.is_not(None))
                 if connection.execute(sa.select(gone)).scalar():
                     subjects.add(revisions.of_labels(project_id))
+                number = changes.next_number(connection, project_id)
+                same = sa.select(tasks.c.task_id, tasks.c.text_key, tasks.c.changed).where(*here, changes.READABLE)
+                before = {(row.task_id, row.text_key): row.changed for row in connection.execute(same)}
                 put(connection, tasks, [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
                         "text": row.text, "text_key": row.text_key, "problem": row.problem,
                         "updated_at": row.updated_at, "deleted_at": None,
+                        "changed": before.get((row.task_id, row.text_key), number),
                     }
                     for row in chunk
                 ])  # fmt: skip

@@ -12,12 +12,17 @@ import sqlalchemy as sa
 from mollm.records import FloatArray
 from mollm_backend.store import Store, among, in_chunks, now, revisions
 from mollm_backend.store.labels import closed
+from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
 
 
 @dataclass(frozen=True)
 class Version:
-    """`status`: candidate, published, refused (by the gate) or retired."""
+    """`status`: candidate, published, refused (by the gate) or retired.
+
+    `changes`: the number of the project's last change that its predictions take in (see `store.changes`).
+    `unreadable`: why its files can predict nothing new, in words; empty where that is not known of them.
+    """
 
     id: str
     round: int
@@ -25,6 +30,8 @@ class Version:
     human_labels: int
     facts: dict[str, Any] = field(default_factory=dict)
     created_at: str = ""
+    changes: int = 0
+    unreadable: str = ""
 
 
 def facts_of(facts: Mapping[str, Any], decision: str) -> Mapping[str, Any]:
@@ -66,10 +73,36 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
             versions.insert().values(
                 project_id=project_id, id=version.id, round=version.round, status=version.status,
                 human_labels=version.human_labels, facts=version.facts, created_at=version.created_at or now(),
+                changes=version.changes, unreadable=version.unreadable,
             )
         )  # fmt: skip
         revisions.note(connection, revisions.of_work(project_id))
     store.renew_statistics(predictions)
+
+
+def extend(store: Store, project_id: int, version: str, rows: Sequence[StoredPrediction], changes: int) -> None:
+    """Add a version's predictions of new texts, or replace those of the same tasks: it takes in all `changes` now."""
+    here = (predictions.c.project_id == project_id, predictions.c.version == version)
+    with store.write() as connection:
+        for decision in {row.decision for row in rows}:
+            for ids in in_chunks(row.task_id for row in rows if row.decision == decision):
+                these = (predictions.c.decision == decision, predictions.c.task_id.in_(ids))
+                connection.execute(predictions.delete().where(*here, *these))
+        for chunk in in_chunks(rows):
+            connection.execute(predictions.insert(), [_prediction_values(project_id, version, row) for row in chunk])
+        _change(connection, project_id, version, changes=changes)
+
+
+def mark_unreadable(store: Store, project_id: int, version: str, why: str) -> None:
+    """Note that a version's files can predict nothing new, and why."""
+    with store.write() as connection:
+        _change(connection, project_id, version, unreadable=why)
+
+
+def _change(connection: sa.Connection, project_id: int, version: str, **values: Any) -> None:
+    here = (versions.c.project_id == project_id, versions.c.id == version)
+    connection.execute(versions.update().where(*here).values(**values))
+    revisions.note(connection, revisions.of_work(project_id))
 
 
 def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> dict[str, Any]:
@@ -82,11 +115,11 @@ def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> 
 
 
 def publish(store: Store, project_id: int, version: str) -> None:
-    """Move the project's pointer to a version; the one before it is retired."""
+    """Move the project's pointer to a version; the one before it is retired. Its files are tried (again)."""
     with store.write() as connection:
         here = versions.c.project_id == project_id
         connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
-        connection.execute(versions.update().where(here, versions.c.id == version).values(status="published"))
+        _change(connection, project_id, version, status="published", unreadable="")
         connection.execute(projects.update().where(projects.c.id == project_id).values(published_version=version))
 
 
@@ -118,8 +151,16 @@ def find(store: Store, project_id: int, version: str | None) -> Version | None:
     return None if row is None else _version(row)
 
 
+def standing(store: Store, project: Project) -> tuple[int, str]:
+    """`changes` and `unreadable` of the published version, without its facts, which grow with the labels."""
+    here = (versions.c.project_id == project.id, versions.c.id == project.published_version)
+    with store.read() as connection:
+        row = connection.execute(sa.select(versions.c.changes, versions.c.unreadable).where(*here)).first()
+    return (0, "") if row is None else (row.changes, row.unreadable)
+
+
 def _version(row: sa.Row[Any]) -> Version:
-    return Version(row.id, row.round, row.status, row.human_labels, row.facts, row.created_at)
+    return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})
 
 
 def said(

@@ -1,5 +1,5 @@
-"""What `mollm up` starts, watches and ends: Valkey, the web backend, the worker, and in the demo Label Studio.
+"""The processes that `mollm up` starts, watches and ends: Valkey, web backend, worker, and Label Studio in the demo.
 
-Every process started here runs in a session of its own and leaves a record of its pid and start time before its
-program begins (`launch`), so that whatever happens to the supervisor, its next start can find and end them.
+Each process runs in its own session. Before its program begins, `launch` records its pid and start time in a file.
+If the supervisor is killed, its next start finds these processes by their records and ends them.
 """

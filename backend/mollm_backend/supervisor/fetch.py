@@ -1,4 +1,4 @@
-"""`python -m mollm_backend.supervisor.fetch NAME HOME`: one model package, as a process that can be ended."""
+"""`python -m mollm_backend.supervisor.fetch NAME HOME`: download one model package, in a process that can be ended."""
 
 from __future__ import annotations
 

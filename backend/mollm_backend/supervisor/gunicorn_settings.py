@@ -1,14 +1,13 @@
-"""How gunicorn runs the web backend, under `mollm up` and in the web image alike.
+"""The settings with which gunicorn runs the web backend, for `mollm up` and for the web image.
 
-One process with threads: an answer is a look-up in the store and no memory is shared between requests, but one
-process holds the connections and the metrics. Names that an older gunicorn does not know are passed over by it.
+Each name below is a gunicorn setting; an older gunicorn ignores those that it does not know.
 """
 
 wsgi_app = "mollm_backend.web.wsgi:app"
-workers = 1
-worker_class = "gthread"
-threads = 8
-timeout = 120
-graceful_timeout = 3
-keepalive = 15
-control_socket_disable = True  # it would be one file for all homes
+workers = 1  # processes; one is enough, because an answer is a look-up in the store
+worker_class = "gthread"  # threads: requests mostly wait for the store
+threads = 8  # requests at once; a guess: more of them hold more store connections open
+timeout = 120  # seconds; Label Studio itself waits 100 s for an answer
+graceful_timeout = 3  # seconds for running requests; the supervisor kills a child after 8 s
+keepalive = 15  # seconds that an idle connection stays open; a guess: saves new connections, holds sockets
+control_socket_disable = True  # all homes would share its file

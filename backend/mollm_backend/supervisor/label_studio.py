@@ -1,7 +1,8 @@
 """The demo's Label Studio: the real Community edition, in a virtual environment of its own, on SQLite.
 
-It pins a gigabyte of packages, so it never shares our environment. `home/label-studio` is the environment,
-`home/label-studio-data` its database; a database whose first start was cut short is made anew.
+It pins a gigabyte of packages, so it never shares our environment; which they are is locked in `locks`.
+`home/label-studio` is the environment, `home/label-studio-data` its database; a database whose first start was cut
+short is made anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from mollm.errors import ConfigError
 from mollm_backend.supervisor.processes import ChildFailed, Family, Program
 
 NAME = "label-studio"
-VERSION = "1.23.2"
+VERSION = "1.23.2"  # as in locks/label-studio.in
+LOCKS = Path(__file__).parents[1] / "locks"
 USER = "demo@mollm.local"
 STAMP = ".mollm-installed"
 STARTED = ".mollm-started"
@@ -82,13 +84,13 @@ def install_steps(home: Path) -> list[Program]:
     environment.mkdir(parents=True)
     ours.touch()
     python = str(environment / "bin" / "python")
+    install = (python, "-m", "pip", "install", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes")
+    # Five of its packages have no wheel: they are built with the locked tools, never with those of the day.
+    build, all_of_it = str(LOCKS / "build.txt"), str(LOCKS / "label-studio.txt")
     return [
         Program("label-studio-venv", (sys.executable, "-m", "venv", str(environment))),
-        Program(
-            "label-studio-install",
-            (python, "-m", "pip", "install", "--no-input", "--progress-bar", "off", f"label-studio=={VERSION}"),
-            niceness=5,
-        ),
+        Program("label-studio-build", (*install, "--requirement", build), niceness=5),
+        Program("label-studio-install", (*install, "--no-build-isolation", "--requirement", all_of_it), niceness=5),
     ]
 
 

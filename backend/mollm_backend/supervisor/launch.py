@@ -1,8 +1,8 @@
-"""The first moments of every child, run as a script: record who I am, then become the program.
+"""The script that starts every child: it records its own process, and then replaces itself with the program.
 
-Only the standard library, so that it starts in milliseconds: `python -I -S launch.py RECORD NICE PARENT PROGRAM ...`.
-The pid and the start time outlive `exec`, so the record is true for the program's whole life, and it is there
-before the program can do anything: no `kill -9` of the supervisor leaves a child that nobody knows.
+It uses only the standard library, to start quickly: `python -I -S launch.py RECORD NICE PARENT PROGRAM ...`.
+`exec` keeps the pid and the start time, so the record is true while the program runs. The record is written before
+the program does anything: even after `kill -9` of the supervisor, every child has a record.
 """
 
 import ctypes
@@ -13,17 +13,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # from Linux's sys/prctl.h
 
 
 def start_mark(pid: int) -> str | None:
-    """What tells this process from an earlier or later one with the same pid; None where it is gone or a zombie."""
+    """A text that differs between processes that have the same pid one after another; None if gone or a zombie."""
     if Path("/proc/self/stat").exists():
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+        fields = stat.rpartition(")")[2].split()  # the program's name before it may contain blanks and brackets
         return None if fields[0] in "ZX" else f"ticks {fields[19]} of boot {_boot()}"
     told = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return None if not told or told.startswith("Z") else told.partition(" ")[2].strip()
@@ -37,7 +37,7 @@ def _boot() -> str:
 
 
 def die_with(parent: int) -> None:
-    """Ask for SIGTERM when the supervisor dies (Linux); leave at once if it is already gone."""
+    """On Linux, ask for a SIGTERM when the supervisor dies. Exit at once if it is dead already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
@@ -53,7 +53,7 @@ def main(record: str, nice: str, parent: str, *program: str) -> None:
     part.replace(record)
     os.nice(int(nice))
     try:
-        os.execvp(program[0], program)  # noqa: S606 - no shell is the point
+        os.execvp(program[0], program)  # noqa: S606 - no shell on purpose
     except OSError as error:
         sys.exit(f"{program[0]}: {error.strerror}")
 

@@ -1,4 +1,4 @@
-"""One `mollm up` a home: an exclusive lock that the system itself lets go of when its holder dies."""
+"""Allow one `mollm up` for each home: an exclusive lock that the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class HomeInUse(MollmError):
 
 @contextmanager
 def home_lock(home: Path) -> Iterator[None]:
-    """Hold `home/run/lock`. Raises HomeInUse, with the other's pid, where it is held."""
+    """Hold `home/run/lock`. Raises HomeInUse, with the holder's pid, if another process holds it."""
     directory = home / "run"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Opened without truncation: the loser of the race must not wipe the winner's pid.
+    # Mode "a+" keeps the content: a process that does not get the lock must not delete the holder's pid.
     with (directory / "lock").open("a+", encoding="ascii") as handle:
         os.set_inheritable(handle.fileno(), False)
         try:

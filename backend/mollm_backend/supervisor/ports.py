@@ -1,4 +1,4 @@
-"""The first free port, counted up from the wanted one."""
+"""Find the first free port, starting with the wanted one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import socket
 
 from mollm.errors import ConfigError
 
-TRIES = 100
+TRIES = 100  # ports; a guess: enough for many homes on one machine
 
 
 def listen(host: str, first: int) -> socket.socket:
-    """A listening socket on the first free port at or after `first`. Raises ConfigError where none of 100 is free.
+    """A listening socket on the first free port at or after `first`. Raises ConfigError if none of 100 is free.
 
-    The socket itself is handed on to the web server, so that nobody can take the port in between, and
-    requests that come while the server is started anew wait instead of failing.
+    The open socket is passed to the web server: no other process can take the port in between, and requests that
+    come during a restart of the server wait and do not fail.
     """
     for port in range(first, min(first + TRIES, 65536)):
         server = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""Start children, watch them, start them anew when they fall, end them all."""
+"""Start child processes, watch them, restart those that end, and end them all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from types import FrameType
 
 from mollm.errors import MollmError
+from mollm_backend.packages import Tell
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.records import FAMILY_VARIABLE, Record
 
-Tell = Callable[[str], None]
 LOG_BYTES = 20 * 1024 * 1024
 STEADY_SECONDS = 60.0
 LONGEST_PAUSE = 60.0
@@ -26,16 +26,16 @@ _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
 class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP came: not an error, so no `except Exception` may swallow it."""
+    """SIGINT, SIGTERM or SIGHUP arrived. A BaseException, so that `except Exception` does not catch it."""
 
 
 class ChildFailed(MollmError):
-    """A child that had to succeed did not."""
+    """A child failed that had to succeed."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: `environment` is added to our own; `niceness` 0 to 19; `keep` are file descriptors to inherit."""
+    """A program to run. `environment` is added to our own; `niceness` is 0 to 19; `keep`: open files to inherit."""
 
     name: str
     command: tuple[str, ...]
@@ -46,7 +46,7 @@ class Program:
 
 @dataclass
 class Child:
-    """A running (or falling) program. `log_start` is where this run's part of the log begins."""
+    """A program that runs or waits for a restart. `falls`: its ends in a row; `log_start`: where its log begins."""
 
     program: Program
     process: subprocess.Popen[bytes]
@@ -57,7 +57,7 @@ class Child:
     start_again_at: float | None = None
 
     def last_lines(self, count: int = 3) -> str:
-        """The end of what this run wrote, for an error message."""
+        """The last lines that this run has written, for an error message."""
         with self.log.open("rb") as handle:
             handle.seek(self.log_start)
             lines = [line for line in handle.read().decode(errors="replace").splitlines() if line.strip()]
@@ -65,9 +65,9 @@ class Child:
 
 
 class Family:
-    """All children of one `mollm up`. Used from the main thread only (signals are delivered there).
+    """All children of one `mollm up`. Use it in the main thread only, because signals are delivered there.
 
-    `grace`: seconds that a child has between SIGTERM and SIGKILL.
+    `grace`: seconds between SIGTERM and SIGKILL.
     """
 
     def __init__(self, home: Path, tell: Tell, grace: float = 8.0) -> None:
@@ -78,26 +78,26 @@ class Family:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.tell = tell
         self.grace = grace
-        self.settled = False  # set by the caller once its set-up is over: a stop is then no failure
+        self.settled = False  # the caller sets it after its set-up; a stop is then no failure
         self.children: dict[str, Child] = {}
         self._stop_asked = False
         self._in_birth = False
 
     def end_orphans(self) -> None:
-        """End what an earlier, killed `mollm up` of this home left behind, known by pid and start time."""
+        """End the processes of an earlier, killed `mollm up` of this home; they are known by pid and start time."""
         ended = records.end(records.read(self.run), self.home, grace=self.grace)
         if ended:
             self.tell(f"ended what an earlier run left behind: {', '.join(ended)}")
 
     @contextlib.contextmanager
     def until_stopped(self) -> Iterator[None]:
-        """Inside, the first stop signal raises Stopped; on the way out everything that was started is ended."""
+        """In this context, the first stop signal raises Stopped. At its end, all children are ended."""
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._asked) for number in numbers}
         try:
             yield
         finally:
-            self._stop_asked = True  # from here on further signals change nothing: the end is bounded anyway
+            self._stop_asked = True  # further signals are ignored: ending takes at most 15 s anyway
             self.end_all()
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -110,12 +110,12 @@ class Family:
             raise Stopped
 
     def start(self, program: Program) -> Child:
-        """Start a program in a session of its own; its output goes to `logs/<name>.log`."""
+        """Start a program in its own session, with its output in `logs/<name>.log`. Raises Stopped after a signal."""
         log = self.logs / f"{program.name}.log"
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
         earlier = self.children.get(program.name)
-        self._in_birth = True  # a signal between fork and our note of it would lose the child
+        self._in_birth = True  # an exception between fork and `self.children` would lose the child
         try:
             with log.open("ab") as out:
                 log_start = out.seek(0, os.SEEK_END)
@@ -144,10 +144,10 @@ class Family:
         ]  # fmt: skip
 
     def complete(self, *lanes: Iterator[Program], meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Run lanes of programs side by side, each lane's one after the other, until all have ended.
+        """Run several lanes at the same time, and the programs of each lane one after another, until all have ended.
 
-        A lane is asked for its next program when the one before has succeeded. Raises ChildFailed, with the
-        last lines, at the first that fails.
+        A lane gives its next program when the one before has succeeded. `meanwhile` is called while this waits.
+        Raises ChildFailed, with its last lines, when a program fails.
         """
         running = {lane: child for lane in lanes if (child := self._next(lane))}
         while running:
@@ -169,12 +169,12 @@ class Family:
         return None if program is None else self.start(program)
 
     def forget(self, child: Child) -> None:
-        """A child that ended as it should: no longer watched, what it left in its session is ended."""
+        """Stop watching a child that has succeeded, and end what is left in its session."""
         self.children.pop(child.program.name, None)
         self._end([child.program.name], grace=1.0)
 
     def watch(self) -> None:
-        """Start anew what fell, after a pause that doubles with every fall (1 s to 60 s); call it every second."""
+        """Restart children that ended, after a pause that doubles each time (1 s to 60 s). Call this every second."""
         now = time.monotonic()
         for child in list(self.children.values()):
             code = child.process.poll()
@@ -188,11 +188,11 @@ class Family:
                 how = f"signal {-code}" if code < 0 else f"code {code}"
                 self.tell(f"{child.program.name} ended ({how}: {child.last_lines(1)}); again in {pause:.0f} s")
             elif now >= child.start_again_at:
-                self._end([child.program.name], grace=2.0)  # what the fallen one spawned
+                self._end([child.program.name], grace=2.0)  # the processes that it started
                 self.start(child.program)
 
     def end_all(self) -> None:
-        """End every child within 15 s, the queue's server last, so that the others can still put their work down."""
+        """End every child within 15 s. Valkey is the last, so that the others can still use the queue."""
         self._end([name for name in self._names() if name != "valkey"], grace=self.grace)
         self._end(self._names(), grace=3.0)
         for child in self.children.values():
@@ -204,7 +204,7 @@ class Family:
         return sorted({record.name for record in self._records()} | set(self.children))
 
     def _records(self) -> list[Record]:
-        """The records, and for a child that had no time to write its own, one made here."""
+        """All records, and one made here for each child that has not written its own yet."""
         known = {record.name: record for record in records.read(self.run)}
         for name, child in self.children.items():
             pid = child.process.pid

@@ -1,4 +1,4 @@
-"""Who was started: one file a child under `home/run`, believed only where pid and start time both agree."""
+"""Which processes were started: one file for each, in `home/run`. It counts only if pid and start time both match."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import psutil
 
 from mollm_backend.supervisor.launch import start_mark
 
-# Every child carries this with the home's path: the last word on whose it is when its session leader is gone.
+# The home's path, in the environment of every child: shows that a process is ours when its session leader is gone.
 FAMILY_VARIABLE = "MOLLM_STARTED_FROM"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A process that was started for `home`: leader of the session `pid`."""
+    """A process that was started for a home. It is the leader of the session `pid`."""
 
     name: str
     pid: int
@@ -33,7 +33,7 @@ class Record:
 
 
 def read(directory: Path) -> list[Record]:
-    """All records of a home's `run` directory; a torn or foreign file is passed over."""
+    """All records in a home's `run` directory. A damaged or unknown file is skipped."""
     found = []
     for path in sorted(directory.glob("*.child.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -43,10 +43,10 @@ def read(directory: Path) -> list[Record]:
 
 
 def family(record: Record, home: Path) -> set[int]:
-    """Pids that belong to a record: the leader, what it spawned, and what is left in its session.
+    """The pids that belong to a record: the leader, its descendants, and the other members of its session.
 
-    A leader that is gone does not free its session id while a member lives; still, members of a leaderless
-    session must show our own variable, so that nobody else's process is ever ended.
+    A session keeps its id while a member lives. If the leader is gone, members count only if they have our
+    variable in their environment, so that no unrelated process is ended.
     """
     pids = {record.pid} | _descendants(record.pid) if record.is_alive() else set()
     leader_lives = bool(pids)
@@ -55,7 +55,7 @@ def family(record: Record, home: Path) -> set[int]:
             if os.getsid(pid) == record.pid and pid != os.getpid() and (leader_lives or _is_ours(pid, home)):
                 pids.add(pid)
     if not leader_lives and start_mark(record.pid) is not None:
-        pids.discard(record.pid)  # the number was given to somebody else
+        pids.discard(record.pid)  # another process has this pid now
     return pids
 
 
@@ -74,11 +74,11 @@ def _is_ours(pid: int, home: Path) -> bool:
 
 
 def end(records: Iterable[Record], home: Path, *, grace: float, kill_after: float = 2.0) -> list[str]:
-    """End these children and all they spawned; the names of those that were still there.
+    """End these children and all their descendants. Returns the names of those that were alive.
 
-    SIGTERM first goes to the leaders (they know how to end their own), at half the grace to all that is left (a
-    worker in the middle of a job answers the first with patience, the second with obedience), then SIGKILL.
-    Takes at most `grace + kill_after` seconds. Records of what is gone are removed.
+    First the leaders get SIGTERM, because they end their own children. After half of `grace`, all that are left get
+    it (an RQ worker finishes its job at the first SIGTERM, and stops at the second). SIGKILL comes last.
+    Takes at most `grace + kill_after` seconds. Deletes the records of ended processes.
     """
     records = list(records)
     members = {record: _marks(family(record, home)) for record in records}
@@ -90,7 +90,7 @@ def end(records: Iterable[Record], home: Path, *, grace: float, kill_after: floa
     if not _wait(everybody, grace / 2):
         _signal(everybody, signal.SIGTERM)
         _wait(everybody, grace / 2)
-    for record in records:  # what was spawned since
+    for record in records:  # processes that were started meanwhile
         everybody |= _marks(family(record, home))
     _signal(everybody, signal.SIGKILL)
     _wait(everybody, kill_after)
@@ -112,7 +112,7 @@ def _signal(members: dict[int, str], number: signal.Signals) -> None:
 
 
 def _wait(members: dict[int, str], seconds: float) -> bool:
-    """Whether all are gone (or zombies) within `seconds`."""
+    """Wait until all are gone or zombies; False if that takes longer than `seconds`."""
     end_at = time.monotonic() + seconds
     while any(start_mark(pid) == mark for pid, mark in members.items()):
         if time.monotonic() >= end_at:

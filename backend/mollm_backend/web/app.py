@@ -1,4 +1,4 @@
-"""The web process: answers from the store in milliseconds and queues the rest. It loads no model and writes no row."""
+"""The web process: it answers from the store in milliseconds and queues the rest. It loads no model, writes no row."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Web:
-    """What every request shares: the open store, the queue's connection, the settings."""
+    """What all requests share: the open store, the connection to the queue, the settings."""
 
     settings: Settings
     store: Store
     connection: redis.Redis
 
     def allowed(self) -> bool:
-        """Basic auth, compared in constant time."""
+        """Whether the request has the right basic auth. The comparison takes constant time."""
         given = request.authorization
         user = (given.username if given and given.type == "basic" else "") or ""
         password = (given.password if given and given.type == "basic" else "") or ""
@@ -40,7 +40,7 @@ class Web:
         return hmac.compare_digest(password.encode(), secret.encode()) and right_user
 
     def webhook_allowed(self) -> bool:
-        """Our secret header (annotation events carry no basic auth) or basic auth (START_TRAINING)."""
+        """Whether the request has our secret header. Annotation events have it and no basic auth."""
         given = request.headers.get(events.SECRET_HEADER, "")
         return hmac.compare_digest(given.encode(), self.settings.webhook_secret.get_secret_value().encode())
 
@@ -48,7 +48,7 @@ class Web:
 def create_app(settings: Settings, store: Store | None = None, connection: redis.Redis | None = None) -> Flask:
     """The Flask app: Label Studio's ML backend protocol, the status page and the metrics.
 
-    Raises ConfigError where a secret is empty.
+    Raises ConfigError if a secret is empty.
     """
     if not (settings.basic_auth_password.get_secret_value() and settings.webhook_secret.get_secret_value()):
         raise ConfigError("An empty password or webhook secret would let anybody in: read the settings by `load`.")

@@ -58,13 +58,15 @@ def failing(connection: redis.Redis) -> dict[str, int]:
 
 
 def failures(store: Store, project: Project, failing: dict[str, int]) -> list[str]:
-    """A line for each job of a project that failed and was not done since, with what it said last."""
+    """A line for each job of a project that failed and was not done since, with its last message."""
     found = []
     for identity, times in sorted(failing.items()):
         name, _, rest = identity.partition("-")
         if rest.split("-")[0] == str(project.id):
-            said = events.newest(store, 500, project_id=project.id)
-            last = next((row.line for row in said if row.kind == "problem" and row.line.startswith(f"{name}: ")), name)
+            newest = events.newest(store, 500, project_id=project.id)
+            last = next(
+                (row.line for row in newest if row.kind == "problem" and row.line.startswith(f"{name}: ")), name
+            )
             found.append(f"the worker failed {times} {'time' if times == 1 else 'times'}, at last: {last}")
     return found
 

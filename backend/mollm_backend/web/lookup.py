@@ -1,4 +1,4 @@
-"""Pre-annotations as Label Studio wants them, looked up in the store: a request never waits for a model."""
+"""Pre-annotations for Label Studio, read from the store: a request never waits for a model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mollm_backend.labelstudio.task_text import text_of
 from mollm_backend.store import Store, batches, versions
 from mollm_backend.store.projects import Project
 
-# A pre-annotation outside the batch sorts behind every task of the batch.
+# The score outside the batch: above the score of any rank, so that these tasks come after the batch.
 LAST_SCORE = 0.999999
 
 
 def shown_version(project: Project | None) -> str:
-    """The version string that Label Studio compares stored predictions with."""
+    """The version with which Label Studio compares the versions of its stored predictions."""
     return (project.batch_version if project else None) or "mollm-waiting"
 
 
 def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[dict[str, Any]]:
-    """One answer a task, in order; `{}` for what is not known yet or cannot be labelled (never null, never [])."""
+    """One answer for each task, in order; `{}` if it has no label yet or cannot have one (never null, never [])."""
     if project.published_version is None:
         return [{} for _ in asked]
     known = versions.said(store, project.id, project.published_version, [task.task_id for task in asked])
@@ -33,16 +33,16 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     for task in asked:
         text_key = _text_key(task, project)
         rows = known.get(task.task_id, {})
-        said = {
+        predicted = {
             decision.key: (rows[decision.key].label, rows[decision.key].confidence)
             for decision in project.decisions
             if decision.key in rows and rows[decision.key].text_key == text_key
         }
         # A blind task whose blank prediction is not imported yet: it must not be shown now.
-        if not said or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
+        if not predicted or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
             found_answers.append({})
             continue
-        result = label_config.results_of(project.decisions, said)
+        result = label_config.results_of(project.decisions, predicted)
         rank = ranks.get(task.task_id)
         score = LAST_SCORE if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})

@@ -1,7 +1,7 @@
-"""The model class under Label Studio's own `label-studio-ml` 2.x framework, for teams that run that already.
+"""The model class for Label Studio's own `label-studio-ml` 2.x framework, for teams that already use that.
 
-The framework is not on the registry in a living version, so it is recognised by its shape. All work stays with
-mollm's store and worker: `predict` looks up, `fit` nudges.
+PyPI has only an old version of the framework, so 2.x is recognised by an attribute. `predict` reads mollm's store and
+`fit` queues a job for mollm's worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mollm_backend.work import queues
 
 
 class OwnBase:
-    """What the 2.x base class offers to a model, as far as ours needs it."""
+    """The part of the 2.x base class that our model needs, for use without the framework."""
 
     def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
         self.project_id = project_id or ""
@@ -29,7 +29,7 @@ class OwnBase:
         self.setup()
 
     def setup(self) -> None:
-        """Called once when the model is made."""
+        """Called once when the model is created."""
 
     def get(self, key: str) -> str | None:
         return self._values.get(key)
@@ -46,7 +46,7 @@ class OwnBase:
 
 
 def _base() -> Any:
-    """The framework's base class where a living 2.x is installed, else our own."""
+    """The framework's base class if a 2.x version is installed, else our own."""
     if importlib.util.find_spec("label_studio_ml") is None:
         return OwnBase
     base = getattr(importlib.import_module("label_studio_ml.model"), "LabelStudioMLBase", None)
@@ -57,7 +57,7 @@ class Mollm(_base()):  # type: ignore[misc]
     """mollm as a 2.x model: `predict(tasks, context)` answers from the store, `fit(event, data)` queues a job."""
 
     def setup(self) -> None:
-        """Read the settings and take over the published version of this project."""
+        """Read the settings, and set `model_version` to the published version of this project."""
         self._settings = settings.load()
         self._store = Store(self._settings.store_url)
         self.set("model_version", lookup.shown_version(self._project()))
@@ -72,7 +72,7 @@ class Mollm(_base()):  # type: ignore[misc]
         context: dict[str, Any] | None = None,  # noqa: ARG002
         **_kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """One prediction a task, in order; `{}` for a task that no version knows yet (it is then queued)."""
+        """One prediction for each task, in order; `{}` for a task without one (a reconciliation is then queued)."""
         project = self._project()
         if project is None:
             raise InputError(f"Project {self.project_id!r} is not connected: run `mollm connect`.")

@@ -1,4 +1,4 @@
-"""What the backend answers to, as an OpenAPI 3.1 description. A test compares it with the routes and the parsers."""
+"""The OpenAPI 3.1 description of the backend. A test compares it with the routes and the parsers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from mollm_backend.labelstudio.label_config import MAX_CONFIG
 
 JSON = dict[str, Any]
 
+
+def _object(*required: str, **properties: JSON) -> JSON:
+    """An object with these properties."""
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
 _ID: JSON = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**53},
         {"type": "string", "pattern": r"^[0-9]{1,16}(\.|$)", "description": 'also "<id>.<created>"'},
     ]
 }
+_PROJECT: JSON = {"$ref": "#/components/schemas/Project"}
 _TEXT_OR_NONE: JSON = {"type": ["string", "null"], "maxLength": MAX_CONFIG}
 _SCHEMAS: dict[str, JSON] = {
     "Project": {"anyOf": [*_ID["anyOf"], {"type": "object", "required": ["id"], "properties": {"id": _ID}}]},
@@ -26,57 +33,46 @@ _SCHEMAS: dict[str, JSON] = {
         "required": ["action"],
         "properties": {"action": {"type": "string", "minLength": 1, "maxLength": 64}},
         "if": {"properties": {"action": {"enum": list(ACTIONS)}}},
-        "then": {"required": ["project"], "properties": {"project": {"$ref": "#/components/schemas/Project"}}},
+        "then": {"required": ["project"], "properties": {"project": _PROJECT}},
     },
-    "PredictRequest": {
-        "type": "object",
-        "required": ["project", "tasks"],
-        "properties": {
-            "project": {"$ref": "#/components/schemas/Project"},
-            "tasks": {
-                "type": "array",
-                "maxItems": MAX_TASKS,
-                "items": {"description": 'A task with "id" and "data"; what is not one is answered by {}.'},
-            },
-            "label_config": _TEXT_OR_NONE,
-        },
-    },
-    "SetupRequest": {
-        "description": "The access token that Label Studio sends along is never read.",
-        "type": "object",
-        "required": ["project"],
-        "properties": {
-            "project": {"$ref": "#/components/schemas/Project"},
-            "schema": _TEXT_OR_NONE,
-            "extra_params": {"description": "An object, or one as JSON text."},
-        },
-    },
-    "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
-}
-_SETUP: JSON = {"type": "object", "required": ["model_version"], "properties": {"model_version": {"type": "string"}}}
-_PREDICTED: JSON = {
-    "type": "object",
-    "required": ["results", "model_version"],
-    "properties": {
-        "model_version": {"type": "string"},
-        "results": {
-            "description": "One entry a task, in order; {} for what is not known yet.",
+    "PredictRequest": _object(
+        "project",
+        "tasks",
+        project=_PROJECT,
+        tasks={
             "type": "array",
-            "items": {"type": "object", "properties": {"result": {"type": "array", "minItems": 1}}},
+            "maxItems": MAX_TASKS,
+            "items": {"description": 'A task with "id" and "data"; what is not one is answered by {}.'},
         },
-    },
+        label_config=_TEXT_OR_NONE,
+    ),
+    "SetupRequest": _object(
+        "project",
+        project=_PROJECT,
+        schema=_TEXT_OR_NONE,
+        extra_params={"description": "An object, or one as JSON text."},
+    )
+    | {"description": "The access token that Label Studio sends along is never read."},
+    "Error": _object("error", error={"type": "string"}),
 }
+_SETUP = _object("model_version", model_version={"type": "string"})
+_PREDICTED = _object(
+    "results", "model_version",
+    model_version={"type": "string"},
+    results={
+        "description": "One entry a task, in order; {} for what is not known yet.",
+        "type": "array",
+        "items": {"type": "object", "properties": {"result": {"type": "array", "minItems": 1}}},
+    },
+)  # fmt: skip
 
 
 def description() -> JSON:
     """The whole description."""
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "mollm",
-            "version": version("mollm"),
-            "description": "Label Studio's ML backend protocol, the status page and the metrics.",
-        },
+        "info": {"title": "mollm", "version": version("mollm"),
+                 "description": "Label Studio's ML backend protocol, the status page and the metrics."},
         "security": [{"basic": []}],
         "components": {
             "schemas": _SCHEMAS,
@@ -86,27 +82,27 @@ def description() -> JSON:
             },
         },
         "paths": {
-            "/": {"get": _said("The status page", kind="text/html")},
-            "/health": {"get": _said("Whether the backend is there", open_to_all=True)},
-            "/metrics": {"get": _said("Prometheus metrics", kind="text/plain", down=True)},
-            "/openapi.json": {"get": _said("This description")},
+            "/": {"get": _answer("The status page", kind="text/html")},
+            "/health": {"get": _answer("Whether the backend is there", open_to_all=True)},
+            "/metrics": {"get": _answer("Prometheus metrics", kind="text/plain", down=True)},
+            "/openapi.json": {"get": _answer("This description")},
             "/predict": {"post": _asked("Pre-annotations from the store", "PredictRequest", _PREDICTED, down=True)},
             "/setup": {"post": _asked("The version that is published", "SetupRequest", _SETUP)},
-            "/status.json": {"get": _said("The status page's content")},
-            "/versions": {"get": _said("All versions")},
+            "/status.json": {"get": _answer("The status page's content")},
+            "/versions": {"get": _answer("All versions")},
             "/webhook": {
                 "post": _asked("Something happened", "Event", {"type": "object"}, status="201", down=True)
                 | {"security": [{"webhook": []}, {"basic": []}]}
             },
         },
-    }
+    }  # fmt: skip
 
 
-def _said(
+def _answer(
     what: str, schema: JSON | None = None, *,
     kind: str = "application/json", status: str = "200", open_to_all: bool = False, down: bool = False,
 ) -> JSON:  # fmt: skip
-    """What is answered where nothing is sent. `down`: 503 while the queue cannot be reached."""
+    """A route without a request body. `down`: it answers 503 while the queue cannot be reached."""
     answers: JSON = {status: {"description": what, "content": {kind: {"schema": schema or {}}}}}
     if not open_to_all:
         answers["401"] = _error("Wrong or missing credentials")
@@ -117,7 +113,7 @@ def _said(
 
 def _asked(what: str, body: str, schema: JSON, *, status: str = "200", down: bool = False) -> JSON:
     """What is answered to a body, which is read whatever its content type says."""
-    found = _said(what, schema, status=status, down=down)
+    found = _answer(what, schema, status=status, down=down)
     found["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},

@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the store and the queue at each scrape (so that several web processes agree)."""
+"""Prometheus metrics, read from the store and the queue at each scrape, so that all web processes give the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gunicorn's entry: `gunicorn mollm_backend.web.wsgi:app`."""
+"""The app for gunicorn: `gunicorn mollm_backend.web.wsgi:app`."""
 
 from mollm_backend import logs, settings
 from mollm_backend.web.app import create_app

@@ -44,8 +44,8 @@ class Budget:
     def as_json(self) -> dict[str, Any]:
         """For the status page and `--json`; `line` is for people, "" where there is no limit."""
         limits = ((self.tokens, self.tokens_a_day, "tokens"), (self.seconds, self.seconds_a_day, "seconds"))
-        said = [f"{spent:,.0f} of {limit:,.0f} {what}" for spent, limit, what in limits if limit]
-        line = self.paused or (f"{' and '.join(said)} spent today (UTC)" if said else "")
+        amounts = [f"{spent:,.0f} of {limit:,.0f} {what}" for spent, limit, what in limits if limit]
+        line = self.paused or (f"{' and '.join(amounts)} spent today (UTC)" if amounts else "")
         return asdict(self) | {"paused": bool(self.paused), "line": line}
 
 

@@ -1,7 +1,8 @@
-"""What the labels of a project's people weigh, and what is known of the people: from the store, by the core's figures.
+"""The weights of human labels in a project, and what is known of its people. It reads the store and calls the core.
 
-Three things multiply: how a label came about (`mollm.people.provenance`), how far people follow what they see
-(`mollm.people.anchoring`, where blind labels allow it), and who agrees with whom (`mollm.people.reliability`).
+A label's weight is the product of two numbers. One is by how it was made (`mollm.people.provenance`); for accepted
+labels it is learned, with enough blind labels, from how often people follow what they see (`mollm.people.anchoring`).
+The other is by how well people agree with each other (`mollm.people.reliability`).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction
 
-Place = tuple[str, int]  # batch and task
-WEIGHTS = "provenance_weights"  # the option that holds a project's own weights, by provenance
+Place = tuple[str, int]  # (batch, task id)
+WEIGHTS = "provenance_weights"  # the project option with its own weights, by provenance
 
 
 @dataclass(frozen=True)
 class People:
-    """The labels that count, weighed; the anchoring effect and what was learned from it; each user (by id)."""
+    """The weighted labels that count, the anchoring effect, what was learned from it, and each user (by id)."""
 
     human: tuple[HumanLabel, ...]
     effect: Effect
@@ -36,7 +37,7 @@ class People:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What to tell people, one line each."""
+        """Lines for people."""
         found = [self.effect.line]
         accepted = [row.weight for row in self.human if row.provenance is Provenance.ACCEPTED]
         if accepted:
@@ -55,20 +56,20 @@ def of(
     store: Store, project_id: int, options: Mapping[str, Any], names: Sequence[str],
     annotations: Sequence[Annotation], decision: str = "",
 ) -> People:  # fmt: skip
-    """Weigh the labels that count in one decision (by its key), with the project's `options` and label `names`.
+    """Weight the labels that count in one decision (by its key), with the project's `options` and label `names`.
 
-    Labels that the config does not know are left out. Raises ConfigError for weights in `options` that cannot be used.
+    Labels that are not in the config are left out. Raises ConfigError for weights in `options` that cannot be used.
     """
     own = options.get(WEIGHTS, {})
     fixed = provenance.weights(own)
     column = {name: c for c, name in enumerate(names)}
     rows = [row for row in labels.counted(annotations, decision) if row.label in column]
-    said = _said(store, project_id, rows, decision)
-    seen = _sightings(rows, said)
+    predictions = _predictions(store, project_id, rows, decision)
+    seen = _sightings(rows, predictions)
     learned = None if Provenance.ACCEPTED.value in own else anchoring.worth(seen)
     evidence = np.array([fixed[row.provenance] for row in rows])
     if learned is not None:
-        evidence = _with_learned(rows, evidence, said, learned)
+        evidence = _with_learned(rows, evidence, predictions, learned)
     users = {user: place for place, user in enumerate(sorted({row.user_id for row in rows}))}
     combined = reliability.combine(
         np.array([row.task_id for row in rows], dtype=np.int64),
@@ -82,8 +83,10 @@ def of(
     return People(tuple(human), anchoring.effect(seen), learned, known)
 
 
-def _said(store: Store, project_id: int, rows: Sequence[Annotation], decision: str) -> dict[Place, StoredPrediction]:
-    """What the mixture said of the labels' tasks when their batch was made, by batch and task."""
+def _predictions(
+    store: Store, project_id: int, rows: Sequence[Annotation], decision: str
+) -> dict[Place, StoredPrediction]:
+    """What the mixture predicted for the labels' tasks when their batch was made, by batch and task."""
     found: dict[Place, StoredPrediction] = {}
     for name in sorted({row.shown_version for row in rows if row.shown_version}):
         asked = {row.task_id for row in rows if row.shown_version == name}
@@ -95,13 +98,13 @@ def _said(store: Store, project_id: int, rows: Sequence[Annotation], decision: s
     return found
 
 
-def _sightings(rows: Sequence[Annotation], said: Mapping[Place, StoredPrediction]) -> Sightings:
+def _sightings(rows: Sequence[Annotation], predictions: Mapping[Place, StoredPrediction]) -> Sightings:
     """The labels of batch tasks whose page is known to have shown the mixture's label, or nothing (blind)."""
-    batches = sorted({name for name, _ in said})
+    batches = sorted({name for name, _ in predictions})
     seen = [
         (row, there)
         for row in rows
-        if (there := said.get(_place(row))) is not None
+        if (there := predictions.get(_place(row))) is not None
         and row.provenance is not Provenance.BULK_ACCEPTED
         and (row.shown_label == there.label or (row.shown_label is None and row.provenance is Provenance.FROM_SCRATCH))
     ]
@@ -118,17 +121,17 @@ def _place(row: Annotation) -> Place:
 
 
 def _with_learned(
-    rows: Sequence[Annotation], evidence: FloatArray, said: Mapping[Place, StoredPrediction], learned: Worth
+    rows: Sequence[Annotation], evidence: FloatArray, predictions: Mapping[Place, StoredPrediction], learned: Worth
 ) -> FloatArray:
     """Accepted labels by how sure the mixture was; where that is not known, by what it was on average."""
-    mean = float(np.mean([there.confidence for there in said.values()]))
-    confidence = np.array([said[_place(row)].confidence if _place(row) in said else mean for row in rows])
+    mean = float(np.mean([there.confidence for there in predictions.values()]))
+    confidence = np.array([predictions[_place(row)].confidence if _place(row) in predictions else mean for row in rows])
     accepted = np.array([row.provenance is Provenance.ACCEPTED for row in rows], dtype=np.bool_)
     return np.where(accepted, learned.accepted(np.clip(confidence, 0, 1)), evidence)
 
 
 def as_json(people: People) -> dict[str, Any]:
-    """For the status page and `mollm report --json`."""
+    """The people as JSON, for the status page and `mollm report --json`."""
     return {
         "anchoring": asdict(people.effect),
         "pull": None if people.worth is None else asdict(people.worth.pull),
@@ -138,7 +141,7 @@ def as_json(people: People) -> dict[str, Any]:
 
 
 def of_project(store: Store, project: Project, annotations: Sequence[Annotation]) -> dict[str, Any]:
-    """`as_json` of the project's people, over all that it asks. Raises ConfigError as `of`."""
+    """`as_json` of the project's people, for all its decisions. Raises ConfigError like `of`."""
     each = {
         row.name: as_json(of(store, project.id, project.options, row.labels.names, annotations, row.key))
         for row in project.decisions
@@ -147,7 +150,7 @@ def of_project(store: Store, project: Project, annotations: Sequence[Annotation]
 
 
 def together(each: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """What is known of the only decision, or the lines of all, each with its decision's name."""
+    """The JSON of a single decision as it is. For several: all of them, and their lines with the decision's name."""
     if len(each) == 1:
         return next(iter(each.values()))
     lines = [f"{name}: {line}" for name, known in each.items() for line in known["lines"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import redis
@@ -22,9 +23,23 @@ class Progress:
     left: dict[str, int]
 
     @property
+    def readable(self) -> int:
+        return self.tasks - self.unreadable
+
+    @property
     def answered(self) -> int:
         """How many answers of the panel the readable tasks have, over all annotators."""
-        return len(self.left) * (self.tasks - self.unreadable) - sum(self.left.values())
+        return len(self.left) * self.readable - sum(self.left.values())
+
+    @property
+    def read(self) -> int:
+        """How many tasks the annotator that has answered most has answered."""
+        return self.readable - min(self.left.values(), default=self.readable)
+
+    @property
+    def silent(self) -> list[str]:
+        """The fingerprints of those that have answered nothing yet."""
+        return [fingerprint for fingerprint, left in self.left.items() if left == self.readable]
 
     def left_by_name(self, project: Project) -> dict[str, int]:
         """How many answers each annotator still owes, over all decisions."""
@@ -56,6 +71,14 @@ def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
         if set(found.left) == {member.fingerprint for member in project.panel}:
             return found
     return count(store, project)
+
+
+def in_words(left: Mapping[str, int], owed: str) -> str:
+    """Who of the panel still owes how many answers (`left`, by name), in words; `owed` ends them, such as "to read"."""
+    if not left:
+        return "the panel has yet to start"
+    waiting = [f"{name} has {count} {owed}" for name, count in left.items() if count]
+    return ", ".join(waiting) or "the panel has read all"
 
 
 def _key(project: Project) -> str:

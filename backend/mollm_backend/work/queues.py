@@ -1,6 +1,6 @@
-"""The work queues: RQ on Valkey. The queue carries work, the store says what is missing; losing a queue loses nothing.
+"""The work queues: RQ on Valkey or Redis. The store knows what is missing, so that a lost queue loses no work.
 
-Jobs are named by their path as text, so that the web process enqueues them without importing what they need.
+A job names its function as text, so that the web process can queue it without importing what it needs.
 Every job has a deterministic id: the same work never waits twice and never runs twice at once.
 """
 
@@ -18,32 +18,32 @@ from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-# In the order in which a free worker takes them: people wait for the first three.
+# In the order in which a free worker takes them. People wait for the results of the first three.
 QUEUES = ("train", "publish", "reconcile", "annotate")
-# Seconds that a job may take before it is stopped. Only training is long: a round may tune an encoder for minutes, and
-# does so once for every decision of its project.
+# Seconds after which a job is stopped. Training is long: a round may tune an encoder for minutes, for each decision.
+# The others are guesses, long enough for a slow machine; an annotate job should take less than 30 s.
 TIMEOUTS = {"train": 6 * 3600, "publish": 300, "reconcile": 900, "annotate": 300}
-_OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)
+_OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)  # such a job never runs again
 
 
 def connect(url: str, *, waiting: bool = False) -> redis.Redis:
-    """A connection to Valkey or Redis. Commands give up after seconds, so that a request never hangs on it;
-    `waiting` is for a worker, which waits for work as long as it takes."""
+    """A connection to Valkey or Redis. A command fails after 10 s, so that no web request hangs.
+    `waiting` is for a worker: it may wait for work without a limit."""
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=None if waiting else 10)
 
 
 def queue(connection: redis.Redis, name: str) -> Queue:
-    """A queue by name; its jobs are JSON, and end after the time that this kind of work may take."""
+    """A queue by name. Its jobs are JSON, and are stopped after the queue's time in `TIMEOUTS`."""
     return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=TIMEOUTS[name])
 
 
 def job_id(name: str, *args: int | str) -> str:
-    """The same work has the same id, so that it waits in the queue once."""
+    """A job's id. The same work has the same id, so that it waits only once."""
     return "-".join([name, *(str(arg) for arg in args)])
 
 
 def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | str) -> bool:
-    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True where it was queued."""
+    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True if it was queued."""
     jobs = queue(connection, queue_name)
     identity = job_id(name, *args)
     for _attempt in range(2):
@@ -60,12 +60,12 @@ def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | st
 
 
 def enqueued(connection: redis.Redis, name: str, *args: int | str) -> bool:
-    """Whether that work waits or runs."""
+    """Whether this work waits or runs."""
     return bool(Job.exists(job_id(name, *args), connection=connection))
 
 
 def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool:
-    """Remove a job of that id that will never run again (done, failed, or lost with its worker)."""
+    """Delete the job of this id if it will never run (again). True if no such job is left."""
     try:
         job = Job.fetch(identity, connection=connection, serializer=JSONSerializer)
     except NoSuchJobError:
@@ -80,9 +80,9 @@ def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool
 
 
 def nudge(connection: redis.Redis, project_id: int) -> None:
-    """Say that something happened in a project: one counter and one waiting job, however many events come.
+    """Note that something happened in a project. It counts the event, and queues one reconciliation for many events.
 
-    One round trip for most events: while a job waits that has not begun to look, nothing more is queued.
+    Most events take one round trip: while a reconciliation waits that has not begun, no other is queued.
     """
     pipeline = connection.pipeline(transaction=False)
     pipeline.incr(f"mollm:events:{project_id}")
@@ -92,45 +92,45 @@ def nudge(connection: redis.Redis, project_id: int) -> None:
 
 
 def begin_nudges(connection: redis.Redis, project_id: int) -> int:
-    """A reconciliation begins to look: later events queue another one. Returns the events that it covers."""
+    """Call this when a reconciliation begins: later events queue another. Returns the number of events so far."""
     connection.delete(f"mollm:nudged:{project_id}")
     return nudges(connection, project_id)
 
 
 def nudges(connection: redis.Redis, project_id: int) -> int:
-    """How many events of the project have come."""
+    """How many events of the project have arrived."""
     return int(connection.get(f"mollm:events:{project_id}") or 0)
 
 
 def nudges_done(connection: redis.Redis, project_id: int) -> int:
-    """How many of them a reconciliation has looked at."""
+    """How many of these events a finished reconciliation covers."""
     return int(connection.get(f"mollm:events-done:{project_id}") or 0)
 
 
 def finish_nudges(connection: redis.Redis, project_id: int, count: int) -> None:
-    """All events up to `count` are covered by a reconciliation that began after them."""
+    """Store that a reconciliation, which began after the first `count` events, has finished."""
     connection.set(f"mollm:events-done:{project_id}", count)
 
 
 def request_training(connection: redis.Redis, project_id: int) -> None:
-    """A person asked for training: it starts after the next reconciliation, however few labels are new."""
+    """Store that a person asked for training. It follows the next reconciliation, even with few new labels."""
     nudge(connection, project_id)
     connection.set(f"mollm:train:{project_id}", nudges(connection, project_id), ex=86400)
 
 
 def training_requested(connection: redis.Redis, project_id: int) -> int:
-    """The request that waits, named by the number of events up to it; 0 where none does."""
+    """The training request that waits (its number is the number of events before it); 0 if there is none."""
     asked = connection.get(f"mollm:train:{project_id}")
     return 0 if asked is None or asked == connection.get(f"mollm:train-done:{project_id}") else int(asked)
 
 
 def training_answered(connection: redis.Redis, project_id: int, request: int) -> None:
-    """All labels that were given before this request have been trained on; one that came later still waits."""
+    """Store that a training with all labels before this request has ended. A later request still waits."""
     connection.set(f"mollm:train-done:{project_id}", request, ex=86400)
 
 
 def hold(connection: redis.Redis, identity: str) -> float:
-    """Put off a job that failed, for twice as long each time (30 s to 1 h). Returns the seconds."""
+    """Delay a job that failed, for twice as long each time (30 s to 1 h). Returns the delay in seconds."""
     failures = int(connection.incr(f"mollm:failures:{identity}"))
     connection.expire(f"mollm:failures:{identity}", 7200)
     seconds = min(30 * 2 ** (failures - 1), 3600)
@@ -139,41 +139,41 @@ def hold(connection: redis.Redis, identity: str) -> float:
 
 
 def held(connection: redis.Redis, identity: str) -> bool:
-    """Whether a job that failed has to wait still."""
+    """Whether a job that failed must still wait."""
     return bool(connection.exists(f"mollm:hold:{identity}"))
 
 
 def release(connection: redis.Redis, identity: str) -> None:
-    """Forget the failures: the job was done."""
+    """Forget the failures of a job that has succeeded."""
     connection.delete(f"mollm:hold:{identity}", f"mollm:failures:{identity}")
 
 
 def failing(connection: redis.Redis) -> dict[str, int]:
-    """How often in a row each job failed that has not been done since, by its id."""
+    """By job id, how often the job has failed since it last succeeded."""
     prefix = "mollm:failures:"
     keys = [key.decode() for key in connection.scan_iter(f"{prefix}*", count=1000)]
     return {key.removeprefix(prefix): int(connection.get(key) or 0) for key in keys}
 
 
 def release_all(connection: redis.Redis) -> None:
-    """Forget every failure: a person has started us again, so all is tried at once."""
+    """Forget every failure, so that all work is tried at once; for a new start of `mollm up`."""
     for identity in failing(connection):
         release(connection, identity)
 
 
 def workers(connection: redis.Redis) -> list[str]:
-    """The names of the workers that live."""
+    """The names of the workers that are alive."""
     return [name for name in map(str, (row.name for row in Worker.all(connection=connection))) if worker_alive(name)]
 
 
 def worker_name() -> str:
-    """A worker's name says where it runs and since when, so that a dead one is known for dead at once."""
+    """The name of a worker in this process: its host, pid and start time, by which a dead worker is recognised."""
     process = psutil.Process()
     return f"{socket.gethostname()}.{os.getpid()}.{int(process.create_time() * 100)}"
 
 
 def worker_alive(name: str) -> bool:
-    """Whether the worker of that name still runs; True for other hosts (RQ's own timeouts decide there)."""
+    """Whether the worker of that name still runs. True for another host: RQ's own timeouts decide there."""
     host, pid, started = name.rsplit(".", 2)
     if host != socket.gethostname():
         return True
@@ -184,7 +184,7 @@ def worker_alive(name: str) -> bool:
 
 
 def reap(connection: redis.Redis) -> list[str]:
-    """Forget started jobs whose worker is dead; the sweep queues again what the store lacks. Returns their ids."""
+    """Delete started jobs whose worker is dead. Returns their ids; the sweep queues again what the store lacks."""
     lost = []
     for name in QUEUES:
         jobs = queue(connection, name)
@@ -196,7 +196,7 @@ def reap(connection: redis.Redis) -> list[str]:
 
 
 def waiting(connection: redis.Redis) -> dict[str, Any]:
-    """What waits and what runs, for the status page."""
+    """For each queue, how many jobs wait and which jobs run; for the status page."""
     return {
         name: {
             "waiting": queue(connection, name).count,

@@ -1,7 +1,7 @@
-"""Controls: one kind of control tag a file, found by its name; each knows its decisions and its JSON, both ways.
+"""Controls: one file for each kind of control tag. It gives the control's decisions, and its JSON to and from labels.
 
-A new control is one new file with one subclass of `Control`; the contract suite runs over its `example`. Nothing here
-loads the SDK: `node` is an element of the label config's XML tree, as lxml gives it.
+A new control is one new file with one subclass of `Control`; the contract tests run on its `example`. Nothing here
+loads the SDK: `node` is an lxml element of the label config's XML tree.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from mollm.errors import ConfigError
 from mollm.records import LabelSet
 from mollm_backend.store.decisions import Decision, Source
 
-Said = tuple[str | None, str]  # a label, or None and why there is none
+LabelOrProblem = tuple[str | None, str]  # a label, or None and why there is none
 
 
 class Control(ABC):
-    """A kind of control. `value` and `read` are each other's inverse over the labels of the control's decisions."""
+    """A kind of control. `read` turns the result of `value` back into the same labels."""
 
     tag: ClassVar[str]
-    example: ClassVar[str]  # as it stands in a label config, on the object `text` (on two objects: `one,two`)
-    objects: ClassVar[int] = 1  # how many objects it compares or labels
+    example: ClassVar[str]  # its XML in a label config, on the object `text` (for two objects: `one,two`)
+    objects: ClassVar[int] = 1  # the number of objects in its toName
 
     def takes(self, node: Any) -> bool:
-        """Whether this file reads the control."""
+        """Whether this class is for the control."""
         return bool(node.tag == self.tag)
 
     @abstractmethod
     def decisions(self, node: Any, sources: tuple[Source, ...]) -> tuple[Decision, ...]:
-        """What the control asks, in its order; keys are given later. Raises ConfigError that names what is wrong."""
+        """The control's decisions in order; keys are added later. Raises ConfigError that says what is wrong."""
 
     @abstractmethod
     def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
-        """The result's `value` for a label of each decision (by key); None where nothing is chosen then."""
+        """The result's `value` for one label of each decision (by key); None if these labels choose nothing."""
 
     @abstractmethod
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         """The label of each decision in a result's `value` (None: the control has no part in the result)."""
 
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
-        """What is chosen, for a person."""
+        """The chosen labels as text for a person."""
         (decision,) = decisions
         return labels[decision.key]
 
     def line(self, decisions: Sequence[Decision]) -> str:
-        """What is asked, in one line for a person."""
+        """What the control asks, as one line for a person."""
         (decision,) = decisions
         return f"{self.tag}, one of {', '.join(decision.labels.names)}"
 
@@ -57,17 +57,17 @@ class Control(ABC):
 class OneOf(Control):
     """A control that holds exactly one of its decision's labels."""
 
-    key: ClassVar[str]  # of the label in the result's value
+    key: ClassVar[str]  # the key of the label in the result's value
 
     def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
         (decision,) = decisions
         return {self.key: self.written(labels[decision.key])}
 
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         (decision,) = decisions
-        return {decision.key: self._said(value, decision)}
+        return {decision.key: self._label(value, decision)}
 
-    def _said(self, value: Mapping[str, Any] | None, decision: Decision) -> Said:
+    def _label(self, value: Mapping[str, Any] | None, decision: Decision) -> LabelOrProblem:
         if value is None:
             return None, f"nothing was chosen in {decision.control!r}"
         label = self.label(value.get(self.key))
@@ -83,16 +83,16 @@ class OneOf(Control):
 
     @abstractmethod
     def label(self, stored: object) -> str | None:
-        """What Label Studio stored as a label; None where it is not exactly one."""
+        """The label in what Label Studio stored; None if it is not exactly one."""
 
 
 def attributes(node: Any) -> dict[str, str]:
-    """A tag's attributes by lower-case name: Label Studio reads them in any case."""
+    """A tag's attributes by lower-case name, because Label Studio ignores the case of names."""
     return {key.lower(): value for key, value in node.attrib.items()}
 
 
 def choice_rows(name: str, elements: Iterable[Any]) -> list[tuple[str, str, str]]:
-    """What is stored, what is shown and the hint of a control's Choice elements.
+    """(stored, shown, hint) of each Choice element of a control.
 
     Raises ConfigError for a Choice without a value.
     """
@@ -103,7 +103,7 @@ def choice_rows(name: str, elements: Iterable[Any]) -> list[tuple[str, str, str]
 
 
 def flat_choice_rows(node: Any) -> list[tuple[str, str, str]]:
-    """`choice_rows` of a `Choices` tag. Raises ConfigError for a Choice inside a Choice, too."""
+    """`choice_rows` of a `Choices` tag. Also raises ConfigError for a Choice inside a Choice."""
     name = node.attrib["name"]
     if any(True for row in node.iter("Choice") for _ in row.iterancestors("Choice")):
         raise ConfigError(f"Choices {name!r} has a Choice inside a Choice: make it a Taxonomy.")
@@ -118,7 +118,7 @@ def label_set(rows: Sequence[tuple[str, str, str]]) -> LabelSet:
 
 @cache
 def controls() -> dict[str, Control]:
-    """Every kind in this folder, by its file's name, which is the decision's `kind`."""
+    """Every kind of control in this folder, by its file's name. That name is the decision's `kind`."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         names = vars(importlib.import_module(f"{__name__}.{module.name}"))
@@ -133,7 +133,7 @@ def control_of(decisions: Sequence[Decision]) -> Control:
 
 
 def by_control(decisions: Sequence[Decision]) -> list[tuple[Decision, ...]]:
-    """A project's decisions, those of one control together, in the order of the label config."""
+    """A project's decisions, grouped by control, in the order of the label config."""
     found: dict[str, list[Decision]] = {}
     for decision in decisions:
         found.setdefault(decision.control, []).append(decision)

@@ -1,4 +1,4 @@
-"""`Choices` with one choice: a decision among all of them."""
+"""`Choices` with one choice: one decision among all its labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mollm_backend.store.decisions import Decision, Source
 
 
 class Choices(OneOf):
-    """A Choice is stored by its alias where it has one, shown by its value and explained by its hint."""
+    """A Choice is stored as its alias (or its value, if it has no alias), shown as its value, explained by its hint."""
 
     tag = "Choices"
     example = '<Choices name="tone" toName="text"><Choice value="good"/><Choice value="bad" alias="b"/></Choices>'

@@ -1,4 +1,4 @@
-"""`Choices` with `choice="multiple"`: each label is a decision of its own, whether it applies."""
+"""`Choices` with `choice="multiple"`: for each label there is one decision, whether it applies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio.controls import Control, Said, attributes, flat_choice_rows
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, flat_choice_rows
 from mollm_backend.store.decisions import Decision, Source
 
-APPLIES, NOT = "applies", "does not apply"
+APPLIES, NOT = "applies", "does not apply"  # the two labels of each decision
 
 
 class Multiple(Control):
-    """Nothing chosen is an answer too: no label applies. Label Studio then stores no part for the control at all."""
+    """If nothing is chosen, no label applies. Label Studio then stores no part for the control."""
 
     tag = "Choices"
     example = (
@@ -40,11 +40,11 @@ class Multiple(Control):
         chosen = [decision.part for decision in decisions if labels[decision.key] == APPLIES]
         return {"choices": chosen} if chosen else None
 
-    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, Said]:
+    def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         chosen = [] if value is None else value.get("choices")
         if not isinstance(chosen, list) or not all(isinstance(label, str) for label in chosen):
-            said: Said = None, f"{decisions[0].control!r} does not hold a list of choices"
-            return {decision.key: said for decision in decisions}
+            problem: LabelOrProblem = None, f"{decisions[0].control!r} does not hold a list of choices"
+            return {decision.key: problem for decision in decisions}
         return {decision.key: (APPLIES if decision.part in chosen else NOT, "") for decision in decisions}
 
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:

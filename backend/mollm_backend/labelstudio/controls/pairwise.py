@@ -9,11 +9,11 @@ from mollm.records import LabelSet
 from mollm_backend.labelstudio.controls import OneOf
 from mollm_backend.store.decisions import Decision, Source
 
-LEFT, RIGHT = "left", "right"
+LEFT, RIGHT = "left", "right"  # as Label Studio stores the chosen side
 
 
 class Pairwise(OneOf):
-    """Which of two objects is the better one. Both are read as one text that names its sides."""
+    """Which of two objects is better. Both are read as one text, each after its side's name."""
 
     tag = "Pairwise"
     example = '<Pairwise name="best" toName="one,two"/>'

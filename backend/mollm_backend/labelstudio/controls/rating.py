@@ -9,11 +9,11 @@ from mollm.records import LabelSet
 from mollm_backend.labelstudio.controls import OneOf, attributes
 from mollm_backend.store.decisions import Decision, Source
 
-MOST = 50  # stars
+MOST = 50  # stars; a guess: each star is a label in the prompt, so more make it long
 
 
 class Rating(OneOf):
-    """One star to `maxRating` of them; no star is no answer."""
+    """One star to `maxRating` stars; without a star there is no label."""
 
     tag = "Rating"
     example = '<Rating name="stars" toName="text" maxRating="4"/>'

@@ -10,14 +10,13 @@ from mollm.errors import ConfigError
 from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set
 from mollm_backend.store.decisions import Decision, Source
 
-SEPARATOR = " / "
-Row = tuple[str, str, str]
+SEPARATOR = " / "  # between the parts of a path; easy to read, and rare inside a part
 
 
 class Taxonomy(OneOf):
-    """A leaf is stored as its path from the root (by aliases where there are some) and shown with " / " between.
+    """A leaf is stored as its path from the root, with aliases for values that have one.
 
-    A label's name is that path joined by " / ", or as a JSON list where a part has " / " in itself.
+    A label's name is that path joined by " / ", or a JSON list if a part itself contains " / ".
     """
 
     tag = "Taxonomy"
@@ -58,11 +57,11 @@ def _leaves(
     """(stored path, shown path, hint) of each leaf below a node, in the order of the label config."""
     below = [child for child in node if child.tag == "Choice"]
     for child, (stored, value, hint) in zip(below, choice_rows(name, below), strict=True):
-        here, said = (*path, stored), (*shown, value)
+        here, seen = (*path, stored), (*shown, value)
         if any(grandchild.tag == "Choice" for grandchild in child):
-            yield from _leaves(name, child, here, said)
+            yield from _leaves(name, child, here, seen)
         else:
-            yield here, said, hint
+            yield here, seen, hint
 
 
 def _name(path: tuple[str, ...]) -> str:

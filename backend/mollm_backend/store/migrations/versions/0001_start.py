@@ -1,5 +1,7 @@
 """The first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,141 +10,68 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+INT, STR, TEXT, BOOL, REAL, BLOB, JSON = (
+    sa.Integer(), sa.String(), sa.Text(), sa.Boolean(), sa.Float(), sa.LargeBinary(), sa.JSON()
+)  # fmt: skip
+
 
 def upgrade() -> None:
-    op.create_table(
-        "annotations",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("annotation_id", sa.Integer(), nullable=False),
-        sa.Column("task_id", sa.Integer(), nullable=False),
-        sa.Column("user_id", sa.Integer(), nullable=False),
-        sa.Column("label", sa.String(), nullable=True),
-        sa.Column("was_cancelled", sa.Boolean(), nullable=False),
-        sa.Column("parent_prediction", sa.Integer(), nullable=True),
-        sa.Column("shown_version", sa.String(), nullable=True),
-        sa.Column("shown_label", sa.String(), nullable=True),
-        sa.Column("provenance", sa.String(), nullable=False),
-        sa.Column("created_at", sa.String(), nullable=False),
-        sa.Column("updated_at", sa.String(), nullable=False),
-        sa.Column("problem", sa.Text(), nullable=False),
-        sa.Column("deleted_at", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("project_id", "annotation_id"),
-    )
+    _make(
+        "annotations", "project_id annotation_id",
+        project_id=INT, annotation_id=INT, task_id=INT, user_id=INT, label=(STR,), was_cancelled=BOOL,
+        parent_prediction=(INT,), shown_version=(STR,), shown_label=(STR,), provenance=STR, created_at=STR,
+        updated_at=STR, problem=TEXT, deleted_at=(STR,),
+    )  # fmt: skip
     with op.batch_alter_table("annotations", schema=None) as batch_op:
         batch_op.create_index("ix_annotations_task", ["project_id", "task_id"], unique=False)
-
-    op.create_table(
-        "batch_entries",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("batch_version", sa.String(), nullable=False),
-        sa.Column("task_id", sa.Integer(), nullable=False),
-        sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("version", sa.String(), nullable=False),
-        sa.Column("label", sa.String(), nullable=False),
-        sa.Column("confidence", sa.Float(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("gain", sa.Float(), nullable=False),
-        sa.Column("published_at", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("project_id", "batch_version", "task_id"),
-    )
-    op.create_table(
-        "events",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("at", sa.String(), nullable=False),
-        sa.Column("project_id", sa.Integer(), nullable=True),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("line", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_table(
-        "ledger",
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("day", sa.String(), nullable=False),
-        sa.Column("annotator", sa.String(), nullable=False),
-        sa.Column("calls", sa.Integer(), nullable=False),
-        sa.Column("texts", sa.Integer(), nullable=False),
-        sa.Column("prompt_tokens", sa.Integer(), nullable=False),
-        sa.Column("completion_tokens", sa.Integer(), nullable=False),
-        sa.Column("abstained", sa.Float(), nullable=False),
-        sa.Column("truncated", sa.Integer(), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("fingerprint", "project_id", "day"),
-    )
-    op.create_table(
-        "predictions",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("version", sa.String(), nullable=False),
-        sa.Column("task_id", sa.Integer(), nullable=False),
-        sa.Column("text_key", sa.String(), nullable=False),
-        sa.Column("label", sa.String(), nullable=False),
-        sa.Column("confidence", sa.Float(), nullable=False),
-        sa.Column("probs", sa.LargeBinary(), nullable=False),
-        sa.Column("classifier_probs", sa.LargeBinary(), nullable=True),
-        sa.Column("negatives", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("project_id", "version", "task_id"),
-    )
-    op.create_table(
-        "projects",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("url", sa.String(), nullable=False),
-        sa.Column("title", sa.String(), nullable=False),
-        sa.Column("ls_created_at", sa.String(), nullable=False),
-        sa.Column("label_config", sa.Text(), nullable=False),
-        sa.Column("label_task", sa.JSON(), nullable=False),
-        sa.Column("panel", sa.JSON(), nullable=False),
-        sa.Column("options", sa.JSON(), nullable=False),
-        sa.Column("connection", sa.JSON(), nullable=False),
-        sa.Column("connected", sa.Boolean(), nullable=False),
-        sa.Column("published_version", sa.String(), nullable=True),
-        sa.Column("batch_version", sa.String(), nullable=True),
-        sa.Column("reconciled_at", sa.String(), nullable=False),
-        sa.Column("attention", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_table(
-        "absences",
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("since", sa.String(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("retry_at", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("fingerprint"),
-    )
-    op.create_table(
-        "signals",
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("text_key", sa.String(), nullable=False),
-        sa.Column("label_probs", sa.LargeBinary(), nullable=False),
-        sa.Column("votes", sa.LargeBinary(), nullable=False),
-        sa.Column("abstained", sa.Float(), nullable=False),
-        sa.Column("truncated", sa.Boolean(), nullable=False),
-        sa.Column("created_at", sa.String(), server_default=sa.text("(CURRENT_TIMESTAMP)"), nullable=False),
-        sa.PrimaryKeyConstraint("fingerprint", "text_key"),
-    )
-    op.create_table(
-        "tasks",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("task_id", sa.Integer(), nullable=False),
-        sa.Column("data_hash", sa.String(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=True),
-        sa.Column("text_key", sa.String(), nullable=False),
-        sa.Column("problem", sa.Text(), nullable=False),
-        sa.Column("updated_at", sa.String(), nullable=False),
-        sa.Column("deleted_at", sa.String(), nullable=True),
-        sa.PrimaryKeyConstraint("project_id", "task_id"),
-    )
+    _make(
+        "batch_entries", "project_id batch_version task_id",
+        project_id=INT, batch_version=STR, task_id=INT, rank=INT, version=STR, label=STR, confidence=REAL, reason=TEXT,
+        gain=REAL, published_at=(STR,),
+    )  # fmt: skip
+    number = sa.Column("id", INT, autoincrement=True, nullable=False)
+    _make("events", "id", number, at=STR, project_id=(INT,), kind=STR, line=TEXT)
+    _make(
+        "ledger", "fingerprint project_id day",
+        fingerprint=STR, project_id=INT, day=STR, annotator=STR, calls=INT, texts=INT, prompt_tokens=INT,
+        completion_tokens=INT, abstained=REAL, truncated=INT, seconds=REAL,
+    )  # fmt: skip
+    _make(
+        "predictions", "project_id version task_id",
+        project_id=INT, version=STR, task_id=INT, text_key=STR, label=STR, confidence=REAL, probs=BLOB,
+        classifier_probs=(BLOB,), negatives=JSON,
+    )  # fmt: skip
+    _make(
+        "projects", "id", sa.Column("id", INT, autoincrement=False, nullable=False),
+        url=STR, title=STR, ls_created_at=STR, label_config=TEXT, label_task=JSON, panel=JSON, options=JSON,
+        connection=JSON, connected=BOOL, published_version=(STR,), batch_version=(STR,), reconciled_at=STR,
+        attention=TEXT,
+    )  # fmt: skip
+    _make("absences", "fingerprint", fingerprint=STR, reason=TEXT, since=STR, attempts=INT, retry_at=REAL)
+    _make(
+        "signals", "fingerprint text_key",
+        fingerprint=STR, text_key=STR, label_probs=BLOB, votes=BLOB, abstained=REAL, truncated=BOOL, created_at=None,
+    )  # fmt: skip
+    _make(
+        "tasks", "project_id task_id",
+        project_id=INT, task_id=INT, data_hash=STR, text=(TEXT,), text_key=STR, problem=TEXT, updated_at=STR,
+        deleted_at=(STR,),
+    )  # fmt: skip
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.create_index("ix_tasks_text_key", ["text_key"], unique=False)
+    _make(
+        "versions", "project_id id",
+        project_id=INT, id=STR, round=INT, created_at=None, status=STR, human_labels=INT, facts=JSON,
+    )  # fmt: skip
 
-    op.create_table(
-        "versions",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("round", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.String(), server_default=sa.text("(CURRENT_TIMESTAMP)"), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
-        sa.Column("human_labels", sa.Integer(), nullable=False),
-        sa.Column("facts", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("project_id", "id"),
-    )
+
+def _make(name: str, key: str, *first: sa.Column[Any], **kinds: Any) -> None:
+    """Make a table with these columns in this order; `key` names those of its primary key, with spaces between.
+
+    A kind is NOT NULL, (kind,) may be NULL, None is a time that the database writes.
+    """
+    columns = list(first)
+    for column, kind in kinds.items():
+        optional, now = isinstance(kind, tuple), None if kind else sa.text("(CURRENT_TIMESTAMP)")
+        columns.append(sa.Column(column, kind[0] if optional else kind or STR, nullable=optional, server_default=now))
+    op.create_table(name, *columns, sa.PrimaryKeyConstraint(*key.split()))

@@ -1,0 +1,108 @@
+"""`mollm explain`: what each LLM, the mixture and the classifier think of one task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mollm.errors import InputError
+from mollm_backend.cli.terminal import AsJson, ProjectId, console, open_store, say
+from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
+from mollm_backend.store.decisions import Decision
+
+
+def explain(
+    project: ProjectId, task: Annotated[int, typer.Argument(help="The task's number.")], json_output: AsJson = False
+) -> None:
+    """Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next."""
+    _loaded, store = open_store()
+    found = projects.get(store, project)
+    row = tasks.some(store, project, [task]).get(task)
+    if row is None:
+        raise InputError(f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor`).")
+    shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem}
+    predictions = versions.said(store, project, found.published_version or "", [task]).get(task, {})
+    each = {one.name: _decision(store, found, one, row, predictions.get(one.key)) for one in found.decisions}
+    shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
+    prediction = next((predictions[one.key] for one in found.decisions if one.key in predictions), None)
+    entry = {row.task_id: row for row in batches.entries(store, project, found.batch_version or "")}.get(task)
+    shown["batch"] = (
+        None if entry is None else {"rank": entry.rank, "reason": entry.reason, "published_at": entry.published_at}
+    )
+    human = [asdict(row) for row in labels.every(store, project) if row.task_id == task]
+    shown["human"] = [{key: value for key, value in row.items() if key != "decision" or value} for row in human]
+    shown["visible"] = _visible(found, row, prediction, entry)
+    if json_output:
+        print(json.dumps(shown, default=str))
+        return
+    _print_explanation(shown)
+
+
+def _decision(
+    store: Store, project: projects.Project, decision: Decision, task: tasks.Task,
+    prediction: versions.StoredPrediction | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What each LLM, the mixture and the classifier say of one decision."""
+    names = decision.labels.names
+    panel = signals.load(store, project, [task], decision)
+    shown: dict[str, Any] = {"panel": {}, "labels": list(names)}
+    for m, member in enumerate(panel.annotators):
+        answered = not panel.missing[0, m]
+        shown["panel"][member] = dict(zip(names, panel.label_probs[0, m].tolist(), strict=True)) if answered else None
+    if prediction is not None:
+        shown["mixture"] = dict(zip(names, prediction.probs.tolist(), strict=True))
+        shown["negatives"] = list(prediction.negatives)
+        if prediction.classifier_probs is not None:
+            shown["classifier"] = dict(zip(names, prediction.classifier_probs.tolist(), strict=True))
+    return shown
+
+
+def _visible(
+    project: projects.Project, task: tasks.Task, prediction: versions.StoredPrediction | None,
+    entry: batches.StoredEntry | None,
+) -> str:  # fmt: skip
+    """Why the pre-annotation is or is not visible, in words."""
+    if task.problem:
+        return f"no: {task.problem}"
+    if project.published_version is None:
+        return "no: no version is published yet, the panel is still reading"
+    if prediction is None:
+        return f"no: {project.published_version} does not know this task yet; it will once the panel has read it"
+    if prediction.text_key != task.text_key:
+        return "no: the text was edited after the prediction; a new one follows once the panel has read it"
+    if entry is None:
+        return "when the task is opened: it is outside the batch, Label Studio asks the backend for it"
+    if entry.published_at is None:
+        return "soon: the batch is being published"
+    return f"yes: published in {project.batch_version}"
+
+
+def _print_explanation(shown: dict[str, Any]) -> None:
+    console.print(shown["text"] or shown["problem"], style="bold", soft_wrap=True, markup=False)
+    if shown["text"]:
+        for name, decision in shown.get("decisions", {"": shown}).items():
+            console.print(_opinions(name, decision))
+    batch = shown["batch"]
+    say(f"Next batch: {'not in it' if batch is None else 'place {rank}. {reason}'.format(**batch)}")
+    for row in shown["human"]:
+        of = f"{row['decision']}: " if "decision" in row else ""
+        label = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
+        say(f"Human {row['user_id']}: {of}{label} ({row['provenance']})")
+    say(f"Pre-annotation visible: {shown['visible']}")
+
+
+def _opinions(name: str, shown: dict[str, Any]) -> Table:
+    """A row for each LLM, the mixture and the classifier; a column a label."""
+    table = Table("who", *shown["labels"], title=name or None)
+    for who, probs in [
+        *shown["panel"].items(),
+        ("mixture", shown.get("mixture")),
+        ("classifier", shown.get("classifier")),
+    ]:
+        cells = ["-"] * len(shown["labels"]) if probs is None else [f"{value:.3f}" for value in probs.values()]
+        table.add_row(who, *cells)
+    return table

@@ -1,0 +1,55 @@
+"""Whether the work is being done: a worker, jobs that fail, LLMs that are away, and how far the reading is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import redis
+
+from mollm_backend.doctor.finding import Finding, fine, notice, problem
+from mollm_backend.settings import Settings
+from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store.projects import Project
+from mollm_backend.web import dashboard
+from mollm_backend.work import budget, progress, queues
+
+
+def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator[Finding]:
+    """What the queue and the store tell of the work on the chosen projects that are connected."""
+    connection = queues.connect(settings.queue_url)
+    try:
+        if not queues.workers(connection):
+            yield problem("no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
+        failing = queues.failing(connection)
+    except redis.RedisError:
+        yield problem("no-queue", "the queue does not answer, so nothing is read or learned", "`mollm up`")
+        return
+    for project in chosen:
+        if project.connected:
+            for line in dashboard.failures(store, project, failing):
+                fix = "do as it says and start `mollm up` again: that tries at once"
+                yield problem("job-failed", f"project {project.id}: {line}", fix)
+            yield from _panel(store, connection, project)
+
+
+def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[Finding]:
+    """Who is away, and what is still to be read until the next version."""
+    away = signals.absent(store)
+    for member in project.panel:
+        if member.fingerprint in away:
+            line = f"project {project.id}: {member.name} is away: {away[member.fingerprint].reason.rstrip('.')}"
+            fix = "mend that; it is asked again by itself, and the others go on without it"
+            yield notice("annotator-away", line, fix)
+    state = budget.of(store, project)
+    if state.paused:
+        yield notice("paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")
+    yield fine("reading", f"project {project.id}: {_reading(store, connection, project)}")
+
+
+def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
+    count, unreadable = tasks.count(store, project.id)
+    if count == unreadable:
+        return "none of its tasks can be read" if count else "there are no tasks yet"
+    left = progress.newest(store, connection, project).left_by_name(project)
+    version = f"version {project.published_version} is published" if project.published_version else "no version yet"
+    return f"{progress.in_words(left, 'answers to give')}; {version}"

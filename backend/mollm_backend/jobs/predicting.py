@@ -1,0 +1,112 @@
+"""New texts, edited texts and new answers: predicted from the published version's saved state, without a training.
+
+A text is predicted as soon as one annotator has answered, and again with each further answer: nobody waits for an
+annotator that is away, or that has a million other texts to read first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mollm import states
+from mollm.errors import ModelFileError
+from mollm.records import FittedState
+from mollm.round import run
+from mollm_backend.jobs import due
+from mollm_backend.jobs.pools import known_rows
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.store import CHUNK, batches, changes, events, projects, tasks, versions
+from mollm_backend.store.projects import Project
+from mollm_backend.store.tasks import Task
+from mollm_backend.store.versions import StoredPrediction, Version
+
+# A job ends after this many seconds, as a reading does: a waiting training or reading starts soon.
+SECONDS = 10.0
+
+
+def predict(runtime: Runtime, project: Project) -> None:
+    """Predict what has changed since the published version last predicted, in the order of the changes, for a while.
+
+    A version whose files cannot be used is marked: `due.training_reason` replaces it, once.
+    """
+    store, stop, version_id = runtime.store, time.monotonic() + SECONDS, project.published_version
+    count, version = 0, due.version_to_predict_with(store, project)
+    try:
+        saved = states.load(runtime.settings.versions_dir / str(project.id) / version.id) if version else {}
+        while version is not None and version.id == version_id:
+            task_ids, last = changes.after(store, project.id, version.changes, CHUNK)
+            rows = predictions_of(
+                runtime, project, version, saved, list(tasks.some(store, project.id, task_ids).values())
+            )
+            _show_edited(runtime, project, version, rows)
+            versions.extend(store, project.id, version.id, rows, last)
+            count += len({row.task_id for row in rows})
+            if time.monotonic() > stop:
+                break
+            project = projects.get(store, project.id)  # another worker may have published another version meanwhile
+            version = due.version_to_predict_with(store, project)
+    except ModelFileError as error:
+        versions.mark_unreadable(store, project.id, version_id or "", str(error))
+        line = f"{version_id} cannot predict new texts, because its files do not load: {error}"
+        events.add(store, "problem", line, project.id)
+    if count:
+        events.add(store, "info", f"{count} new or changed tasks are predicted with {version_id}", project.id)
+
+
+def predictions_of(
+    runtime: Runtime, project: Project, version: Version, saved: Mapping[str, FittedState], rows: Sequence[Task]
+) -> list[StoredPrediction]:
+    """What a version says of tasks, in all decisions that it knows; tasks that nobody has answered are left out.
+
+    `saved` is what `states.load` read. An annotator that had said nothing when the version was trained has no part.
+    Raises ModelFileError where the version's files do not fit.
+    """
+    silent, found = set(version.facts.get("silent", [])), list[StoredPrediction]()
+    for decision in project.decisions:
+        prefix = project.prefix_of(decision)
+        state = {name.removeprefix(prefix): part for name, part in saved.items() if name.startswith(prefix)}
+        heard = np.array([member.fingerprint not in silent for member in project.panel_of(decision)])
+        known, signals = known_rows(runtime.store, project, decision, rows, heard)
+        if not known or not state:
+            continue
+        probs = run.predict(state, [task.item for task in known], signals, runtime.encoder())
+        names = np.array(decision.labels.names)
+        for task, row in zip(known, probs, strict=True):
+            label, sure = str(names[row.argmax()]), float(row.max())
+            found.append(StoredPrediction(task.task_id, task.text_key, label, sure, row, decision=decision.key))
+    return found
+
+
+def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Sequence[StoredPrediction]) -> None:
+    """Where people would see an edited task with its old text's label, make a new batch of the open tasks.
+
+    A new one, because Label Studio keeps what a person may have open at this moment. It is made before the predictions
+    are stored: after a kill between the two, the same edited texts are found again.
+    """
+    store, edited = runtime.store, set[int]()
+    said = versions.said(store, project.id, version.id, [row.task_id for row in fresh])
+    for row in fresh:
+        was = said.setdefault(row.task_id, {}).get(row.decision)
+        if was is not None and was.text_key != row.text_key:
+            edited.add(row.task_id)
+        said[row.task_id][row.decision] = row
+    # Several decisions are read one after the other: the last of them brings the new batch.
+    edited = {task_id for task_id in edited if len({row.text_key for row in said[task_id].values()}) == 1}
+    entries = batches.entries(store, project.id, project.batch_version or "") if edited else []
+    if any(entry.task_id in edited for entry in entries):
+        still_open = batches.open_tasks(store, project.id, project.batch_version or "")
+        entries = [entry for entry in entries if entry.task_id in still_open]
+    if not any(entry.task_id in edited for entry in entries):
+        return
+    for rank, entry in enumerate(entries):
+        if entry.task_id in edited:
+            label, sure = due.shown(project, said[entry.task_id])
+            entry = replace(entry, version=version.id, label=label, confidence=sure)
+        entries[rank] = replace(entry, rank=rank, published_at=None)
+    name = batches.next_name(store, project.id, version.id)
+    batches.save(store, project.id, name, entries)
+    projects.change(store, project.id, batch_version=name)
