@@ -207,7 +207,7 @@ def test_a_batch_that_runs_dry_is_lengthened_with_all_decisions(runtime: Runtime
     assert len(entries) == 3
     batches.mark_published(store, NUMBER, now.batch_version or "", [entry.task_id for entry in entries])
     annotate(store, *(entry.task_id for entry in entries))
-    jobs._refill(runtime, now, now.batch_version or "", now.published_version or "")
+    jobs._refill(runtime, now)
     longer = batches.entries(store, NUMBER, now.batch_version or "")
     assert len(longer) == 6
     assert all("animal: " in entry.label and "is: " in entry.label for entry in longer)
@@ -275,7 +275,7 @@ def test_new_and_edited_tasks_are_predicted_in_every_decision(runtime: Runtime) 
     assert served(store, N + 1) == {key: row.label for key, row in said[N + 1].items()}
     entries = {row.task_id: row for row in batches.entries(store, NUMBER, project(store).batch_version or "")}
     assert project(store).batch_version != batch
-    assert entries[3].label == due.known(project(store), 3, said[3]).label
+    assert entries[3].label == due.shown(project(store), said[3])[0]
     assert entries[3].label.startswith(f"animal: {said[3]['animal'].label}")
 
 

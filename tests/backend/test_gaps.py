@@ -19,7 +19,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, projects, signals, tasks, versions
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 from tests.annotators.fake_server import FakeServer
 from tests.annotators.listening import listening
 
@@ -68,7 +68,8 @@ def runtime(settings: Settings, store: Store, connection: redis.Redis, port: int
 
 
 def owed(runtime: Runtime) -> dict[str, int]:
-    return signals.count_missing(runtime.store, projects.get(runtime.store, 7))
+    project = projects.get(runtime.store, 7)
+    return progress.count(runtime.store, project).left_by_name(project)
 
 
 def queued(runtime: Runtime) -> bool:

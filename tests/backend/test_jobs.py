@@ -184,7 +184,7 @@ def test_a_batch_that_runs_dry_is_lengthened_under_the_same_version(runtime: Run
     assert due.publishing_reason(runtime.store, project(runtime.store)) is None
     label(runtime.store, 1, 2, 3)
     assert due.publishing_reason(runtime.store, project(runtime.store)) == "only 3 tasks of the batch are still open"
-    jobs._refill(runtime, project(runtime.store), "v1+batch-1", "v1")
+    jobs._refill(runtime, project(runtime.store))
     batch = batches.entries(runtime.store, 7, "v1+batch-1")
     assert [entry.task_id for entry in batch] == [*range(1, 7), *range(7, 41)]  # the least certain first, at the end
 

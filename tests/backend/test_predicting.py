@@ -163,7 +163,7 @@ def test_a_new_task_comes_into_the_batch_that_runs_dry(runtime: Runtime) -> None
     tasks.upsert(store, 7, [Task(41, "h", "a new text")])
     read(store, "a new text", CAT)
     jobs.predict(7)
-    jobs._refill(runtime, project(store), batch, version(store).id)
+    jobs._refill(runtime, project(store))
     assert [entry.task_id for entry in batches.entries(store, 7, batch)] == [*everything, 41]
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from mollm_backend.store import Store, projects, signals
+from mollm_backend.work import progress
 from tests.e2e.conftest import LONG, Demo, wait_for
 
 pytestmark = [pytest.mark.label_studio, pytest.mark.real_llm]
@@ -23,7 +24,7 @@ def test_the_second_start_takes_seconds_and_asks_no_llm(demo: Demo) -> None:
     store = Store(f"sqlite:///{demo.home / 'mollm.db'}", migrate=False)
     wait_for(lambda: projects.get(store, number).published_version, LONG, demo.log.read_text)
     wait_for(
-        lambda: not any(signals.count_missing(store, projects.get(store, number)).values()), LONG, demo.log.read_text
+        lambda: not any(progress.count(store, projects.get(store, number)).left.values()), LONG, demo.log.read_text
     )
     asked = {name: cost.calls for name, cost in signals.costs(store).items()}
     print(f"Ctrl-C took {demo.stop():.1f} s")

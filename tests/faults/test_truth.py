@@ -30,9 +30,9 @@ from mollm_backend.labelstudio.connect import connect
 from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.labelstudio.label_config import rank_score
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, labels, projects, tasks, versions
 from mollm_backend.supervisor import valkey
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 from tests.serving import Handler, serving
 
 from ..real_label_studio import TOKEN, executable, free_port, label_studio
@@ -299,7 +299,7 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
         with suppress(TimeoutError):
             _until(lambda: stored(store, project) == expected and texts_of(store, project) == there, 1800)
         seconds = time.monotonic() - started
-        _until(lambda: not signals.count_missing(store, projects.get(store, project))["recorded"], 3600)
+        _until(lambda: not any(progress.count(store, projects.get(store, project)).left.values()), 3600)
         have = stored(store, project)
         lost, wrong = set(expected) - set(have), {key for key in have if have[key] != expected.get(key)}
         how = {row.annotation_id: row.provenance for row in labels.every(store, project)}

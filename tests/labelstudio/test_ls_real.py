@@ -184,7 +184,7 @@ def test_reconcile_follows_every_change(
     action(client, "predictions_to_annotations", project, ids[3:6], model_version="b1")
     report = reconcile(store, client, project)
     assert stored(store, project) == exported(client, project)
-    assert (report.new_labels, labels.count(labels.every(store, project))) == (7, 6)
+    assert (report.new_labels, labels.count(store, project)) == (7, 6)
     how = {row.annotation_id: row.provenance for row in labels.every(store, project)}
     assert how[scratch] is Provenance.FROM_SCRATCH
     assert how[accepted] is Provenance.ACCEPTED
@@ -255,7 +255,7 @@ def test_a_changed_config_is_named_and_labels_are_read_again(
     assert "Black" in said
     assert "Blue" in said
     assert projects.get(store, project).decision.labels.names == ("Red", "g", "Black")
-    assert labels.count(labels.every(store, project)) == 1
+    assert labels.count(store, project) == 1
 
 
 def test_too_much_loss_stops_and_asks(
@@ -272,7 +272,7 @@ def test_too_much_loss_stops_and_asks(
     assert len(stored(store, project)) == 10
     assert "accept-loss" in projects.get(store, project).attention
     reconcile(store, client, project, accept_loss=True)
-    assert labels.count(labels.every(store, project)) == 4
+    assert labels.count(store, project) == 4
     assert projects.get(store, project).attention == ""
 
 

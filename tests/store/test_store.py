@@ -16,7 +16,7 @@ import pytest
 from mollm import states
 from mollm.errors import InputError, ModelFileError, StoreError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
-from mollm_backend.store import Store, batches, events, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -51,7 +51,7 @@ def test_what_is_missing_is_asked_once_a_text_and_annotator(store: Store) -> Non
     answer(store, PANEL[0], "meow")
     assert [task.task_id for task in signals.missing(store, 7, "f-tiny", 10)] == [2]
     assert [task.task_id for task in signals.missing(store, 7, "f-small", 10)] == [3, 2]
-    assert signals.count_missing(store, projects.get(store, 7)) == {"tiny": 1, "small": 3}
+    assert [signals.unanswered(store, 7, member.fingerprint) for member in PANEL] == [1, 3]
     assert progress.count(store, projects.get(store, 7)).answered == 2
 
 
@@ -129,8 +129,42 @@ def test_the_newest_label_of_each_person_counts_and_skips_do_not(store: Store) -
     human = labels.human_labels(labels.every(store, 7))
     assert sorted((row.item, row.annotator, row.label) for row in human) == [("1", "1", "dog"), ("1", "2", "cat")]
     assert labels.closed_tasks(labels.every(store, 7)) == {1, 2}
+    assert (labels.count(store, 7), labels.totals(store, 7)) == (2, (4, 2, ""))
+    assert labels.how(store, 7) == {"from_scratch": 3}
     labels.tombstone(store, 7, [2])
     assert {row.annotation_id for row in labels.every(store, 7)} == {1, 3, 4}
+    assert [row.annotation_id for row in labels.every(store, 7, [2])] == [4]
+    labels.upsert(store, 7, [annotation(1, "dog", updated_at="2"), annotation(3, "cat", updated_at="1")])
+    tasks.tombstone(store, 7, [2])
+    assert labels.totals(store, 7) == (2, 1, "2")
+
+
+def test_a_batch_is_lengthened_by_what_is_open_and_least_certain(store: Store) -> None:
+    add_tasks(store, *"abcdef")
+    probs = np.array([0.5, 0.5])
+    rows = [
+        versions.StoredPrediction(n, "", "cat", 1 - n / 10, probs, decision=key) for n in range(1, 7) for key in "xy"
+    ]
+    versions.save(store, 7, versions.Version("v", 0, "candidate", 0), rows)
+    batches.save(store, 7, "b", [batches.StoredEntry(n, n, "v", "cat", 0.5, "") for n in (1, 2, 3)])
+    labels.upsert(store, 7, [annotation(1, "cat", task_id=2), annotation(2, None, task_id=5, was_cancelled=True)])
+    tasks.tombstone(store, 7, [3])
+    assert batches.open_tasks(store, 7, "b") == {1}
+    assert versions.least_certain(store, 7, "v", "b", 10) == [6, 4]
+    assert versions.least_certain(store, 7, "v", "", 2) == [6, 4]
+    assert versions.least_certain(store, 7, "v", "", 10) == [6, 4, 1]
+
+
+def test_a_counter_tells_of_what_was_written_and_of_nothing_else(store: Store) -> None:
+    subjects = revisions.of_work(7), revisions.of_labels(7), revisions.of_answers("f-tiny")
+    before = revisions.read(store, *subjects)
+    add_tasks(store, "meow")
+    assert revisions.read(store, *subjects) == {**before, subjects[0]: 1 + before.get(subjects[0], 0)}
+    answer(store, PANEL[0], "meow")
+    signals.mark_absent(store, "f-tiny", "down")
+    labels.upsert(store, 7, [annotation(1, "cat")])
+    tasks.stamp(store, 7, {1: "later"})
+    assert revisions.of_project(store, 7, ["f-tiny"]) == {subjects[0]: 1, subjects[1]: 1, subjects[2]: 2}
 
 
 def test_the_keys_of_a_training_set_change_with_each_label() -> None:

@@ -67,7 +67,7 @@ def _connected(found: projects.Project) -> list[str]:
 def _taken_in(store: Store, found: projects.Project) -> list[str]:
     """What there is to work on, and what happens now."""
     count, _unreadable = tasks.count(store, found.id)
-    human = labels.count(labels.every(store, found.id))
+    human = labels.count(store, found.id)
     if not count:
         return ["It has no tasks yet: import some, the panel reads them as they come."]
     learned = f", {human} labels of people (the first training set)" if human else ""

@@ -19,7 +19,7 @@ from mollm_backend.store import batches, events, projects, signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import budget, queues
+from mollm_backend.work import budget, progress, queues
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -123,7 +123,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
 
 
 def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
-    left = signals.count_missing(runtime.store, project)[member.name]
+    left = progress.count(runtime.store, project).left_by_name(project)[member.name]
     what = "tasks" if len(project.decisions) == 1 else "answers"
     line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} {what} to go"
     events.add(runtime.store, "info", line, project.id)
@@ -157,7 +157,7 @@ def publish(runtime: Runtime, project_id: int) -> None:
     project = projects.get(runtime.store, project_id)
     if project.batch_version is None or project.published_version is None:
         return
-    _refill(runtime, project, project.batch_version, project.published_version)
+    _refill(runtime, project)
     report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version)
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
@@ -170,17 +170,11 @@ def prune(runtime: Runtime, project_id: int) -> None:
         events.add(runtime.store, "info", line, project_id)
 
 
-def _refill(runtime: Runtime, project: Project, batch_version: str, version: str) -> None:
+def _refill(runtime: Runtime, project: Project) -> None:
     """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version."""
     reason = due.publishing_reason(runtime.store, project)
-    entries = batches.entries(runtime.store, project.id, batch_version)
-    if reason is None or any(entry.published_at is None for entry in entries):
+    if reason in (None, due.UNPUBLISHED):
         return
     config = runtime.loop_config(project)
-    left = due.remaining(runtime.store, project, entries, config.batch_size + config.reserve)
-    first = 1 + max((entry.rank for entry in entries), default=-1)
-    fresh = [
-        batches.StoredEntry(row.task_id, first + n, version, row.label, row.confidence, f"refill: {reason}")
-        for n, row in enumerate(left)
-    ]
-    batches.save(runtime.store, project.id, batch_version, fresh)
+    fresh = due.remaining(runtime.store, project, config.batch_size + config.reserve, f"refill: {reason}")
+    batches.save(runtime.store, project.id, project.batch_version or "", fresh)

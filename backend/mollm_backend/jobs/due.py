@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
-from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.store import Store, batches, changes, events, labels, projects, signals, versions
+from mollm_backend.store import Store, batches, changes, events, labels, projects, revisions, signals, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -26,6 +26,10 @@ FIRST_POOL = 200
 RECONCILE_EVERY = timedelta(minutes=10)
 # The labels of a session that ended below the threshold are learned once people rest so long.
 PEOPLE_REST = timedelta(minutes=10)
+UNPUBLISHED = "the batch is not published yet"
+# Seconds. On the full hour all is counted anew: a budget's day may begin, an old batch may go, and what was written to
+# the database by hand is seen.
+COUNT_ANEW = 3600.0
 
 
 def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
@@ -47,22 +51,48 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     """
     if reconcile or _unseen_events(runtime, project) or _stale(project):
         _enqueue(runtime, "reconcile", "reconcile", project.id)
-    found = progress.count(runtime.store, project)
-    progress.note(runtime.connection, project, found)
-    _annotate(runtime, project, found)
-    if why_train(runtime, project, found) is not None:
-        _enqueue(runtime, "train", "train", project.id)
+    requested = bool(queues.training_requested(runtime.connection, project.id))
+    counters = revisions.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
+    seen = replace(project, reconciled_at="", attention="", title=""), counters, requested
+    last = runtime.concluded.get(project.id)
+    if last is None or last.seen != seen or time.time() >= last.until:
+        # The clock is read first: what it reaches meanwhile is for the next sweep.
+        until, found = _until(runtime.store, project), progress.count(runtime.store, project)
+        last = Conclusion(seen, until, found, _lacks(runtime, project, found, requested))
+    progress.note(runtime.connection, project, last.found)
+    jobs = []
+    for queue, name, args in last.jobs:  # each is queued as it is found, whatever stops the search for more
+        _enqueue(runtime, queue, name, *args)
+        jobs.append((queue, name, args))
+    runtime.concluded[project.id] = replace(last, jobs=tuple(jobs))
+
+
+def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool) -> Iterator[Job]:
+    """The jobs that would bring the store to where nothing is missing."""
+    yield from _readings(runtime, project, found)
+    if why_train(runtime, project, found, requested=requested) is not None:
+        yield "train", "train", (project.id,)
     if predicting_reason(runtime.store, project) is not None:
         # Not before reconciliation and reading for long: the worker takes this queue and a reading in turns.
-        _enqueue(runtime, "reconcile", "predict", project.id)
+        yield "reconcile", "predict", (project.id,)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
-        _enqueue(runtime, "publish", "publish", project.id)
+        yield "publish", "publish", (project.id,)
     current = {project.batch_version or "", project.published_version or ""}
     if prunable(runtime.store, project.id, current, datetime.now(UTC)):
-        _enqueue(runtime, "annotate", "prune", project.id)
+        yield "annotate", "prune", (project.id,)
 
 
-def _annotate(runtime: Runtime, project: Project, found: Progress) -> None:
+def _until(store: Store, project: Project) -> float:
+    """When the clock alone may change what is due (seconds since the epoch), if nothing is written."""
+    now, panel = time.time(), {member.fingerprint for member in project.panel}
+    moments = [away.retry_at for name, away in signals.absent(store).items() if name in panel]
+    stamps = labels.totals(store, project.id)[2], versions.newest_at(store, project.id)
+    if all(stamps):
+        moments.append((max(map(_moment, stamps)) + PEOPLE_REST).timestamp())
+    return min([(now // COUNT_ANEW + 1) * COUNT_ANEW, *(moment for moment in moments if moment > now)])
+
+
+def _readings(runtime: Runtime, project: Project, found: Progress) -> Iterator[Job]:
     """A job for each annotator that has not read all; on one card, one model after the other."""
     away = signals.absent(runtime.store)
     turns: dict[str, str] = {}  # each swap on a card loads a model anew: the next waits until this one is done
@@ -74,7 +104,7 @@ def _annotate(runtime: Runtime, project: Project, found: Progress) -> None:
             return
         card, model = runtime.card(member)
         if not card or turns.setdefault(card, model) == model:
-            _enqueue(runtime, "annotate", "annotate", project.id, member.name)
+            yield "annotate", "annotate", (project.id, member.name)
 
 
 def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:
@@ -106,37 +136,31 @@ def publishing_reason(store: Store, project: Project) -> str | None:
     """Why Label Studio must be told of the batch now: it does not hold all of it, or the batch runs dry."""
     entries = batches.entries(store, project.id, project.batch_version or "")
     if any(entry.published_at is None for entry in entries):
-        return "the batch is not published yet"
-    annotations = labels.every(store, project.id)
-    open_now = sum(entry.task_id not in labels.closed_tasks(annotations) for entry in entries)
-    active = len({row.user_id for row in annotations})
-    if open_now < max(len(entries) / 3, 5 * active) and remaining(store, project, entries, 1):
+        return UNPUBLISHED
+    open_now = len(batches.open_tasks(store, project.id, project.batch_version or ""))
+    people = labels.totals(store, project.id)[1]
+    if open_now < max(len(entries) / 3, 5 * people) and remaining(store, project, 1):
         return f"only {open_now} tasks of the batch are still open"
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A task that a version knows: its label (in words where there are several decisions), and how sure that is."""
-
-    task_id: int
-    label: str
-    confidence: float
-
-
-def remaining(store: Store, project: Project, entries: Sequence[StoredEntry], limit: int) -> list[Known]:
-    """Up to `limit` tasks that the published version knows, open and not in the batch; the least certain first."""
-    taken = labels.closed_tasks(labels.every(store, project.id)) | {entry.task_id for entry in entries}
-    chosen = versions.least_certain(store, project.id, project.published_version or "", taken, limit)
-    said = versions.said(store, project.id, project.published_version or "", chosen)
-    return [known(project, task_id, said[task_id]) for task_id in chosen]
+def remaining(store: Store, project: Project, limit: int, reason: str = "") -> list[StoredEntry]:
+    """Up to `limit` entries that would lengthen the batch: the published version's open tasks, least certain first."""
+    version, batch = project.published_version or "", project.batch_version or ""
+    chosen = versions.least_certain(store, project.id, version, batch, limit)
+    said = versions.said(store, project.id, version, chosen)
+    first = 1 + max((entry.rank for entry in batches.entries(store, project.id, batch)), default=-1)
+    return [
+        StoredEntry(task_id, rank, version, *shown(project, said[task_id]), reason)
+        for rank, task_id in enumerate(chosen, first)
+    ]
 
 
-def known(project: Project, task_id: int, said: Mapping[str, StoredPrediction]) -> Known:
-    """What is shown of a task, from a version's prediction in each decision."""
+def shown(project: Project, said: Mapping[str, StoredPrediction]) -> tuple[str, float]:
+    """What a batch shows of a task: its label (in words where there are several decisions), and how sure that is."""
     rows = {decision.key: said[decision.key] for decision in project.decisions if decision.key in said}
     words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
-    return Known(task_id, words, certainty(row.confidence for row in rows.values()))
+    return words, certainty(row.confidence for row in rows.values())
 
 
 def version_to_predict_with(store: Store, project: Project) -> Version | None:
@@ -180,9 +204,10 @@ def training_reason(
         return f"the pool has doubled: {found.read} tasks are read, {before} before"
     if idle and set(newest.facts.get("silent", [])) - set(found.silent):
         return "an annotator answers now that had said nothing before"
-    rows = labels.every(store, project.id)
+    same = newest.facts.get("labels_at") == labels.revision(store, project.id)
+    rows = [] if same else labels.every(store, project.id)
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
-    changed = len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
+    changed = 0 if same else len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
     if changed >= refit_after(max(map(len, human), default=0), refit_every):
         return f"{changed} human labels are new or changed"
     if requested and changed:
@@ -196,6 +221,10 @@ def _people_rest(moments: Sequence[str]) -> bool:
     """Whether the last version and the last annotation are a while ago; what has no time counts as just now."""
     if not all(moments):
         return False
-    times = [datetime.fromisoformat(moment) for moment in moments]
-    last = max(each if each.tzinfo else each.replace(tzinfo=UTC) for each in times)
-    return datetime.now(UTC) - last > PEOPLE_REST
+    return datetime.now(UTC) - max(map(_moment, moments)) > PEOPLE_REST
+
+
+def _moment(stamp: str) -> datetime:
+    """A stamp of the store or of Label Studio; without a time zone it is UTC."""
+    moment = datetime.fromisoformat(stamp)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

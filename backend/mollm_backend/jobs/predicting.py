@@ -19,7 +19,7 @@ from mollm.round import run
 from mollm_backend.jobs import due
 from mollm_backend.jobs.pools import known_rows
 from mollm_backend.jobs.runtime import Runtime
-from mollm_backend.store import CHUNK, batches, changes, events, labels, projects, tasks, versions
+from mollm_backend.store import CHUNK, batches, changes, events, projects, tasks, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -98,14 +98,14 @@ def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Se
     edited = {task_id for task_id in edited if len({row.text_key for row in said[task_id].values()}) == 1}
     entries = batches.entries(store, project.id, project.batch_version or "") if edited else []
     if any(entry.task_id in edited for entry in entries):
-        closed = labels.closed_tasks(labels.every(store, project.id))
-        entries = [entry for entry in entries if entry.task_id not in closed]
+        still_open = batches.open_tasks(store, project.id, project.batch_version or "")
+        entries = [entry for entry in entries if entry.task_id in still_open]
     if not any(entry.task_id in edited for entry in entries):
         return
     for rank, entry in enumerate(entries):
         if entry.task_id in edited:
-            shown = due.known(project, entry.task_id, said[entry.task_id])
-            entry = replace(entry, version=version.id, label=shown.label, confidence=shown.confidence)
+            label, sure = due.shown(project, said[entry.task_id])
+            entry = replace(entry, version=version.id, label=label, confidence=sure)
         entries[rank] = replace(entry, rank=rank, published_at=None)
     name = batches.next_name(store, project.id, version.id)
     batches.save(store, project.id, name, entries)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import redis
 from pydantic import ValidationError
@@ -22,6 +22,22 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.work.progress import Progress
+
+Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a project lacks, as long as nothing is written (`seen` stays equal) and the clock has not reached `until`.
+
+    It lies in a worker's memory: another worker, or the next after a kill, concludes for itself.
+    """
+
+    seen: tuple[Project, Mapping[str, int], bool]  # the project's row, the counters, whether a training is asked for
+    until: float
+    found: Progress
+    jobs: Iterable[Job]
 
 
 class Runtime:
@@ -35,6 +51,7 @@ class Runtime:
         self._annotators = Warm()
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
+        self.concluded: dict[int, Conclusion] = {}  # by project
 
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""

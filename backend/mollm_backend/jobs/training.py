@@ -70,6 +70,7 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
     # Noted first: what changes from now on is predicted by the version afterwards.
     seen, found = changes.newest(runtime.store, project.id), progress.count(runtime.store, project)
+    labels_at = labels.revision(runtime.store, project.id)
     pools = read_pools(runtime, project)
     if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
@@ -77,9 +78,9 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     round_index = 0 if before is None else before.round + 1
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
-    earlier = versions.every(runtime.store, project.id)[: stopping.LAST]
+    earlier = versions.every(runtime.store, project.id, stopping.LAST)
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
-    facts = _facts(project, decided) | {"read": found.read, "silent": found.silent}
+    facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     published = versions.find(runtime.store, project.id, project.published_version)
     if published is not None and published.unreadable:
         facts["replaces"], published = published.id, None  # what cannot predict new texts is no bar to its successor

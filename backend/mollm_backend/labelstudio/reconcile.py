@@ -17,12 +17,12 @@ from mollm.errors import ConfigError, InputError
 from mollm.records import digest
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.bulk import with_versions
-from mollm_backend.labelstudio.client import PAGE, LabelStudioClient, RemoteProject, RemoteTask
+from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject, RemoteTask
 from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
 from mollm_backend.labelstudio.task_text import text_of
-from mollm_backend.store import Store, labels, now, projects, tasks
+from mollm_backend.store import BLOCK, Store, in_chunks, labels, now, projects, tasks
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
@@ -54,7 +54,7 @@ class _Difference:
 
     new_tasks: int = 0
     unreadable: int = 0
-    new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written page by page
+    new: list[Task] = field(default_factory=list)  # not written yet; new tasks are written block by block
     changed: list[Task] = field(default_factory=list)
     stamps: dict[int, str] = field(default_factory=dict)
     look_at: dict[int, int] = field(default_factory=dict)  # task to how many annotations the listing says it has
@@ -126,7 +126,7 @@ def _last_stamp(store: Store, project: Project) -> str:
 
 
 def _counts_agree(store: Store, remote: RemoteProject) -> bool:
-    here = tasks.count(store, remote.id)[0], len(labels.by_annotation(labels.every(store, remote.id)))
+    here = tasks.count(store, remote.id)[0], labels.totals(store, remote.id)[0]
     return here == (remote.tasks, remote.annotations + remote.skips)
 
 
@@ -135,46 +135,60 @@ def _pass(
     since: str = "", change: Change | None = None, accept_loss: bool = False,
 ) -> _Difference:  # fmt: skip
     """Collect, ask, write. `since` "" is a complete listing, which alone may say that a task is gone."""
-    moved = dict(change.moved) if change else {}
-    rows = (replace(row, decision=moved.get(row.decision, row.decision)) for row in labels.every(store, project.id))
-    known, everything = labels.by_annotation(rows), bool(change and change.lines)
-    found = _Difference()
-    seen = _compare_tasks(store, project, client.tasks(project.id, since=since), known, found, everything)
-    if not since:
-        found.vanished = _really_gone(client, project.id, set(tasks.marks(store, project.id)) - seen)
+    moved, everything = dict(change.moved) if change else {}, bool(change and change.lines)
+    found, seen = _Difference(), set[int]()
+    whole = None if since else _stored(store, project.id, moved)
+    known: dict[int, list[Annotation]] = dict(whole.known) if whole else {}
+    for block in in_chunks(client.tasks(project.id, since=since), BLOCK):
+        ids = [remote.id for remote in block]
+        here = whole or _stored(store, project.id, moved, ids)
+        known.update({} if whole else here.known)
+        _compare_tasks(project, block, here, found, everything)
+        _write_new(store, project.id, found)
+        seen.update(ids)
+    if whole:
+        found.vanished = _really_gone(client, project.id, set(whole.marks) - seen)
     _compare_annotations(client, project, known, found)
-    _guard(project, known, found, accept_loss)
+    if not accept_loss:
+        _guard(store, project, known, found, whole is not None)
     projects.rename_decisions(store, project.id, moved)
     _write(store, project.id, found)
     return found
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the store holds of some tasks, or of all: marks, annotations, and how many of these each task has."""
+
+    marks: Mapping[int, tuple[str, str]]
+    known: Known
+    counts: Mapping[int, int]
+
+
+def _stored(store: Store, project_id: int, moved: Mapping[str, str], task_ids: Sequence[int] | None = None) -> _Stored:
+    rows = labels.every(store, project_id, task_ids)
+    if moved:
+        rows = [replace(row, decision=moved.get(row.decision, row.decision)) for row in rows]
+    known = labels.by_annotation(rows)
+    return _Stored(tasks.marks(store, project_id, task_ids), known, Counter(row[0].task_id for row in known.values()))
+
+
 def _compare_tasks(
-    store: Store, project: Project, listing: Iterable[RemoteTask], known: Known,
-    found: _Difference, everything: bool,
-) -> set[int]:  # fmt: skip
-    marks = tasks.marks(store, project.id)
-    counts = Counter(rows[0].task_id for rows in known.values())
-    seen = set()
+    project: Project, listing: Iterable[RemoteTask], stored: _Stored, found: _Difference, everything: bool
+) -> None:
     for remote in listing:
-        seen.add(remote.id)
-        mark = marks.get(remote.id)
+        mark, count = stored.marks.get(remote.id), stored.counts.get(remote.id, 0)
         data_hash = digest(json.dumps(remote.data, sort_keys=True))
         if mark is None:
             found.new.append(_task(remote, data_hash, project))
-            if len(found.new) >= PAGE:
-                _write_new(store, project.id, found)
         elif everything or mark[0] != data_hash:
             found.changed.append(_task(remote, data_hash, project))
-        same = mark == (data_hash, remote.updated_at) and counts[remote.id] == remote.annotations
-        if everything or not same:
+        if everything or mark != (data_hash, remote.updated_at) or count != remote.annotations:
             found.stamps[remote.id] = remote.updated_at
             # The listing's count is Label Studio's own counter, which an import of predictions at the same moment may
             # set back: a known task that was touched is looked at whatever it says.
-            if remote.annotations or counts[remote.id] or mark is not None:
+            if remote.annotations or count or mark is not None:
                 found.look_at[remote.id] = remote.annotations
-    _write_new(store, project.id, found)
-    return seen
 
 
 def _write_new(store: Store, project_id: int, found: _Difference) -> None:
@@ -238,24 +252,32 @@ def _content(rows: Iterable[Annotation]) -> set[tuple[object, ...]]:
     return {(row.decision, row.updated_at, row.label, row.problem, row.was_cancelled, row.user_id) for row in rows}
 
 
-def _guard(project: Project, known: Known, found: _Difference, accept_loss: bool) -> None:
+def _guard(store: Store, project: Project, known: Known, found: _Difference, complete: bool) -> None:
     """Raises LabelsWouldVanish where more labels would go than may go without a person's word.
 
-    A label of a decision that is not asked any more went with the label config, by a person's word.
+    A label of a decision that is not asked any more went with the label config, by a person's word. `complete`: `known`
+    are all annotations.
     """
-    asked = {decision.key for decision in project.decisions}
-    rows = [row for group in known.values() for row in group if row.decision in asked]
-    having = {(row.annotation_id, row.decision) for row in rows if row.label is not None}
+    having = _having(project, (row for group in known.values() for row in group))
     after = [row for group in found.annotations for row in group]
     unreadable = {(row.annotation_id, row.decision) for row in after if row.label is None and not row.was_cancelled}
     deleted = set(found.deleted)
     lost = sum(pair in unreadable or pair[0] in deleted for pair in having)
-    if accept_loss or lost < LOSS_FLOOR or lost <= LOSS_SHARE * len(having):
+    if lost < LOSS_FLOOR:
+        return
+    count = len(having if complete else _having(project, labels.every(store, project.id)))
+    if lost <= LOSS_SHARE * count:
         return
     raise LabelsWouldVanish(
-        f"{lost} of {len(having)} labels are no longer in Label Studio ({len(found.vanished)} tasks are gone). "
+        f"{lost} of {count} labels are no longer in Label Studio ({len(found.vanished)} tasks are gone). "
         "Nothing was changed. If that is meant, run `mollm doctor --accept-loss`; if not, restore them there first."
     )
+
+
+def _having(project: Project, rows: Iterable[Annotation]) -> set[tuple[int, str]]:
+    """The labels of what is asked, by annotation and decision."""
+    asked = {decision.key for decision in project.decisions}
+    return {(row.annotation_id, row.decision) for row in rows if row.decision in asked and row.label is not None}
 
 
 def _write(store: Store, project_id: int, found: _Difference) -> None:

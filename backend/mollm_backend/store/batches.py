@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from mollm_backend.store import CHUNK, Store, in_chunks, now
-from mollm_backend.store.schema import batch_entries
+from mollm_backend.store import CHUNK, Store, in_chunks, now, revisions
+from mollm_backend.store.labels import closed
+from mollm_backend.store.schema import batch_entries, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def save(store: Store, project_id: int, batch_version: str, rows: Sequence[Store
                     for row in fresh
                 ],
             )
+            revisions.note(connection, revisions.of_work(project_id))
 
 
 def entries(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
@@ -52,6 +54,15 @@ def entries(store: Store, project_id: int, batch_version: str) -> list[StoredEnt
     with store.read() as connection:
         rows = connection.execute(sa.select(batch_entries).where(*here).order_by(batch_entries.c.rank)).all()
     return [StoredEntry(**{name: getattr(row, name) for name in StoredEntry.__slots__}) for row in rows]
+
+
+def open_tasks(store: Store, project_id: int, batch_version: str) -> set[int]:
+    """The tasks of a batch that are there and that nobody has labelled or skipped."""
+    here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
+    same = sa.and_(tasks.c.project_id == batch_entries.c.project_id, tasks.c.task_id == batch_entries.c.task_id)
+    query = sa.select(batch_entries.c.task_id).join(tasks, same)
+    with store.read() as connection:
+        return set(connection.execute(query.where(*here, tasks.c.deleted_at.is_(None), ~closed(tasks))).scalars())
 
 
 def ranks(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> dict[int, int]:
@@ -96,6 +107,7 @@ def mark_unpublished(store: Store, project_id: int, batch_version: str) -> None:
     here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
     with store.write() as connection:
         connection.execute(batch_entries.update().where(*here).values(published_at=None))
+        revisions.note(connection, revisions.of_work(project_id))
 
 
 def mark_published(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> None:
@@ -108,3 +120,4 @@ def mark_published(store: Store, project_id: int, batch_version: str, task_ids: 
                        batch_entries.c.task_id.in_(chunk))
                 .values(published_at=now())
             )  # fmt: skip
+            revisions.note(connection, revisions.of_work(project_id))

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import HumanLabel, Provenance, digest
-from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store import Store, among, in_chunks, now, revisions
 from mollm_backend.store.schema import human_annotations, tasks
 
 # From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
@@ -41,6 +41,9 @@ class Annotation:
     decision: str = ""
 
 
+_PROVENANCE = list(Annotation.__dataclass_fields__).index("provenance")
+
+
 def by_annotation(rows: Iterable[Annotation]) -> dict[int, list[Annotation]]:
     """The rows of each annotation, one a decision."""
     found: dict[int, list[Annotation]] = {}
@@ -65,6 +68,7 @@ def upsert(store: Store, project_id: int, rows: Sequence[Annotation]) -> None:
             connection.execute(human_annotations.delete().where(*here))
             values = [_values(project_id, group, known.get(number, {})) for number, group in chunk]
             connection.execute(human_annotations.insert(), [row for group in values for row in group])
+            revisions.note(connection, revisions.of_labels(project_id))
 
 
 def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa.Row[Any]]) -> list[dict[str, Any]]:
@@ -100,36 +104,36 @@ def tombstone(store: Store, project_id: int, annotation_ids: Sequence[int]) -> N
                        human_annotations.c.deleted_at.is_(None))
                 .values(deleted_at=now())
             )  # fmt: skip
+            revisions.note(connection, revisions.of_labels(project_id))
 
 
-def _alive(project_id: int) -> sa.Select[Any]:
-    return (
-        sa.select(human_annotations)
-        .join(
-            tasks,
-            sa.and_(
-                tasks.c.project_id == human_annotations.c.project_id, tasks.c.task_id == human_annotations.c.task_id
-            ),
-        )
-        .where(
-            human_annotations.c.project_id == project_id,
-            human_annotations.c.deleted_at.is_(None),
-            tasks.c.deleted_at.is_(None),
-        )
-        .order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
-    )
+def closed(of: sa.FromClause) -> sa.ColumnElement[bool]:
+    """The condition that a person has labelled or skipped the task of a row of `of`."""
+    same = (human_annotations.c.project_id == of.c.project_id, human_annotations.c.task_id == of.c.task_id)
+    return sa.exists().where(*same, human_annotations.c.deleted_at.is_(None))
 
 
-def every(store: Store, project_id: int) -> list[Annotation]:
-    """All annotations that are there now, on tasks that are there now, by id."""
-    names = list(Annotation.__dataclass_fields__)
+def _alive(project_id: int, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Columns of the annotations that are there, on tasks that are there."""
+    same = (tasks.c.project_id == human_annotations.c.project_id, tasks.c.task_id == human_annotations.c.task_id)
+    here = (human_annotations.c.project_id == project_id, human_annotations.c.deleted_at.is_(None))
+    joined = human_annotations.join(tasks, sa.and_(*same))
+    return sa.select(*columns).select_from(joined).where(*here, tasks.c.deleted_at.is_(None))
+
+
+def every(store: Store, project_id: int, task_ids: Sequence[int] | None = None) -> list[Annotation]:
+    """The annotations that are there now on the named tasks (None: on all) that are there now, by id."""
+    columns = [human_annotations.c[name] for name in Annotation.__dataclass_fields__]
+    query = _alive(project_id, *columns).order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
     with store.read() as connection:
-        rows = connection.execute(_alive(project_id)).all()
-    return [
-        Annotation(**{name: getattr(row, name) for name in names if name != "provenance"},
-                   provenance=Provenance(row.provenance))
-        for row in rows
-    ]  # fmt: skip
+        rows = [row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted))]
+    return [_annotation(list(row)) for row in rows]
+
+
+def _annotation(values: list[Any]) -> Annotation:
+    """An annotation from its fields, in their order."""
+    values[_PROVENANCE] = Provenance(values[_PROVENANCE])
+    return Annotation(*values)
 
 
 def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:
@@ -159,14 +163,36 @@ def human_labels(rows: Iterable[Annotation], decision: str = "") -> list[HumanLa
     ]  # fmt: skip
 
 
-def count(rows: Iterable[Annotation]) -> int:
+def count(store: Store, project_id: int) -> int:
     """How many tasks people have labelled, each person's counted, whatever the number of decisions."""
-    return len({(row.task_id, row.user_id) for row in rows if row.label is not None and not row.was_cancelled})
+    which = (human_annotations.c.label.is_not(None), human_annotations.c.was_cancelled.is_(False))
+    pairs = _alive(project_id, human_annotations.c.task_id, human_annotations.c.user_id).where(*which).distinct()
+    with store.read() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(pairs.subquery())).scalar_one())
 
 
-def how(rows: Iterable[Annotation]) -> dict[int, str]:
-    """The provenance of each annotation that holds any label, by its number."""
-    return {row.annotation_id: row.provenance.value for row in rows if row.label is not None}
+def revision(store: Store, project_id: int) -> int:
+    """How often the project's labels were written: while it is the same, so are they."""
+    subject = revisions.of_labels(project_id)
+    return revisions.read(store, subject).get(subject, 0)
+
+
+def totals(store: Store, project_id: int) -> tuple[int, int, str]:
+    """How many annotations there are, of how many people, and when the last of them was made ("": not known)."""
+    column = human_annotations.c
+    numbers = (sa.func.count(column[name].distinct()) for name in ("annotation_id", "user_id"))
+    last = sa.case((sa.func.min(column.updated_at) != "", sa.func.max(column.updated_at)), else_="")
+    with store.read() as connection:
+        annotations, people, at = connection.execute(_alive(project_id, *numbers, last)).one()
+    return int(annotations), int(people), at
+
+
+def how(store: Store, project_id: int) -> dict[str, int]:
+    """How many of the annotations that hold any label came about in each way."""
+    which, number = human_annotations.c.provenance, sa.func.count(human_annotations.c.annotation_id.distinct())
+    query = _alive(project_id, which, number).where(human_annotations.c.label.is_not(None)).group_by(which)
+    with store.read() as connection:
+        return {provenance: int(count) for provenance, count in connection.execute(query)}
 
 
 def closed_tasks(rows: Iterable[Annotation]) -> set[int]:

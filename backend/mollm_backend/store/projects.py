@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.errors import ConfigError, InputError
-from mollm_backend.store import Store
+from mollm_backend.store import Store, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.schema import human_annotations, predictions, projects
 
@@ -125,6 +125,7 @@ def rename_decisions(store: Store, project_id: int, moved: Mapping[str, str]) ->
                 taken = sa.exists().where(*same, other.c.decision == new)
                 here = (table.c.project_id == project_id, table.c.decision == old, ~taken)
                 connection.execute(table.update().where(*here).values(decision=new))
+        revisions.note(connection, revisions.of_labels(project_id), revisions.of_work(project_id))
 
 
 def find(store: Store, project_id: int) -> Project | None:

@@ -149,6 +149,13 @@ batch_entries = sa.Table(
     sa.Column("published_at", sa.String),
 )  # fmt: skip
 
+# How often something was written (see `mollm_backend.store.revisions`).
+revisions = sa.Table(
+    "revisions", metadata,
+    sa.Column("subject", sa.String, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)  # fmt: skip
+
 events = sa.Table(
     "events", metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),

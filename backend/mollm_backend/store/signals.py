@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm_backend.store import Store, changes, in_chunks, now
+from mollm_backend.store import Store, changes, in_chunks, now, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -74,14 +74,6 @@ def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def count_missing(store: Store, project: Project) -> dict[str, int]:
-    """How many answers each annotator of the project's panel still owes, over all decisions."""
-    found = dict.fromkeys((member.name for member in project.panel), 0)
-    for member in project.panel:
-        found[member.name] += unanswered(store, project.id, member.fingerprint)
-    return found
-
-
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
     """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
     fresh = {row.text_key: row for row in reversed(rows)}
@@ -97,6 +89,7 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
             changes.note_answers(connection, list(fresh))
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
+        revisions.note(connection, revisions.of_answers(member.fingerprint))
 
 
 def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
@@ -141,6 +134,7 @@ def mark_absent(store: Store, fingerprint: str, reason: str, *, first_wait: floa
                 attempts=attempts, retry_at=time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
             )
         )  # fmt: skip
+        revisions.note(connection, revisions.of_answers(fingerprint))
 
 
 def absent(store: Store) -> dict[str, Absence]:
@@ -154,21 +148,22 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
     """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered."""
     decision = decision or project.decision
     labels, panel = decision.labels.names, project.panel_of(decision)
-    place: dict[str, list[int]] = {}
-    for n, task in enumerate(rows):
-        place.setdefault(task.text_key, []).append(n)
-    label_probs = np.full((len(rows), len(panel), len(labels)), np.nan)
-    votes = np.full_like(label_probs, np.nan)
+    place: dict[str, int] = {}  # of each distinct text
+    text = [place.setdefault(task.text_key, len(place)) for task in rows]
+    both = np.full((2, len(place), len(panel), len(labels)), np.nan)  # label_probs and votes
     with store.read() as connection:
         for m, member in enumerate(panel):
             for chunk in in_chunks(place):
                 query = sa.select(signals.c.text_key, signals.c.label_probs, signals.c.votes).where(
                     signals.c.fingerprint == member.fingerprint, signals.c.text_key.in_(chunk)
                 )
-                for key, raw_probs, raw_votes in connection.execute(query):
-                    label_probs[place[key], m] = np.frombuffer(raw_probs, dtype="<f4")
-                    votes[place[key], m] = np.frombuffer(raw_votes, dtype="<f4")
+                found = connection.execute(query).all()
+                at = [place[row[0]] for row in found]
+                for half, column in enumerate((1, 2)):
+                    raw = np.frombuffer(b"".join(row[column] for row in found), dtype="<f4")
+                    both[half, at, m] = raw.reshape(len(found), len(labels))
     ids = tuple(str(task.task_id) for task in rows)
+    label_probs, votes = both[:, text]
     return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item, digest
-from mollm_backend.store import Store, changes, in_chunks, now
+from mollm_backend.store import BLOCK, Store, among, changes, in_chunks, now, put, revisions
 from mollm_backend.store.schema import tasks
 
 
@@ -45,17 +45,19 @@ def from_row(row: sa.Row[Any]) -> Task:
 
 
 def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
-    """Insert or replace tasks; a task that had been deleted comes back."""
-    for chunk in in_chunks(rows):
+    """Insert or replace tasks; a task that had been deleted comes back, and its labels with it."""
+    for block in in_chunks(rows, BLOCK):
         with store.write() as connection:
-            here = (tasks.c.project_id == project_id, tasks.c.task_id.in_([row.task_id for row in chunk]))
-            number = changes.next_number(connection, project_id)
-            same = sa.select(tasks.c.task_id, tasks.c.text_key, tasks.c.changed).where(*here, changes.READABLE)
-            before = {(row.task_id, row.text_key): row.changed for row in connection.execute(same)}
-            connection.execute(tasks.delete().where(*here))
-            connection.execute(
-                tasks.insert(),
-                [
+            subjects = {revisions.of_work(project_id)}
+            for chunk in in_chunks(block):
+                here = (tasks.c.project_id == project_id, tasks.c.task_id.in_([row.task_id for row in chunk]))
+                gone = sa.exists().where(*here, tasks.c.deleted_at.is_not(None))
+                if connection.execute(sa.select(gone)).scalar():
+                    subjects.add(revisions.of_labels(project_id))
+                number = changes.next_number(connection, project_id)
+                same = sa.select(tasks.c.task_id, tasks.c.text_key, tasks.c.changed).where(*here, changes.READABLE)
+                before = {(row.task_id, row.text_key): row.changed for row in connection.execute(same)}
+                put(connection, tasks, [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
                         "text": row.text, "text_key": row.text_key, "problem": row.problem,
@@ -63,8 +65,8 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
                         "changed": before.get((row.task_id, row.text_key), number),
                     }
                     for row in chunk
-                ],
-            )  # fmt: skip
+                ])  # fmt: skip
+            revisions.note(connection, *subjects)
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
@@ -76,6 +78,7 @@ def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
                 .where(tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None))
                 .values(deleted_at=now())
             )
+            revisions.note(connection, revisions.of_work(project_id), revisions.of_labels(project_id))
 
 
 def every(store: Store, project_id: int) -> list[Task]:
@@ -92,12 +95,13 @@ def readable_ids(store: Store, project_id: int) -> list[int]:
         return list(connection.execute(sa.select(tasks.c.task_id).where(*here).order_by(tasks.c.task_id)).scalars())
 
 
-def marks(store: Store, project_id: int) -> dict[int, tuple[str, str]]:
-    """Task id to (hash of its data, Label Studio's stamp): what reconciliation compares."""
+def marks(store: Store, project_id: int, task_ids: Sequence[int] | None = None) -> dict[int, tuple[str, str]]:
+    """Of the named tasks (None: of all) the hash of the data and Label Studio's stamp: what reconciliation compares."""
     query = sa.select(tasks.c.task_id, tasks.c.data_hash, tasks.c.updated_at)
+    query = query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None)))
-        return {row.task_id: (row.data_hash, row.updated_at) for row in rows}
+        rows = (row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted)))
+        return {task_id: (data_hash, updated_at) for task_id, data_hash, updated_at in rows}
 
 
 def last_stamp(store: Store, project_id: int) -> str:
@@ -119,14 +123,10 @@ def stamp(store: Store, project_id: int, stamps: dict[int, str]) -> None:
 
 def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Task]:
     """The named tasks that are there now, by id."""
-    found: dict[int, Task] = {}
+    query = sa.select(tasks).where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        for chunk in in_chunks(task_ids):
-            query = sa.select(tasks).where(
-                tasks.c.project_id == project_id, tasks.c.task_id.in_(chunk), tasks.c.deleted_at.is_(None)
-            )
-            found.update({row.task_id: from_row(row) for row in connection.execute(query)})
-    return found
+        rows = (row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted)))
+        return {row.task_id: from_row(row) for row in rows}
 
 
 def count(store: Store, project_id: int) -> tuple[int, int]:

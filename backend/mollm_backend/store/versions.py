@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray
-from mollm_backend.store import Store, in_chunks, now
+from mollm_backend.store import Store, among, in_chunks, now, revisions
+from mollm_backend.store.labels import closed
 from mollm_backend.store.projects import Project
-from mollm_backend.store.schema import predictions, projects, versions
+from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
                 changes=version.changes, unreadable=version.unreadable,
             )
         )  # fmt: skip
+        revisions.note(connection, revisions.of_work(project_id))
+    store.renew_statistics(predictions)
 
 
 def extend(store: Store, project_id: int, version: str, rows: Sequence[StoredPrediction], changes: int) -> None:
@@ -100,6 +102,7 @@ def mark_unreadable(store: Store, project_id: int, version: str, why: str) -> No
 def _change(connection: sa.Connection, project_id: int, version: str, **values: Any) -> None:
     here = (versions.c.project_id == project_id, versions.c.id == version)
     connection.execute(versions.update().where(*here).values(**values))
+    revisions.note(connection, revisions.of_work(project_id))
 
 
 def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> dict[str, Any]:
@@ -120,9 +123,9 @@ def publish(store: Store, project_id: int, version: str) -> None:
         connection.execute(projects.update().where(projects.c.id == project_id).values(published_version=version))
 
 
-def every(store: Store, project_id: int) -> list[Version]:
-    """All versions of a project, newest first."""
-    query = sa.select(versions).where(versions.c.project_id == project_id)
+def every(store: Store, project_id: int, limit: int | None = None) -> list[Version]:
+    """The versions of a project, newest first; at most `limit`."""
+    query = sa.select(versions).where(versions.c.project_id == project_id).limit(limit)
     with store.read() as connection:
         rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
     return [_version(row) for row in rows]
@@ -130,10 +133,14 @@ def every(store: Store, project_id: int) -> list[Version]:
 
 def newest(store: Store, project_id: int) -> Version | None:
     """The version that was trained last, published or not."""
-    query = sa.select(versions).where(versions.c.project_id == project_id)
+    return next(iter(every(store, project_id, 1)), None)
+
+
+def newest_at(store: Store, project_id: int) -> str:
+    """When the last version was made; "" where there is none."""
     with store.read() as connection:
-        row = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc()).limit(1)).first()
-    return None if row is None else _version(row)
+        query = sa.select(sa.func.max(versions.c.created_at)).where(versions.c.project_id == project_id)
+        return connection.execute(query).scalar() or ""
 
 
 def find(store: Store, project_id: int, version: str | None) -> Version | None:
@@ -163,16 +170,10 @@ def said(
     here = sa.and_(predictions.c.project_id == project_id, predictions.c.version == version)
     found: dict[int, dict[str, StoredPrediction]] = {}
     with store.read() as connection:
-        for wanted in _chunks(task_ids):
+        for wanted in among(predictions.c.task_id, task_ids):
             for row in connection.execute(sa.select(predictions).where(here, wanted)):
                 found.setdefault(row.task_id, {})[row.decision] = _prediction(row)
     return found
-
-
-def _chunks(task_ids: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
-    if task_ids is None:
-        return [sa.true()]
-    return [predictions.c.task_id.in_(chunk) for chunk in in_chunks(task_ids)]
 
 
 def predicted(
@@ -183,16 +184,17 @@ def predicted(
     return {task_id: answers[decision] for task_id, answers in rows.items() if decision in answers}
 
 
-def least_certain(store: Store, project_id: int, version: str, without: set[int], limit: int) -> list[int]:
-    """Up to `limit` tasks by their least sure decision, the lowest first, without those named; reads no more than
-    it needs."""
+def least_certain(store: Store, project_id: int, version: str, batch_version: str, limit: int) -> list[int]:
+    """Up to `limit` tasks that nobody has closed and that are not in the batch, by their least sure decision."""
     here = (predictions.c.project_id == project_id, predictions.c.version == version)
-    least = sa.func.min(predictions.c.confidence)
-    query = sa.select(predictions.c.task_id).where(*here).group_by(predictions.c.task_id)
+    task = sa.and_(tasks.c.project_id == predictions.c.project_id, tasks.c.task_id == predictions.c.task_id)
+    batch = (batch_entries.c.project_id == predictions.c.project_id, batch_entries.c.batch_version == batch_version)
+    taken = sa.exists().where(*batch, batch_entries.c.task_id == predictions.c.task_id)
+    query = sa.select(predictions.c.task_id).join(tasks, task).group_by(predictions.c.task_id)
+    query = query.where(*here, tasks.c.deleted_at.is_(None), ~taken, ~closed(predictions))
     with store.read() as connection:
-        ordered = query.order_by(least, predictions.c.task_id).limit(limit + len(without))
-        rows = connection.execute(ordered).scalars()
-        return list(islice((task_id for task_id in rows if task_id not in without), limit))
+        order = (sa.func.min(predictions.c.confidence), predictions.c.task_id)
+        return list(connection.execute(query.order_by(*order).limit(limit)).scalars())
 
 
 def _prediction(row: sa.Row[Any]) -> StoredPrediction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from functools import cache
 from math import ceil
@@ -16,6 +15,8 @@ from mollm_backend.store import Store, batches, events, labels, projects, signal
 from mollm_backend.store.projects import Project
 from mollm_backend.work import budget, progress, queues
 from mollm_backend.work.progress import Progress
+
+HISTORY = 20  # versions that the page lists: as many as one sees at a glance
 
 
 def status(store: Store, connection: redis.Redis) -> dict[str, Any]:
@@ -83,10 +84,9 @@ def _reading(project: Project, found: Progress) -> str:
 
 def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
     readable = found.tasks - found.unreadable
-    annotations = labels.every(store, project.id)
     version = versions.find(store, project.id, project.published_version)
     entries = batches.entries(store, project.id, project.batch_version or "")
-    closed = labels.closed_tasks(annotations)
+    still_open = batches.open_tasks(store, project.id, project.batch_version or "")
     away = signals.absent(store)
     return {
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
@@ -98,16 +98,16 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
         },
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
-        "human_labels": labels.count(annotations),
-        "provenance": dict(Counter(labels.how(annotations).values())),
+        "human_labels": labels.count(store, project.id),
+        "provenance": labels.how(store, project.id),
         "people": {} if version is None else version.facts.get("people", {}),
         "version": None if version is None else _version(version),
-        "history": [_version(row) for row in versions.every(store, project.id)[:20]],
+        "history": [_version(row) for row in versions.every(store, project.id, HISTORY)],
         "batch": {
             "version": project.batch_version, "tasks": len(entries),
-            "open": sum(entry.task_id not in closed for entry in entries),
+            "open": len(still_open),
             "published": sum(entry.published_at is not None for entry in entries),
-            "next": [asdict(entry) for entry in entries if entry.task_id not in closed][:10],
+            "next": [asdict(entry) for entry in entries if entry.task_id in still_open][:10],
         },
     }  # fmt: skip
 

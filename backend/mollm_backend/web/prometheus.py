@@ -25,7 +25,7 @@ def text(store: Store, connection: redis.Redis) -> bytes:
     for project in projects.every(store):
         found = progress.newest(store, connection, project)
         task_count.labels(project.id).set(found.tasks)
-        human.labels(project.id).set(labels.count(labels.every(store, project.id)))
+        human.labels(project.id).set(labels.count(store, project.id))
         for name, count in found.left_by_name(project).items():
             unread.labels(project.id, name).set(count)
     tokens = Gauge("mollm_annotator_tokens", "Tokens spent", ["annotator", "kind"], registry=registry)
