@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import softmax
 
@@ -34,6 +37,18 @@ def text(gold: IntArray, C: int, D: int, rng: np.random.Generator) -> FloatArray
     for c in range(C):
         found[gold == c] += own[c]
     return found  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class MadeUpTexts:
+    """Gives the made-up `embeddings` (N, D) for the N texts of the pool, in their order."""
+
+    embeddings: FloatArray
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """(N, D)."""
+        assert len(texts) == len(self.embeddings)
+        return self.embeddings
 
 
 def pool(N: int, D: int, labelled: int, seed: int, *, perturbed: bool) -> Candidates:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from mollm.config import LoopConfig
 from mollm.lab import made_up
 from mollm.lab.plain_strategies import PLAIN
 from mollm.losses import Rows
-from mollm.records import FloatArray, IntArray, LabelSet, Pool, Targets
+from mollm.records import IntArray, Item, LabelSet, Targets
 from mollm.strategies import Picks, strategy
 
 if TYPE_CHECKING:
@@ -74,21 +75,19 @@ def annotate(
 
 
 def fuse(N: int, M: int, C: int, human: int, D: int, note: Note) -> Figures:
-    """Refit `auto` on N items with `human` labels, and predict them all. D: dimensions of a text, 0 for no text."""
-    from mollm.mixture.auto import Auto
+    """A whole round (`mollm.round`) on N items with `human` labels. D: dimensions of a text, 0 for no text."""
+    from mollm.round.run import RoundInput, run_round
 
     rng = np.random.default_rng(0)
     signals, gold = made_up.panel(N, M, C, rng)
-    embeddings = made_up.text(gold, C, D, rng) if D else None
+    items = [Item(item, f"text {item}" if D else None) for item in signals.items]
+    encoder = made_up.MadeUpTexts(made_up.text(gold, C, D, rng)) if D else None
     asked = rng.permutation(N)[:human]
-    pool = Pool(signals, Targets.of(asked, gold[asked]), embeddings)
-
-    def refit_and_predict() -> tuple[str, FloatArray]:
-        fitted = Auto().fit(pool, rng=np.random.default_rng(1))
-        return fitted.explain(), fitted.predict_proba(signals, embeddings)
-
-    seconds, cpu, (explanation, probs) = timed(refit_and_predict)
-    note(f"{explanation}; right: {(probs.argmax(axis=1) == gold).mean():.3f}")
+    given, config = RoundInput(items, signals, Targets.of(asked, gold[asked])), LoopConfig(classifier="head")
+    seconds, cpu, outcome = timed(
+        lambda: run_round(given, config=config, encoder=encoder, rng=np.random.default_rng(1))
+    )
+    note(f"{outcome.notes[0]}; right: {(outcome.probabilities.argmax(axis=1) == gold).mean():.3f}")
     per_item = 1e6 * seconds / N
     return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb(), "microseconds_an_item": per_item}
 

@@ -108,7 +108,6 @@ class Ladder:
     gram: Gram | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
     _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
-    _views: dict[Out, Signals] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
 
@@ -118,11 +117,7 @@ class Ladder:
 
     def signals(self, out: Out) -> Signals:
         """The signals when the folds `out` are held out."""
-        if self.view is None:
-            return self.pool.signals
-        if out not in self._views:
-            self._views[out] = self.view(out)
-        return self._views[out]
+        return self.pool.signals if self.view is None else self.view(out)
 
     def seen(self, out: Out) -> Targets:
         """The human labels outside the folds `out`."""

@@ -112,6 +112,7 @@ class Chain:
     mixture_items: IntArray | None = None
     _panels: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
+    _classifiers: dict[Out, FloatArray | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def start(cls, given: RoundInput, config: LoopConfig, encoder: Embeds | None, rng: np.random.Generator) -> Chain:
@@ -167,7 +168,9 @@ class Chain:
 
     def _joined(self, out: Out) -> Signals:
         """The panel with the classifier in it that has seen nothing of the folds `out`."""
-        probs = self.crossfitted(out)
+        if out not in self._classifiers:
+            self._classifiers[out] = self.crossfitted(out)
+        probs = self._classifiers[out]
         return self.signals if probs is None else self.signals.with_annotator(CLASSIFIER, probs)
 
     @cached_property
@@ -204,7 +207,7 @@ class Chain:
         """The same pool and labels with other folds, and the log-odds pool as the mixture: its fits cost nothing."""
         fold = dealt(self.pool, FEW_FOLDS, stream(self.seed, "refold", [repeat]))
         config = self.config.model_copy(update={"aggregator": LogPool.name})
-        return replace(self, config=config, fold=fold, _panels={}, _heads={})
+        return replace(self, config=config, fold=fold, _panels={}, _heads={}, _classifiers={})
 
     def to_label(self) -> IntArray:
         """The unlabelled items that the mixture labels for the classifier."""

@@ -121,7 +121,7 @@ def predict(
     Raises ModelFileError when the panel, the labels or the encoder are not those of the round, or the state is not
     one that this version writes.
     """
-    if state.keys() < {"mixture"} or state["mixture"].kind != Auto.name:
+    if "mixture" not in state or state["mixture"].kind != Auto.name:
         raise ModelFileError("The saved mixture was not written by this version of mollm: train again.")
     embeddings, joined = None, signals
     if "classifier" in state:

@@ -125,7 +125,10 @@ def test_no_row_is_scored_by_a_tuned_fit_that_saw_its_label(tiny: Path) -> None:
     chain = Chain.start(given, CONFIG, encoder, np.random.default_rng(0))
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, 1 - gold[:20], gold[:20]))
-    for one in (chain, replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={})):
+    for one in (
+        chain,
+        replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={}, _classifiers={}),
+    ):
         acts = activations(encoder, [item.text or "" for item in items[:20]], 3)
         said.append(tuning.cross_fitted(one, encoder, acts, np.arange(20), 3, np.full((20, 2), 0.5)))
     np.testing.assert_array_equal(said[0][mine], said[1][mine])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mollm.config import LoopConfig
-from mollm.errors import ConfigError, InputError
+from mollm.errors import ConfigError, InputError, ModelFileError
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets
 from mollm.round.chain import Chain
 from mollm.round.run import RoundInput, RoundOutcome, predict, run_round
@@ -152,7 +152,7 @@ def test_no_row_is_scored_by_a_fit_that_saw_its_label() -> None:
     chain = Chain.start(given, CONFIG, WordEncoder(), np.random.default_rng(0))
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, (gold[:20] + 1) % 3, gold[:20]))
-    other = replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={})
+    other = replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={}, _classifiers={})
     out = frozenset({1})
     rows = chain.fold == 1
     np.testing.assert_array_equal(chain.crossfitted()[rows], other.crossfitted()[rows])
@@ -166,6 +166,15 @@ def test_new_items_are_predicted_from_the_state() -> None:
     probs = predict(outcome.state, items, signals, WordEncoder())
     np.testing.assert_allclose(probs.sum(axis=1), 1)
     assert (probs.argmax(axis=1) == gold).mean() > 0.85
+
+
+@pytest.mark.parametrize("lost", ["mixture", "classifier"])
+def test_a_state_that_is_not_whole_is_told_of(lost: str) -> None:
+    outcome = round_of(60, 12)
+    items, signals, _ = world(5, seed=1)
+    state = {name: part for name, part in outcome.state.items() if name != lost}
+    with pytest.raises(ModelFileError):
+        predict(state, items, signals, WordEncoder())
 
 
 def test_bad_input_is_named() -> None:

@@ -1,4 +1,4 @@
-"""`mollm bench fuse`: how long it takes to refit the mixture and to predict the whole pool, and in how much memory."""
+"""`mollm bench fuse`: how long a round takes that refits the mixture and predicts the whole pool, and in how much memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import typer
 
 from mollm_backend.cli.terminal import note, print_figures
 
-SIZES = [10_000, 100_000, 1_000_000]  # two powers of ten, so that more than linear growth shows
+SIZES = [1_000, 10_000, 100_000]  # two powers of ten, so that more than linear growth shows
 COLUMNS = ("seconds", "cpu_seconds", "peak_mb", "microseconds_an_item", "ratio")
 
 
 def fuse(
-    items: Annotated[list[int] | None, typer.Option(min=400, help="repeatable; default: 10,000 to 1,000,000")] = None,
+    items: Annotated[list[int] | None, typer.Option(min=400, help="repeatable; default: 1,000 to 100,000")] = None,
     annotators: Annotated[int, typer.Option(min=1)] = 5,
     labels: Annotated[int, typer.Option(min=2)] = 6,
     human: Annotated[int, typer.Option(min=0, help="human labels")] = 300,
     dimensions: Annotated[int, typer.Option(min=0, help="of a text embedding; 0: no text")] = 384,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
-    """Seconds and peak memory of `auto`, refitted and asked for every item of a made-up pool.
+    """Seconds and peak memory of a whole round, as the service runs it, on a made-up pool.
 
     `ratio` is the time an item against that of the smallest pool: 1 or less is linear or better. Peak memory is the
     process's own, with the pool in it; pools are run from small to large.
