@@ -1,4 +1,4 @@
-"""`mollm bench fuse`: how long a round takes that refits the mixture and predicts the whole pool, and in how much memory."""
+"""`mollm bench fuse`: how long a round takes on pools of several sizes, and in how much memory."""
 
 from __future__ import annotations
 
