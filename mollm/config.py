@@ -101,7 +101,7 @@ class PanelConfig(Frozen):
 
 
 class LoopConfig(Frozen):
-    """How a round is run. Defaults were chosen on seeds 0-49 of the recordings (see README)."""
+    """How a round is run. Defaults were chosen on seeds 0-49 of the recordings (docs/measurements.md)."""
 
     aggregator: str = "auto"
     strategy: str = "discrepancy"

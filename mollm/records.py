@@ -145,8 +145,8 @@ class Signals:
     @property
     def missing(self) -> BoolArray:
         """(N, M): True where an annotator has said nothing of an item (never asked, or all zeros)."""
-        said = np.nan_to_num(self.label_probs).sum(axis=-1) > 0
-        return np.asarray(np.isnan(self.label_probs).any(axis=-1) | ~said, dtype=np.bool_)
+        answered = np.nan_to_num(self.label_probs).sum(axis=-1) > 0
+        return np.asarray(np.isnan(self.label_probs).any(axis=-1) | ~answered, dtype=np.bool_)
 
     def take(self, index: IntArray | BoolArray | slice) -> Self:
         """The same panel on a selection of the items."""

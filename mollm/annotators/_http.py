@@ -45,8 +45,8 @@ class Refused(AnnotatorError):
     @property
     def overflow(self) -> bool:
         """Whether the prompt was longer than the model's window, or left no place in it for an answer."""
-        said = str(self).casefold()
-        return self.status in (400, 413, 422) and any(words in said for words in OVERFLOWS)
+        message = str(self).casefold()
+        return self.status in (400, 413, 422) and any(words in message for words in OVERFLOWS)
 
 
 class Circuit:
@@ -133,13 +133,15 @@ class Server:
             raise Trouble(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from None
         status = response.status_code
         if status in RETRIABLE:
-            raise Trouble(f"{self.url}{path} answered {status}: {_said(response)}", _retry_after(response))
+            raise Trouble(f"{self.url}{path} answered {status}: {_words(response)}", _retry_after(response))
         if status >= 400:
-            raise Refused(f"{self.url}{path} refused ({status}): {_said(response)}", status)
+            raise Refused(f"{self.url}{path} refused ({status}): {_words(response)}", status)
         try:
             found = response.json()
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise Trouble(f"{self.url}{path} answered no JSON: {_said(response)!r}; is this an LLM server?") from None
+            raise Trouble(
+                f"{self.url}{path} answered no JSON: {_words(response)!r}; is this an LLM server?"
+            ) from None
         if not isinstance(found, dict):
             raise Trouble(f"{self.url}{path} answered {type(found).__name__}, not a JSON object")
         return found
@@ -173,7 +175,7 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _said(response: httpx.Response) -> str:
+def _words(response: httpx.Response) -> str:
     """The server's error message on one line, at most 200 characters."""
     try:
         body = response.json()

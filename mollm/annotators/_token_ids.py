@@ -177,7 +177,7 @@ class TokenIds(Way):
         spoken = [self._spoken(frame, path) for frame, _, path in frames]
         texts = [before + piece + after for (before, after, _), piece, _ in frames]
         if None not in spoken:
-            return [text + (said or "") for text, said in zip(texts, spoken, strict=True)]
+            return [text + (words or "") for text, words in zip(texts, spoken, strict=True)]
         special = self.frames[0][2]
         return [
             self._tokenized(text, special=special) + list(path)
@@ -190,9 +190,9 @@ class TokenIds(Way):
             return ""
         after = frame[1]
         if (after, path) not in self.spoken:
-            said = self._written(path)
-            same = self._tokens(after + said) == self._tokens(after) + list(path)
-            self.spoken[after, path] = said if same else None
+            written = self._written(path)
+            same = self._tokens(after + written) == self._tokens(after) + list(path)
+            self.spoken[after, path] = written if same else None
         return self.spoken[after, path]
 
     def _single(self, piece: str) -> int | None:
@@ -233,7 +233,7 @@ class TokenIds(Way):
         """The token after a complete label: a line break in a plain prompt, the end of the turn in a chat."""
         if prompt.kind == "plain":
             return self._tokens("\n")[-1]
-        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
-        tokens = self.post("/tokenize", messages=said, add_generation_prompt=False)["tokens"]
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
+        tokens = self.post("/tokenize", messages=turns, add_generation_prompt=False)["tokens"]
         after = self._written(tokens).partition(MARK)[2]
         return (self._tokens(after) or self._tokens("\n"))[0]

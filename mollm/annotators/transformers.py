@@ -232,9 +232,9 @@ class Transformers(Annotator):
                 top_p=config.top_p, top_k=0, num_return_sequences=config.samples, max_new_tokens=length,
                 pad_token_id=self.tokenizer.eos_token_id or 0,
             )  # fmt: skip
-        said = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        answers = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         counts = np.zeros(self.labels.C)
-        for answer in said:
+        for answer in answers:
             first = answer.strip().split("\n")[0] if prompt.kind == "plain" else answer
             parse = parse_code if prompt.coded else parse_answer
             found = parse(first, [a.strip() for a in prompt.answers])

@@ -1,1 +1,1 @@
-"""Experiments on recordings, without leaks (README, Replay), and what the benches measure without a server."""
+"""Experiments on recordings, without leaks (docs/method.md), and what the benches measure without a server."""

@@ -54,9 +54,9 @@ def _raw(signals: Signals, order: IntArray, rows: slice | IntArray) -> tuple[Flo
     """Uncentred log-odds (n, 2M, C), label probabilities first, then votes; and which of them say something."""
     mass, votes = signals.label_probs[rows][:, order], np.nan_to_num(signals.votes[rows][:, order])
     total = np.nan_to_num(mass).sum(axis=-1)
-    said = np.concatenate([(total > 0) & (total < OVERFULL), votes.sum(axis=-1) > 0], axis=1)
+    spoke = np.concatenate([(total > 0) & (total < OVERFULL), votes.sum(axis=-1) > 0], axis=1)
     logs = np.concatenate([_log_odds(normalised(mass), FLOOR), _log_odds(votes + VOTE_FLOOR, VOTE_FLOOR)], axis=1)
-    return logs, np.asarray(said, dtype=np.bool_)
+    return logs, np.asarray(spoke, dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Centring:
         order = panel_order(signals)
         total, count = np.zeros((2 * signals.M, signals.C)), np.zeros(2 * signals.M)
         for rows in chunks(signals.N):
-            logs, said = _raw(signals, order, rows)
-            total += np.einsum("nsc,ns->sc", logs, said)
-            count += said.sum(axis=0)
+            logs, spoke = _raw(signals, order, rows)
+            total += np.einsum("nsc,ns->sc", logs, spoke)
+            count += spoke.sum(axis=0)
         return cls(order, total / np.maximum(count, 1.0)[:, None])
 
     def log_odds(self, signals: Signals, rows: slice | IntArray = slice(None)) -> FloatArray:
         """(n, 2M, C) centred log-odds in nats; zero, which is no evidence, where an annotator is silent."""
-        logs, said = _raw(signals, self.order, rows)
-        return np.asarray((logs - self.mean) * said[..., None])
+        logs, spoke = _raw(signals, self.order, rows)
+        return np.asarray((logs - self.mean) * spoke[..., None])

@@ -108,7 +108,7 @@ def test_one_version_says_something_of_every_decision(runtime: Runtime) -> None:
     version = versions.find(store, NUMBER, project(store).published_version)
     assert version is not None
     assert set(version.facts["decisions"]) == {"animal", "is/loud", "is/big"}
-    said = versions.said(store, NUMBER, version.id)
+    said = versions.of_tasks(store, NUMBER, version.id)
     assert len(said) == N
     for decision in DECISIONS:
         right = sum(rows[decision.key].label == truth(decision.key, task) for task, rows in said.items())
@@ -130,7 +130,7 @@ def test_what_is_served_holds_every_decisions_label(runtime: Runtime) -> None:
     assert lookup.answers(runtime.store, project(runtime.store), [AskedTask(1, {"text": "animal number 1"})]) == [{}]
     jobs.train(NUMBER)
     version = project(runtime.store).published_version or ""
-    for number, rows in versions.said(runtime.store, NUMBER, version).items():
+    for number, rows in versions.of_tasks(runtime.store, NUMBER, version).items():
         assert served(runtime.store, number) == {key: row.label for key, row in rows.items()}
 
 
@@ -166,7 +166,8 @@ def test_a_version_that_is_worse_in_one_decision_is_refused_and_that_one_named(r
     row = versions.newest(store, NUMBER)
     assert row is not None
     versions.save(store, NUMBER, versions.Version(row.id, row.round, "published", row.human_labels, facts),
-                  [one for rows in versions.said(store, NUMBER, row.id).values() for one in rows.values()])  # fmt: skip
+                  [one for rows in versions.of_tasks(store, NUMBER, row.id).values()
+                   for one in rows.values()])  # fmt: skip
     annotate(store, 36, 37)
     queues.request_training(runtime.connection, NUMBER)
     jobs.train(NUMBER)
@@ -254,7 +255,7 @@ def test_a_saved_version_says_the_same_after_a_restart(runtime: Runtime, human: 
     assert version is not None
     saved = states.load(again.settings.versions_dir / str(NUMBER) / version.id)
     found = predicting.predictions_of(again, now, version, saved, tasks.every(store, NUMBER))
-    stored = versions.said(store, NUMBER, version.id)
+    stored = versions.of_tasks(store, NUMBER, version.id)
     assert len(found) == N * len(DECISIONS)
     for row in found:
         np.testing.assert_allclose(row.probs, stored[row.task_id][row.decision].probs, atol=1e-6)
@@ -266,11 +267,11 @@ def test_new_and_edited_tasks_are_predicted_in_every_decision(runtime: Runtime) 
     edited, batch = tasks.some(store, NUMBER, [3])[3], project(store).batch_version
     tasks.upsert(store, NUMBER, [Task(N + 1, "h", f"animal number {N + 1}"), replace(edited, text="animal number 33")])
     jobs.predict(NUMBER)
-    assert N + 1 not in versions.said(store, NUMBER, project(store).published_version or "")
+    assert N + 1 not in versions.of_tasks(store, NUMBER, project(store).published_version or "")
     for decision in DECISIONS:
         read(store, decision)
     jobs.predict(NUMBER)
-    said = versions.said(store, NUMBER, project(store).published_version or "")
+    said = versions.of_tasks(store, NUMBER, project(store).published_version or "")
     assert set(said[N + 1]) == {decision.key for decision in DECISIONS}
     assert served(store, N + 1) == {key: row.label for key, row in said[N + 1].items()}
     entries = {row.task_id: row for row in batches.entries(store, NUMBER, project(store).batch_version or "")}

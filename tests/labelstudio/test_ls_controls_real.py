@@ -144,7 +144,7 @@ class Site:
 
     def said(self, task: int) -> dict[str, str]:
         """The published version's labels of a task, by the decision's name."""
-        rows = versions.said(self.runtime.store, self.number, self.version.id, [task])[task]
+        rows = versions.of_tasks(self.runtime.store, self.number, self.version.id, [task])[task]
         return {decision.name: rows[decision.key].label for decision in self.project.decisions}
 
     def next(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def explain(
     if row is None:
         raise InputError(f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor`).")
     shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem}
-    predictions = versions.said(store, project, found.published_version or "", [task]).get(task, {})
+    predictions = versions.of_tasks(store, project, found.published_version or "", [task]).get(task, {})
     each = {one.name: _decision(store, found, one, row, predictions.get(one.key)) for one in found.decisions}
     shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
     prediction = next((predictions[one.key] for one in found.decisions if one.key in predictions), None)

@@ -148,17 +148,17 @@ def remaining(store: Store, project: Project, limit: int, reason: str = "") -> l
     """Up to `limit` entries that would lengthen the batch: the published version's open tasks, least certain first."""
     version, batch = project.published_version or "", project.batch_version or ""
     chosen = versions.least_certain(store, project.id, version, batch, limit)
-    said = versions.said(store, project.id, version, chosen)
+    predicted = versions.of_tasks(store, project.id, version, chosen)
     first = 1 + max((entry.rank for entry in batches.entries(store, project.id, batch)), default=-1)
     return [
-        StoredEntry(task_id, rank, version, *shown(project, said[task_id]), reason)
+        StoredEntry(task_id, rank, version, *shown(project, predicted[task_id]), reason)
         for rank, task_id in enumerate(chosen, first)
     ]
 
 
-def shown(project: Project, said: Mapping[str, StoredPrediction]) -> tuple[str, float]:
+def shown(project: Project, predicted: Mapping[str, StoredPrediction]) -> tuple[str, float]:
     """What a batch shows of a task: its label (in words where there are several decisions), and how sure that is."""
-    rows = {decision.key: said[decision.key] for decision in project.decisions if decision.key in said}
+    rows = {decision.key: predicted[decision.key] for decision in project.decisions if decision.key in predicted}
     words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
     return words, certainty(row.confidence for row in rows.values())
 

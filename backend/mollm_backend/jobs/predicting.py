@@ -88,14 +88,14 @@ def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Se
     are stored: after a kill between the two, the same edited texts are found again.
     """
     store, edited = runtime.store, set[int]()
-    said = versions.said(store, project.id, version.id, [row.task_id for row in fresh])
+    predicted = versions.of_tasks(store, project.id, version.id, [row.task_id for row in fresh])
     for row in fresh:
-        was = said.setdefault(row.task_id, {}).get(row.decision)
+        was = predicted.setdefault(row.task_id, {}).get(row.decision)
         if was is not None and was.text_key != row.text_key:
             edited.add(row.task_id)
-        said[row.task_id][row.decision] = row
+        predicted[row.task_id][row.decision] = row
     # Several decisions are read one after the other: the last of them brings the new batch.
-    edited = {task_id for task_id in edited if len({row.text_key for row in said[task_id].values()}) == 1}
+    edited = {task_id for task_id in edited if len({row.text_key for row in predicted[task_id].values()}) == 1}
     entries = batches.entries(store, project.id, project.batch_version or "") if edited else []
     if any(entry.task_id in edited for entry in entries):
         still_open = batches.open_tasks(store, project.id, project.batch_version or "")
@@ -104,7 +104,7 @@ def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Se
         return
     for rank, entry in enumerate(entries):
         if entry.task_id in edited:
-            label, sure = due.shown(project, said[entry.task_id])
+            label, sure = due.shown(project, predicted[entry.task_id])
             entry = replace(entry, version=version.id, label=label, confidence=sure)
         entries[rank] = replace(entry, rank=rank, published_at=None)
     name = batches.next_name(store, project.id, version.id)

@@ -209,9 +209,9 @@ def _entries(project: Project, decided: Sequence[Decided], version: Version) -> 
             shown.setdefault(item, {})[part.key] = part.pool.signals.labels[best], float(probs[best])
     rows = []
     for rank, (part, entry) in enumerate(_in_turn(decided)):
-        said = shown[entry.item]
-        words = words_of(project.decisions, {key: label for key, (label, _) in said.items()})
-        sure = certainty(confidence for _, confidence in said.values())
+        labels_here = shown[entry.item]
+        words = words_of(project.decisions, {key: label for key, (label, _) in labels_here.items()})
+        sure = certainty(confidence for _, confidence in labels_here.values())
         reason = f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
         rows.append(StoredEntry(int(entry.item), rank, version.id, words, sure, reason, entry.gain))
     return rows

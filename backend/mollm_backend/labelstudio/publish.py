@@ -112,7 +112,7 @@ def _predicted(
     found: dict[int, dict[str, tuple[str, float]]] = {entry.task_id: {} for entry in entries}
     for version in {entry.version for entry in entries}:
         mine = [entry.task_id for entry in entries if entry.version == version]
-        for task_id, rows in versions.said(store, project.id, version, mine).items():
+        for task_id, rows in versions.of_tasks(store, project.id, version, mine).items():
             found[task_id] = _asked(project, rows)
     return found
 
@@ -186,7 +186,7 @@ def _base_rows(
     store: Store, project: Project, version: str, task_ids: Sequence[int]
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     rows, refused = [], []
-    for task_id, found in versions.said(store, project.id, version, task_ids).items():
+    for task_id, found in versions.of_tasks(store, project.id, version, task_ids).items():
         predicted = _asked(project, found)
         try:
             result = results_of(project.decisions, predicted)

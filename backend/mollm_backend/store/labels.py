@@ -207,8 +207,8 @@ def row_keys(*human: Sequence[HumanLabel]) -> set[str]:
     """
     if len(human) == 1:
         return {digest(row.item, row.annotator, row.label, row.provenance)[:12] for row in human[0]}
-    said: dict[tuple[str, str], list[str]] = {}
+    of_person: dict[tuple[str, str], list[str]] = {}
     for d, rows in enumerate(human):
         for row in rows:
-            said.setdefault((row.item, row.annotator), []).append(f"{d} {row.label} {row.provenance}")
-    return {digest(*who, *labels)[:12] for who, labels in said.items()}
+            of_person.setdefault((row.item, row.annotator), []).append(f"{d} {row.label} {row.provenance}")
+    return {digest(*who, *labels)[:12] for who, labels in of_person.items()}

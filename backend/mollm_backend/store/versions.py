@@ -163,7 +163,7 @@ def _version(row: sa.Row[Any]) -> Version:
     return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})
 
 
-def said(
+def of_tasks(
     store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None
 ) -> dict[int, dict[str, StoredPrediction]]:
     """What a version says of the named tasks (None: of all), by task id and then by the decision's key."""
@@ -180,7 +180,7 @@ def predicted(
     store: Store, project_id: int, version: str, task_ids: Sequence[int] | None = None, decision: str = ""
 ) -> dict[int, StoredPrediction]:
     """What a version says of the named tasks (None: of all) in one decision, by task id."""
-    rows = said(store, project_id, version, task_ids)
+    rows = of_tasks(store, project_id, version, task_ids)
     return {task_id: answers[decision] for task_id, answers in rows.items() if decision in answers}
 
 

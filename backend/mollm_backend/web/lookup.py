@@ -27,7 +27,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
     """One answer for each task, in order; `{}` if it has no label yet or cannot have one (never null, never [])."""
     if project.published_version is None:
         return [{} for _ in asked]
-    known = versions.said(store, project.id, project.published_version, [task.task_id for task in asked])
+    known = versions.of_tasks(store, project.id, project.published_version, [task.task_id for task in asked])
     ranks = batches.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
     found_answers: list[dict[str, Any]] = []
     for task in asked:
