@@ -139,9 +139,7 @@ class Server:
         try:
             found = response.json()
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise Trouble(
-                f"{self.url}{path} answered no JSON: {_words(response)!r}; is this an LLM server?"
-            ) from None
+            raise Trouble(f"{self.url}{path} answered no JSON: {_words(response)!r}; is this an LLM server?") from None
         if not isinstance(found, dict):
             raise Trouble(f"{self.url}{path} answered {type(found).__name__}, not a JSON object")
         return found

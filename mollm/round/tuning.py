@@ -114,14 +114,15 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
     temperature, note, held_out = 1.0, "scores are those of the head", plain.held_out
     if mode != "full":
         progress("cross-fitting the tuned encoder")
-        rows = {TUNED: cross_fitted(chain, known, acts, labelled, layers, plain.held_out)}
+        raw, fold = cross_fitted(chain, known, acts, labelled, layers, plain.held_out), chain.fold[targets.index]
+        rows = {TUNED: cross_chosen({TUNED: raw}, targets, fold, calibrated)}
         if mode == "auto":
-            rows[HEAD] = plain.held_out
-        held_out = cross_chosen(rows, targets, chain.fold[targets.index], chosen_classifier)
-        winner, temperature = chosen_classifier(rows, targets)
-        after = log_loss(at_temperature(rows[TUNED], fitted_temperature(rows[TUNED], targets)), targets)
-        note = f"cross-fitted log-loss {after:.3f}, {log_loss(plain.held_out, targets):.3f} with the head alone"
-        if winner == HEAD:
+            rows = {HEAD: plain.held_out} | rows
+        held_out = cross_chosen(rows, targets, fold, lowest)
+        temperature = fitted_temperature(raw, targets)
+        losses = {name: log_loss(held, targets) for name, held in (rows | {HEAD: plain.held_out}).items()}
+        note = f"cross-fitted log-loss {losses[TUNED]:.3f}, {losses[HEAD]:.3f} with the head alone"
+        if lowest(rows, targets)[0] == HEAD:
             line = f"The encoder's layers stay as they are ({note} when they were tuned)."
             return replace(plain, held_out=held_out, notes=(line,))
     progress("tuning the encoder")
@@ -131,12 +132,15 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
     return Tuned(at_temperature(out, temperature), held_out, top, temperature, (line,))
 
 
-def chosen_classifier(rows: HeldOut, targets: Targets) -> Choice:
-    """The tuned classifier at its temperature, or the head (which is calibrated) where its log-loss is no higher."""
-    degree = fitted_temperature(rows[TUNED], targets)
-    if HEAD in rows and log_loss(rows[HEAD], targets) <= log_loss(at_temperature(rows[TUNED], degree), targets):
-        return HEAD, 1.0
-    return TUNED, degree
+def calibrated(rows: HeldOut, targets: Targets) -> Choice:
+    """The only candidate, at the temperature that these labels ask for."""
+    (name,) = rows
+    return name, fitted_temperature(rows[name], targets)
+
+
+def lowest(rows: HeldOut, targets: Targets) -> Choice:
+    """The candidate of lowest log-loss as it stands; of equals the first."""
+    return min(rows, key=lambda name: log_loss(rows[name], targets)), 1.0
 
 
 def fitted(chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int, out: Out) -> Top:

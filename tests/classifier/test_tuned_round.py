@@ -66,7 +66,7 @@ def tried(tiny: Path, monkeypatch: pytest.MonkeyPatch, text_tells: bool, mode: s
     items, signals, gold = world(80)
     half = np.full((80, 2, 2), 0.5)
     if not text_tells:
-        gold = np.random.default_rng(5).integers(2, size=80)
+        gold = np.random.default_rng(1).integers(2, size=80)
     return run_round(
         RoundInput(items, replace(signals, label_probs=half, votes=half), Targets.of(np.arange(40), gold[:40]), 1),
         config=CONFIG.model_copy(update={"classifier": mode}),
