@@ -7,15 +7,16 @@ import json
 from rich.table import Table
 
 from mollm_backend.cli.terminal import AsJson, ProjectId, console, open_store
-from mollm_backend.store import batches, labels, projects
+from mollm_backend.store import batches, projects
 
 
 def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
     """Show the tasks that people see next, in order, each with its reason."""
     _loaded, store = open_store()
     found = projects.get(store, project)
-    closed = labels.closed_tasks(labels.every(store, project))
-    rows = [row for row in batches.entries(store, project, found.batch_version or "") if row.task_id not in closed]
+    batch = found.batch_version or ""
+    still_open = batches.open_tasks(store, project, batch)
+    rows = [row for row in batches.entries(store, project, batch) if row.task_id in still_open]
     if json_output:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
