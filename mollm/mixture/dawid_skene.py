@@ -20,8 +20,8 @@ from mollm.mixture.pooled_votes import PooledVotes
 from mollm.mixture.text_view import clamped
 from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals
 
-ITERATIONS = 50
-TOLERANCE = 1e-5
+ITERATIONS = 50  # at most; it usually settles long before (chosen by hand)
+TOLERANCE = 1e-5  # of any probability: no answer changes below it
 SMOOTHING = 1.0
 """Pseudo-votes a row of a confusion matrix, spread evenly; as many more on its diagonal."""
 

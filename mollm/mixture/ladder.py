@@ -37,6 +37,7 @@ UNTESTED = 2
 Out = frozenset[int]
 """The folds whose labels a fit has not seen."""
 NONE: Out = frozenset()
+"""Every label is used."""
 Rows = Mapping[str, FloatArray]
 """By name of the candidate: (H, C) held-out rows."""
 Choice = tuple[str, float]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mollm_backend.jobs.runtime import Runtime
 
-SIZES = [1_000, 10_000, 100_000]
+SIZES = [1_000, 10_000, 100_000]  # powers of ten, so that the slope is seen
 LARGEST = 1_000_000  # minutes to fill, and some GB of disk
 PROJECT = 1
 MEMBERS = 3  # annotators: a usual panel has two to five

@@ -17,7 +17,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version
 
-KEPT = 3
+KEPT = 3  # versions with their large files: enough to go back some days, at 110 MB each (chosen by hand)
 NAME = "pretrained"
 
 

@@ -30,8 +30,8 @@ from mollm_backend.store.tasks import Task
 Known = Mapping[int, list[Annotation]]  # an annotation's rows in the store, by its number
 
 LOSS_SHARE = 0.2  # of all labels; more than this (and at least LOSS_FLOOR) never goes without a person's word
-LOSS_FLOOR = 5
-_OVERLAP = timedelta(seconds=60)
+LOSS_FLOOR = 5  # labels: in a small project 20 % may be a single label that somebody deleted
+_OVERLAP = timedelta(seconds=60)  # a pass looks back so far behind the last one: clocks and late commits differ
 _LOOK_TWICE = 50  # this many missing tasks are asked for one by one; more are listed a second time
 
 

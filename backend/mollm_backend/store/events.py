@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from mollm_backend.store import Store, now
 from mollm_backend.store.schema import events
 
-KEEP = 10_000
+KEEP = 10_000  # lines of a project: some weeks of work, and a page that still reads them at once (chosen by hand)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.records import FAMILY_VARIABLE, Record
 
-LOG_BYTES = 20 * 1024 * 1024
-STEADY_SECONDS = 60.0
-LONGEST_PAUSE = 60.0
+LOG_BYTES = 20 * 1024 * 1024  # a larger log is set aside at the next start; a guess between history and disk space
+STEADY_SECONDS = 60.0  # after this time without an end, pauses begin again at 1 s; a guess
+LONGEST_PAUSE = 60.0  # seconds before a restart; a guess between a quick recovery and a busy machine
 _LAUNCHER = str(Path(__file__).with_name("launch.py"))
 
 
