@@ -14,7 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 from mollm.records import FloatArray, IntArray
 
-TREES = 50  # of each of the two; more cost time and moved no figure that we saw (chosen by hand)
+TREES = 50  # of each of the two (chosen by hand: more are smoother and slower)
 
 
 @dataclass(frozen=True)

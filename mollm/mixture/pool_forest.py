@@ -19,7 +19,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from mollm.records import FloatArray, IntArray
 
-TREES = 30  # chosen by hand: coarse leaves need few
+TREES = 30  # chosen by hand: more are smoother and slower
 SAMPLE = 1_500
 """Unlabelled items that it is grown on (3,000 were no better)."""
 LEAVES = 150
