@@ -256,3 +256,11 @@ def test_the_benchmark_prints_times_and_slopes() -> None:
     assert answer["rows"]["120"]["statements of an idle sweep"] <= MOST
     assert set(answer["slope"]) == set(answer["rows"]["60"])
     assert all(value > 0 for row in answer["rows"].values() for value in row.values())
+
+
+def test_a_stamp_that_is_no_time_stops_nothing(runtime: Runtime) -> None:
+    label(runtime.store, 2, at="soon")
+    label(runtime.store, 3, at=datetime.now(UTC).isoformat())
+    due.sweep_project(runtime, projects.get(runtime.store, 7))
+    assert due.training_reason(runtime.store, projects.get(runtime.store, 7), 50) is None, "nobody rests yet"
+    assert due.training_reason(runtime.store, projects.get(runtime.store, 7), 2) is not None

@@ -18,7 +18,7 @@ from mollm_backend.cli.terminal import AsJson, note
 from mollm_backend.labelstudio.events import SECRET_HEADER
 from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings, load
-from mollm_backend.store import Store, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, labels, now, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -105,7 +105,7 @@ def _label(store: Store, round_index: int, rng: np.random.Generator) -> None:
     """Fifty people's labels that are new or changed: enough for another training."""
     first = 1 + 50 * (round_index % 6)
     chosen = [LABELS.names[c] for c in rng.integers(C, size=50)]
-    scratch, at = Provenance.FROM_SCRATCH, str(round_index)
+    scratch, at = Provenance.FROM_SCRATCH, now()
     labels.upsert(
         store,
         PROJECT,

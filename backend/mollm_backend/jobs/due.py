@@ -225,6 +225,9 @@ def _people_rest(moments: Sequence[str]) -> bool:
 
 
 def _moment(stamp: str) -> datetime:
-    """A stamp of the store or of Label Studio; without a time zone it is UTC."""
-    moment = datetime.fromisoformat(stamp)
+    """A stamp of the store or of Label Studio; without a time zone it is UTC. What is no time counts as just now."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return datetime.now(UTC)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
