@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,8 +30,7 @@ from mollm.streams import stream
 ENOUGH = 10
 """Human labels, in at least two classes, below which there is nothing to cross-validate with."""
 CLEARLY = 2.0
-"""Standard errors of the paired difference in log-loss by which the lowest rung must be better to be stood on."""
-
+"""Standard errors of the paired difference in log-loss by which the lowest rung must be better to be chosen."""
 UNTESTED = 2
 """Held-out folds from which a rung is no longer tested (see `Ladder.climb`)."""
 
@@ -106,15 +106,15 @@ class Ladder:
     fold: IntArray
     seed: int
     view: Callable[[Out], Signals] | None = None
-    gram: Gram | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
     _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.gram is None and self.pool.embeddings is not None:
-            self.gram = Gram.of(self.pool.embeddings)
+    @cached_property
+    def gram(self) -> Gram | None:
+        """What the pool's embeddings alone decide."""
+        return None if self.pool.embeddings is None else Gram.of(self.pool.embeddings)
 
     def signals(self, out: Out) -> Signals:
         """The signals when the folds `out` are held out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,20 +12,18 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)$")
-NEEDS = re.compile(r"<!-- needs (?P<names>[^>]+) -->")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block. `needs` names what it uses (see `exists`): it is skipped where that does not exist yet."""
+    """One fenced block."""
 
     page: Path
     line: int  # of its first line of code, from 1
     language: str
     code: str
-    needs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -37,14 +34,9 @@ class Block:
         found = re.match(r"# (\S+\.py)\n", self.code)
         return found[1] if found else ""
 
-    @property
-    def missing(self) -> list[str]:
-        """What of `needs` does not exist."""
-        return [name for name in self.needs if not exists(name)]
-
 
 def blocks(page: Path) -> Iterator[Block]:
-    """A page's fenced blocks in order. A comment `<!-- needs mollm.select, make lock -->` may stand before one."""
+    """A page's fenced blocks in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
     at = 0
     while at < len(lines):
@@ -52,10 +44,8 @@ def blocks(page: Path) -> Iterator[Block]:
         if opened:
             indent = len(opened["indent"])
             end = next(n for n in range(at + 1, len(lines)) if lines[n].strip() == "```")
-            needed = NEEDS.search(lines[at - 1]) if at else None
-            names = tuple(name.strip() for name in needed["names"].split(",")) if needed else ()
             code = "\n".join(line[indent:] for line in lines[at + 1 : end]) + "\n"
-            yield Block(page, at + 2, opened["language"], code, names)
+            yield Block(page, at + 2, opened["language"], code)
             at = end
         at += 1
 
@@ -68,17 +58,3 @@ def of(*languages: str) -> list[Block]:
 def prose(page: Path) -> str:
     """A page without its fenced blocks."""
     return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-
-
-def exists(name: str) -> bool:
-    """Whether there is this module or name in one (`a.b`), target of the Makefile (`make x`) or extra (`extra x`)."""
-    kind, _, word = name.rpartition(" ")
-    if kind == "make":
-        return bool(re.search(rf"^{word}:", MAKEFILE, re.MULTILINE))
-    if kind == "extra":
-        return word in PROJECT["optional-dependencies"]
-    module, _, attribute = word.rpartition(".")
-    try:
-        return hasattr(importlib.import_module(module), attribute) or bool(importlib.import_module(word))
-    except ImportError:
-        return False
