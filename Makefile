@@ -3,7 +3,7 @@
 #   PYTHON=python3.12 make          another interpreter
 #   TORCH_INDEX_URL=URL make        an index for torch (a CPU build where PyPI's would bring CUDA)
 #   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
-#   BENCH_SEEDS=40 make bench       more seeds for the mixture (an hour with 10; all are from 100 on)
+#   BENCH_SEEDS=40 make bench       more seeds for the mixture (some hours with 10; all are from 100 on)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
 #   make lock                       after a change of pyproject.toml or of a file in backend/mollm_backend/locks
 #   make newest                     all tests with the newest of everything, in an environment of its own
@@ -135,7 +135,7 @@ bench: $(INSTALLED)
 	$(BIN)/mollm replay fuse "$(MOLLM_RECORDINGS)/$$name" --seeds $(BENCH_SEEDS) --first-seed 100 \
 	--choose both --test 2000 --aggregator auto || exit 1; done
 	@test ! -d "$(MOLLM_RECORDINGS)/trec" || for how in "--human-per-round 50 --classifier head" \
-	"--human-per-round 50 --classifier top" "--annotate mixture --classifier top"; do \
+	"--human-per-round 50" "--annotate mixture --classifier top"; do \
 	echo "== trec: ten rounds, $$how"; \
 	$(BIN)/mollm replay loop "$(MOLLM_RECORDINGS)/trec" --strategy discrepancy $$how --seeds 3 --first-seed 100 || exit 1; done
 
