@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.special import betaincinv
@@ -26,6 +26,24 @@ class Estimate:
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """An estimate for people and the number of tasks `n` it rests on. It is None where a `reason` says why."""
+
+    n: int
+    estimate: Estimate | None = None
+    reason: str = ""
+
+    def line(self, digits: int = 2) -> str:
+        known = f"unknown: {self.reason}" if self.estimate is None else self.estimate.line(digits)
+        return f"{known} (n = {self.n})"
+
+    def as_json(self) -> dict[str, float | int | str | None]:
+        """`n`, `value`, `low`, `high`, `reason`; unknown figures are None."""
+        known = asdict(self.estimate) if self.estimate else {"value": None, "low": None, "high": None}
+        return {"n": self.n, **known, "reason": self.reason}
+
+
 def wilson(share: float, n: float) -> Estimate:
     """A share seen in `n` independent trials (effective numbers may be fractions; 0: 0 to 1). Wilson 1927."""
     if n <= 0:
@@ -33,6 +51,38 @@ def wilson(share: float, n: float) -> Estimate:
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
     return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def clopper_pearson(share: float, n: float) -> Estimate:
+    """A share seen in `n` > 0 independent trials: covers at least 95 %, also of few trials and near 0 and 1.
+
+    Clopper and Pearson 1934; effective numbers may be fractions (Korn and Graubard 1998).
+    """
+    hits, misses = share * n, (1 - share) * n
+    low = float(betaincinv(hits, misses + 1, 0.025)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, misses, 0.975)) if misses > 0 else 1.0
+    return Estimate(share, min(low, share), max(high, share))  # a rounded share of almost 0 or 1 stays inside
+
+
+def effective(value: FloatArray, weight: FloatArray, shift: FloatArray | None = None) -> float:
+    """How many yes-or-no trials tell as much of a mean as `value` (n,) in 0..1 with `weight` (n,) > 0; n >= 1.
+
+    Kish's (1965) effective number, divided by how much more the values vary than trials of the same share (Korn and
+    Graubard 1998). A 0 and a 1 of the largest weight are added before: what was not yet seen may weigh as much. Trials
+    of equal weight count as n, values between 0 and 1 as more. `shift` (n,), of mean 0, is taken off each value: what
+    it moves in a divisor of the mean.
+    """
+    most, total, squares = float(weight.max()), float(weight.sum()), float(weight @ weight)
+    share = float(weight @ value + most) / (total + 2 * most)
+    apart = value - share if shift is None else value - share - shift
+    spread = float(weight**2 @ apart**2) + most**2 * (share**2 + (1 - share) ** 2)
+    return total**2 / squares * share * (1 - share) * (squares + 2 * most**2) / spread
+
+
+def weighted_share(value: FloatArray, weight: FloatArray) -> Estimate:
+    """Mean of `value` (n,) in 0..1 with `weight` (n,) > 0, n >= 1: Clopper and Pearson's interval at `effective` n."""
+    share = min(1.0, float(weight @ value / weight.sum()))
+    return clopper_pearson(share, effective(value, weight))
 
 
 def newcombe(first: Estimate, second: Estimate) -> Estimate:
