@@ -22,7 +22,8 @@ from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
 from mollm.metrics import wilson
 from mollm.recording import Recording
-from mollm.records import BoolArray, FloatArray
+from mollm.records import BoolArray, FloatArray, IntArray
+from mollm.round.run import RoundOutcome
 
 AUDIT_STREAM = 3  # as docs/method.md fixes it
 
@@ -107,18 +108,27 @@ def _summary(rows: Sequence[Played], plan: Plan) -> dict[str, object]:
 
 
 def play(whole: Part, plan: Plan, seed: int) -> list[Played]:
-    """One seed at every target. One BLAS thread: sums are then the same in any process."""
+    """One seed at every target."""
     recording = whole.recording
-    with threadpool_limits(1, user_api="blas"):
-        asked = np.random.default_rng([seed, STREAM]).permutation(recording.signals.N)[: plan.human]
-        config, rng = LoopConfig(classifier="head"), np.random.default_rng([seed, STREAM, 1])
-        probabilities = replayed(whole, asked, config, KnownTexts.of(whole), rng).probabilities
+    asked, outcome = fitted(whole, plan.human, seed)
     rest = recording.gold >= 0
     rest[asked] = False
-    order = np.flatnonzero(rest)[np.argsort(-probabilities[rest].max(axis=1), kind="stable")]
-    wrong = probabilities[order].argmax(axis=1) != recording.gold[order]
-    confidence = probabilities[order].max(axis=1)
+    confidence, wrong = ordered(outcome.probabilities[rest], recording.gold[rest])
     return [_accepted(confidence, wrong, target, plan, seed) for target in plan.targets]
+
+
+def fitted(whole: Part, human: int, seed: int) -> tuple[IntArray, RoundOutcome]:
+    """The items of the human labels, and the round on them. One BLAS thread: the same sums in any process."""
+    with threadpool_limits(1, user_api="blas"):
+        asked = np.random.default_rng([seed, STREAM]).permutation(whole.recording.signals.N)[:human]
+        config, rng = LoopConfig(classifier="head"), np.random.default_rng([seed, STREAM, 1])
+        return asked, replayed(whole, asked, config, KnownTexts.of(whole), rng)
+
+
+def ordered(probabilities: FloatArray, gold: IntArray) -> tuple[FloatArray, BoolArray]:
+    """(K,) confidence, the highest first, and whether the prediction there is wrong."""
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    return probabilities[order].max(axis=1), probabilities[order].argmax(axis=1) != gold[order]
 
 
 def _accepted(confidence: FloatArray, wrong: BoolArray, target: float, plan: Plan, seed: int) -> Played:
