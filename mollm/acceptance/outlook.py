@@ -74,7 +74,9 @@ def _played(
     if design.kind == "spread":
         places = np.arange(design.labels) * design.cell + (chance[0] * design.cell).astype(np.int64)
     else:
-        places = np.sort((chance[0] * design.region).astype(np.int64), axis=1)
+        # Sorted and apart from each other: nearly the order statistics of a draw without replacement.
+        places = np.sort((chance[0] * (design.region - design.labels + 1)).astype(np.int64), axis=1)
+        places += np.arange(design.labels)
     wrong = chance[1] < expit(odds[places] + shift)
     ends = _coarse(design)
     audits, passed = _passed(design, ends, places, wrong, allowed, alpha)

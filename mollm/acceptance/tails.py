@@ -22,8 +22,9 @@ def simple_tail(errors: IntArray, audits: IntArray, tasks: IntArray, wrong: IntA
     x = np.arange(int(errors.max()) + 1)
     e, n, K, E = (rows[..., None] for rows in (errors, audits, tasks, wrong))
     possible = (x <= e) & (x <= E) & (n - x <= K - E)
+    E = np.minimum(E, K)
     x = np.minimum(x, np.minimum(E, n))
-    log = _choose(E, x) + _choose(np.maximum(K - E, 0), np.maximum(n - x, 0)) - _choose(K, n)
+    log = _choose(E, x) + _choose(K - E, np.minimum(n - x, K - E)) - _choose(K, n)
     tail = np.where(possible, np.exp(np.where(possible, log, -np.inf)), 0.0).sum(axis=-1)
     return np.asarray(np.minimum(tail, 1.0))
 
