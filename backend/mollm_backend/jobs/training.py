@@ -94,9 +94,10 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
     versions.save(runtime.store, project.id, version, (row for part in decided for row in part.predictions()))
-    if accepted:
-        _publish(runtime, project, decided, version, config)
-    events.add(runtime.store, "done" if accepted else "problem", _line(version), project.id)
+    line = _line(version)
+    if accepted and not _publish(runtime, project, decided, version, config):
+        line += f"; it stays a candidate: the project is {projects.get(runtime.store, project.id).pin}"
+    events.add(runtime.store, "done" if accepted else "problem", line, project.id)
     return version
 
 
@@ -192,12 +193,12 @@ def _gate_line(verdicts: Mapping[str, Verdict]) -> str:
 
 def _publish(
     runtime: Runtime, project: Project, decided: Sequence[Decided], version: Version, config: LoopConfig
-) -> None:
+) -> bool:
+    """Store the batch and publish it with its version, unless a pin holds: also one that came during the training."""
     batch_version = batches.next_name(runtime.store, project.id, version.id)
     entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
     batches.save(runtime.store, project.id, batch_version, entries)
-    versions.publish(runtime.store, project.id, version.id)
-    projects.change(runtime.store, project.id, batch_version=batch_version)
+    return versions.publish(runtime.store, project.id, version.id, batch_version, pinned_at=project.pinned_at)
 
 
 def _entries(project: Project, decided: Sequence[Decided], version: Version) -> list[StoredEntry]:
