@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import pytest
 import redis
@@ -41,13 +40,13 @@ def runtime(settings: Settings, store: Store, connection: redis.Redis) -> Runtim
 
 
 @pytest.fixture
-def said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Call a command on the same store and queue; what it printed."""
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(terminal.console, "_width", 200)
-    yield lambda *words: CliRunner().invoke(cli.app, words, catch_exceptions=False).output
+    return lambda *words: CliRunner().invoke(cli.app, words, catch_exceptions=False).output
 
 
 def project(store: Store) -> Project:
@@ -245,11 +244,11 @@ def test_a_labelled_task_has_no_place_after_a_rollback(runtime: Runtime, said: C
     assert [row["task_id"] for row in shown] == order[20:]
     assert [row["place"] for row in shown] == list(range(1, 21))
     assert json.loads(said("explain", "7", str(order[0]), "--json"))["batch"] is None
-    assert "it is labelled" in said("explain", "7", str(order[0]))
+    assert "it is labelled or skipped" in said("explain", "7", str(order[0]))
     assert json.loads(said("explain", "7", str(order[20]), "--json"))["batch"]["place"] == 1
     assert "place 1 of 20" in said("explain", "7", str(order[20]))
     found = json.loads(said("report", "7", "--json"))["projects"][0]
     assert (found["open"], found["batch"]["open"]) == (20, 20)
-    assert "20 of its 40 tasks are open" in said("report", "7").replace("\n", " ")
+    assert "40 tasks (20 open), 20 human labels" in said("report", "7")
     tasks.tombstone(store, 7, order[:1])
     assert json.loads(said("report", "7", "--json"))["projects"][0]["open"] == 20

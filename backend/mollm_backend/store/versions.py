@@ -33,6 +33,18 @@ class Version:
     changes: int = 0
     unreadable: str = ""
 
+    @property
+    def accuracy(self) -> dict[str, Any]:
+        """By the kind of tasks it was measured on (`labelled`: chosen for being hard), `value`, `n`, `low` and `high`.
+
+        A version of an earlier release has no interval (`low` and `high` are None). Empty without human labels.
+        """
+        scores = self.facts.get("scores", {})
+        if "accuracy" not in scores:
+            return {}
+        old = {"value": scores["accuracy"], "n": self.human_labels, "low": None, "high": None}
+        return {"labelled": old} | dict(self.facts.get("accuracy", {}))
+
 
 def facts_of(facts: Mapping[str, Any], decision: str) -> Mapping[str, Any]:
     """What a version's `facts` say of one decision; nothing where it did not know that one."""
