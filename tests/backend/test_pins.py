@@ -17,7 +17,7 @@ from mollm_backend.doctor import work
 from mollm_backend.jobs import due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, batches, events, projects, tasks, versions
+from mollm_backend.store import Store, batches, events, pins, projects, schema, tasks, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version
 from mollm_backend.web import dashboard
@@ -71,7 +71,7 @@ def pin_first(store: Store, *, until_next: bool = False) -> str:
     first = ids(store)[0]
     batch = batches.newest(store, 7, first)
     assert batch is not None
-    versions.pin(store, 7, first, batch, until_next=until_next)
+    pins.pin(store, 7, first, batch, until_next=until_next)
     return first
 
 
@@ -130,7 +130,7 @@ def test_another_process_cannot_publish_over_a_pin(runtime: Runtime) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == held
         assert project(store).published_version == (first if held == "False" else "other")
-        versions.unpin(store, 7)  # "other" has no batch, so that the pin held nothing back
+        pins.unpin(store, 7)  # "other" has no batch, so that the pin held nothing back
 
 
 def test_unpinning_publishes_the_newest_that_was_held_back(runtime: Runtime) -> None:
@@ -141,12 +141,12 @@ def test_unpinning_publishes_the_newest_that_was_held_back(runtime: Runtime) -> 
     refit(runtime, range(1, 21))
     refit(runtime, range(21, 41))
     newest = ids(store)[-1]
-    assert versions.unpin(store, 7) == newest
+    assert pins.unpin(store, 7) == newest
     now = project(store)
     assert (now.published_version, now.batch_version, now.pin) == (newest, f"{newest}+batch-1", "")
     assert status(store) == ["retired", "candidate", "published"]
     assert due.publishing_reason(store, now) == due.UNPUBLISHED
-    assert versions.unpin(store, 7) is None, "it is not pinned any more"
+    assert pins.unpin(store, 7) is None, "it is not pinned any more"
     assert project(store).published_version == newest
 
 
@@ -155,11 +155,11 @@ def test_unpinning_leaves_a_candidate_that_is_older_than_what_was_published(runt
     add_texts(store, 60)
     refit(runtime, [])
     with store.write() as connection:  # a training that was killed before its end
-        connection.execute(versions.versions.update().values(status="candidate"))
+        connection.execute(schema.versions.update().values(status="candidate"))
     refit(runtime, range(1, 21))
     second = ids(store)[1]
-    versions.pin(store, 7, second, f"{second}+batch-1")
-    assert versions.unpin(store, 7) is None
+    pins.pin(store, 7, second, f"{second}+batch-1")
+    assert pins.unpin(store, 7) is None
     assert (project(store).published_version, project(store).pin) == (second, "")
 
 

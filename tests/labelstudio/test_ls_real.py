@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mollm.records import Provenance
-from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio import label_config, publish
+from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject

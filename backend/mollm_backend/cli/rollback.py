@@ -8,7 +8,7 @@ import typer
 
 from mollm.errors import InputError
 from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, require_version, say
-from mollm_backend.store import batches, events, projects, versions
+from mollm_backend.store import batches, events, pins, projects
 from mollm_backend.work import queues
 
 
@@ -30,7 +30,7 @@ def rollback(
         raise InputError(f"{version} has no batch, because the gate refused it: there is nothing to go back to.")
     with a_queue():
         queues.connect(loaded.queue_url).ping()
-    versions.pin(store, project, version, batch, until_next=until_next)
+    pins.pin(store, project, version, batch, until_next=until_next)
     events.add(store, "done", f"rolled back to {version}", project)
     queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)
     say(f"Rolled back to {version}; Label Studio follows in seconds.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, say
-from mollm_backend.store import events, projects, versions
+from mollm_backend.store import events, pins, projects
 from mollm_backend.work import queues
 
 
@@ -16,7 +16,7 @@ def unpin(project: ProjectId) -> None:
         return
     with a_queue():
         queues.connect(loaded.queue_url).ping()
-    held = versions.unpin(store, project)
+    held = pins.unpin(store, project)
     events.add(store, "done", f"unpinned from {found.published_version}", project)
     if held is None:
         say(f"Unpinned. No version was held back: {found.published_version} stays until the next that passes the gate.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,11 @@ import structlog
 from mollm import states
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm.metrics import wilson
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, run_round
-from mollm_backend.jobs import pretrained
+from mollm_backend.jobs import accuracy, pretrained
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -62,7 +60,7 @@ class Decided:
         return {
             "panel": panel, "pool": len(self.pool.tasks),
             "losses": {key: float(loss) for key, loss in losses},
-            "scores": dict(outcome.scores), "accuracy": accuracy_of([self], outcome.scores),
+            "scores": dict(outcome.scores), "accuracy": accuracy.of([self.pool], outcome.scores),
             "notes": list(outcome.notes), "people": self.pool.people,
             "negatives": int(outcome.negatives.sum()),
             "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
@@ -144,7 +142,8 @@ def _facts(project: Project, decided: Sequence[Decided]) -> dict[str, Any]:
     scores = _mean_scores(list(each.values()))
     return total | {
         "panel": project.fingerprints, "label_rows": rows, "losses": {}, "scores": scores,
-        "pool": max(facts["pool"] for facts in each.values()), "accuracy": accuracy_of(decided, scores),
+        "accuracy": accuracy.of([part.pool for part in decided], scores),
+        "pool": max(facts["pool"] for facts in each.values()),
         "notes": [f"{names[key]}: {_scores_line(facts['scores']) or 'no human label'}" for key, facts in each.items()],
         "people": people.together({names[key]: facts["people"] for key, facts in each.items()}),
         "decisions": each,
@@ -161,29 +160,6 @@ def _mean_scores(each: Sequence[dict[str, Any]]) -> dict[str, float]:
     count = sum(len(facts["losses"]) for facts in scored)
     names = scored[0]["scores"] if scored else ()
     return {name: sum(len(row["losses"]) * row["scores"][name] for row in scored) / count for name in names}
-
-
-def accuracy_of(decided: Sequence[Decided], scores: Mapping[str, float]) -> dict[str, Any]:
-    """The accuracy on the tasks that people have labelled, their number, and a 95 % interval, under `labelled`.
-
-    Those tasks were chosen for being hard: of the others this says nothing (tasks drawn at random may join it). All
-    that is said of a task counts as one trial of its weight, so that labels of one task are no evidence of each other.
-    """
-    if "accuracy" not in scores:
-        return {}
-    weights = Counter[str]()
-    for part in decided:
-        targets = part.pool.targets
-        for item, weight in zip(targets.index.tolist(), targets.weight.tolist(), strict=True):
-            weights[part.pool.signals.items[item]] += weight
-    return {"labelled": labelled_share(scores["accuracy"], list(weights.values()))}
-
-
-def labelled_share(share: float, weights: Sequence[float]) -> dict[str, float]:
-    """A share over tasks of unequal `weights` with its Wilson interval, at Kish's effective number of tasks."""
-    effective = sum(weights) ** 2 / max(sum(weight**2 for weight in weights), 1e-12)
-    found = wilson(share, effective)
-    return {"value": found.value, "n": len(weights), "low": found.low, "high": found.high}
 
 
 def _people(decided: Sequence[Decided]) -> int:

@@ -136,61 +136,28 @@ def publish(
     in the transaction that publishes.
     """
     with store.write() as connection:
-        pin = _pin(connection, project_id)
-        if pin.pinned_at and not (pin.pinned_until_next and pin.pinned_at == pinned_at):
+        since, until_next = pin_of(connection, project_id)
+        if since and not (until_next and since == pinned_at):
             return False
-        _publish(connection, project_id, version, batch_version)
+        move(connection, project_id, version, batch_version)
     return True
 
 
-def pin(store: Store, project_id: int, version: str, batch_version: str, *, until_next: bool = False) -> None:
-    """Publish a version and its batch, whatever the project is pinned to, and pin the project to it.
-
-    Label Studio may have lost the batch meanwhile: publishing asks there.
-    """
-    batch = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)
-    with store.write() as connection:
-        _pin(connection, project_id)
-        connection.execute(batch_entries.update().where(*batch).values(published_at=None))
-        _publish(connection, project_id, version, batch_version, pinned_at=now(), pinned_until_next=until_next)
-
-
-def unpin(store: Store, project_id: int) -> str | None:
-    """Unpin the project and publish the newest version that the pin held back; returns its name, None without one.
-
-    A candidate that is older than what was published is not one: a training that was killed left it behind.
-    """
-    passed = versions.c.status.in_(("candidate", "published", "retired"))
-    query = sa.select(versions.c.id, versions.c.status).where(versions.c.project_id == project_id, passed)
-    query = query.order_by(versions.c.round.desc(), versions.c.created_at.desc()).limit(1)
-    batch = sa.select(sa.func.max(batch_entries.c.batch_version)).where(batch_entries.c.project_id == project_id)
-    free: dict[str, Any] = {"pinned_at": "", "pinned_until_next": False}
-    with store.write() as connection:
-        if not _pin(connection, project_id).pinned_at:
-            return None
-        newest = connection.execute(query).first()
-        held = newest.id if newest is not None and newest.status == "candidate" else None
-        name = connection.execute(batch.where(batch_entries.c.version == held)).scalar() if held else None
-        if name is None:
-            connection.execute(projects.update().where(projects.c.id == project_id).values(**free))
-            return None
-        _publish(connection, project_id, str(held), name, **free)
-    return held
-
-
-def _pin(connection: sa.Connection, project_id: int) -> Any:
-    """The project's pin; its row is locked until the transaction ends (SQLite locks all that is written)."""
+def pin_of(connection: sa.Connection, project_id: int) -> tuple[str, bool]:
+    """`pinned_at` and `pinned_until_next`; the project's row is locked until the transaction ends (SQLite: all is)."""
     columns = projects.c.pinned_at, projects.c.pinned_until_next
-    return connection.execute(sa.select(*columns).where(projects.c.id == project_id).with_for_update()).one()
+    row = connection.execute(sa.select(*columns).where(projects.c.id == project_id).with_for_update()).one()
+    return row.pinned_at, row.pinned_until_next
 
 
-def _publish(
-    connection: sa.Connection, project_id: int, version: str, batch_version: str | None, **pinned: Any
-) -> None:
-    """Move the pointers; the version before is retired. The new one's files are tried (again)."""
+def move(
+    connection: sa.Connection, project_id: int, version: str, batch_version: str | None = None,
+    *, pinned_at: str = "", pinned_until_next: bool = False,
+) -> None:  # fmt: skip
+    """Move the pointers and set the pin; the version before is retired. The new one's files are tried (again)."""
     here = versions.c.project_id == project_id
     connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
-    pointers: dict[str, Any] = {"published_version": version, "pinned_at": "", "pinned_until_next": False} | pinned
+    pointers = {"published_version": version, "pinned_at": pinned_at, "pinned_until_next": pinned_until_next}
     if batch_version is not None:
         pointers["batch_version"] = batch_version
     connection.execute(projects.update().where(projects.c.id == project_id).values(**pointers))
