@@ -10,6 +10,9 @@ import numpy as np
 from mollm.records import BatchEntry, BoolArray, FloatArray, Signals
 from mollm.strategies import Picks
 
+LONGEST = 120  # characters of a reason: one line of the status page beside the task and its label (chosen by hand)
+NEXT = 0.1  # a second label less probable than this tells people nothing (chosen by hand)
+
 
 @dataclass(frozen=True)
 class Discrepancy:
@@ -34,30 +37,41 @@ class Discrepancy:
 
     def entries(self, picks: Picks, shown: Sequence[str]) -> tuple[BatchEntry, ...]:
         """The batch with its reasons, in order. `shown` (C,) are the labels as people read them."""
-        against, missing, contradicted = self.against, self.panel.missing, self.with_classifier
+        against, contradicted = self.against, self.with_classifier
         return tuple(
             BatchEntry(
-                self.panel.items[n],
-                rank,
-                self._reason(n, shown, against[n], missing[n], bool(contradicted[n])),
-                float(gain),
+                self.panel.items[n], rank, self._reason(n, shown, against[n], bool(contradicted[n])), float(gain)
             )
             for rank, (n, gain) in enumerate(zip(picks.index.tolist(), picks.gain, strict=True))
         )
 
-    def _reason(self, n: int, shown: Sequence[str], against: BoolArray, missing: BoolArray, contradicted: bool) -> str:
-        """One sentence for people: the mixture's label, and who disagrees."""
+    def _reason(self, n: int, shown: Sequence[str], against: BoolArray, contradicted: bool) -> str:
+        """One line for people: the mixture's label, and by name who contradicts it and with what."""
+        missing = self.panel.missing[n]
         if missing.all() and self.classifier is None:
             return "No model has said anything of this task yet."
-        order = np.argsort(-self.mixture[n], kind="stable")
-        parts = [f"The mixture says {shown[order[0]]} ({self.mixture[n, order[0]]:.0%})"]
-        if len(order) > 1 and self.mixture[n, order[1]] >= 0.1:
-            parts[0] += f", next {shown[order[1]]} ({self.mixture[n, order[1]]:.0%})"
+        own = np.nan_to_num(self.panel.label_probs[n]).argmax(axis=1)  # (M,)
+        voices = [f"{self.panel.annotators[m]} says {shown[own[m]]}" for m in np.flatnonzero(against)]
         if self.classifier is not None and contradicted:
-            parts.append(f"the classifier says {shown[int(self.classifier[n].argmax())]}")
-        answered = int((~missing).sum())
-        if against.any():
-            parts.append(f"{int(against.sum())} of {answered} LLMs disagree")
-        elif answered > 1:
-            parts.append(f"all {answered} LLMs agree")
-        return "; ".join(parts) + "."
+            voices.append(f"classifier says {shown[int(self.classifier[n].argmax())]}")
+        first, second = (*np.argsort(-self.mixture[n], kind="stable"), None)[:2]
+        head, answered = f"The mixture says {shown[first]} ({self.mixture[n, first]:.0%})", int((~missing).sum())
+        after = f", and all {answered} LLMs agree" if answered > 1 and not against.any() else ""
+        if second is not None and self.mixture[n, second] >= NEXT:
+            whole = joined(f"{head}, next {shown[second]} ({self.mixture[n, second]:.0%}){after}", voices)
+            if len(whole) <= LONGEST and all(voice in whole for voice in voices):
+                return whole
+        return joined(head + after, voices)
+
+
+def joined(head: str, voices: Sequence[str]) -> str:
+    """`head`, and as many whole voices as fit into a line of LONGEST characters; the others are counted.
+
+    No label is cut: one that does not fit is left out with its voice.
+    """
+    for named in range(len(voices), 0, -1):
+        left = len(voices) - named
+        line = f"{head}; {', '.join(voices[:named])}{f' and {left} more' if left else ''}."
+        if len(line) <= LONGEST:
+            return line
+    return f"{head}; {len(voices)} say otherwise." if voices else f"{head}."

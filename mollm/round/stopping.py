@@ -4,13 +4,14 @@ A batch has two gains: its labels correct their own items, and they teach the mi
 number of wrong labels in the batch, from the calibrated probabilities. The second comes from earlier rounds: the share
 by which the cross-fitted log-loss fell for each new label. The expected error is assumed to fall by the same share.
 Losses are compared on the same human labels, because later rounds ask about harder items. Both gains assume that the
-probabilities are as well calibrated on all items as on the human labels.
+probabilities are as well calibrated on all items as on the human labels, which were chosen for being hard. Nothing
+here tests that, so the figures are the mixture's own guess and are printed without an interval: an audit measures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -64,19 +65,18 @@ def lesson(losses: FloatArray, earlier: Sequence[Earlier]) -> Lesson | None:
 
 @dataclass(frozen=True)
 class Advice:
-    """`error`: the expected share of wrong labels among open items. `gain`: the share of the pool that the next batch
-    corrects by its own labels. Each has a 95 % interval."""
+    """The mixture's own guess. `error`: the share of wrong labels among open items. `gain`: the share of the pool that
+    the next batch corrects by its own labels; `taught`: the share that becomes right because the batch teaches.
+
+    The `_high` ends allow for chance alone, at 97.5 %: `stop` is careful by them, and they are no one's interval.
+    """
 
     error: float
-    error_low: float
-    error_high: float
     gain: float
-    gain_low: float
     gain_high: float
     open_items: int
     batch: int
-    taught: float = 0.0  # share of the pool that becomes right because the batch teaches the mixture
-    taught_low: float = 0.0
+    taught: float = 0.0
     taught_high: float = 0.0
     compared: int = 0  # human labels that `taught` is from; 0: there is no learning curve yet
 
@@ -89,40 +89,31 @@ class Advice:
         if self.open_items == 0:
             return "Stopping: every item has a human label."
         verdict = "another batch is not expected to pay" if self.stop else "another batch is expected to pay"
-        return (
-            f"Stopping: {verdict}. About {self.error:.1%} of {self.open_items} open items are wrong "
-            f"[{self.error_low:.1%}, {self.error_high:.1%}]; the next {self.batch} labels correct "
-            f"{self.gain:.2%} of the pool [{self.gain_low:.2%}, {self.gain_high:.2%}] "
-        ) + (
-            f"and, as the last rounds taught on {self.compared} labels, {self.taught:+.2%} "
-            f"[{self.taught_low:+.2%}, {self.taught_high:+.2%}] beyond them."
+        curve = (
+            f"; as the last rounds taught on {self.compared} labels, they teach {self.taught:+.2%} beyond them."
             if self.compared
-            else "(no learning curve yet)."
+            else " (no learning curve yet)."
+        )
+        return (
+            f"Stopping: {verdict}. This is the mixture's own guess, not measured (an audit measures it): about "
+            f"{self.error:.1%} of the {self.open_items} items that were open at this round are wrong; the next "
+            f"{self.batch} labels correct {self.gain:.2%} of the pool{curve}"
         )
 
 
 def advise(
     probabilities: FloatArray, open_items: BoolArray, batch: Sequence[int], learned: Lesson | None = None
 ) -> Advice:
-    """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch and the slope.
-
-    The 95 % intervals cover the chance that single items are right or wrong, but no error of the calibration.
-    """
+    """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch and the slope."""
     doubt = 1 - probabilities.max(axis=1, initial=0.0)
     n, N = int(open_items.sum()), max(len(doubt), 1)
     if n == 0:
-        return Advice(0, 0, 0, 0, 0, 0, 0, 0)
-    error = spread(doubt[open_items], n)
-    gain = spread(doubt[list(batch)], N)
+        return Advice(0, 0, 0, 0, 0)
+    error, of_batch = float(doubt[open_items].mean()), doubt[list(batch)]
+    # A sum of independent errors: its mean, and its standard deviation by chance (a Poisson-binomial sum).
+    mean, deviation = float(of_batch.sum()), float(np.sqrt((of_batch * (1 - of_batch)).sum()))
+    found = Advice(error, mean / N, (mean + 1.96 * deviation) / N, n, len(batch))
     if learned is None:
-        return Advice(*error, *gain, n, len(batch))
-    wrong = error[0] * n / N
-    taught = [wrong * min(share * len(batch), 1.0) for share in (learned.share, learned.low, learned.high)]
-    return Advice(*error, *gain, n, len(batch), taught[0], taught[1], taught[2], learned.labels)
-
-
-def spread(doubt: FloatArray, of: int) -> tuple[float, float, float]:
-    """The expected number of wrong items divided by `of`, and its 95 % interval (normal approximation of a
-    Poisson-binomial sum). `doubt` holds each item's probability of being wrong."""
-    mean, deviation = float(doubt.sum()), float(np.sqrt((doubt * (1 - doubt)).sum()))
-    return mean / of, max(mean - 1.96 * deviation, 0.0) / of, (mean + 1.96 * deviation) / of
+        return found
+    taught, high = (error * n / N * min(share * len(batch), 1.0) for share in (learned.share, learned.high))
+    return replace(found, taught=taught, taught_high=high, compared=learned.labels)

@@ -92,7 +92,8 @@ def test_a_known_task_gets_its_pre_annotation(app: Flask, store: Store, connecti
     first, second, third = app.test_client().post("/predict", json=body, headers=BASIC).json["results"]  # type: ignore[index]
     assert first["result"][0]["value"] == {"choices": ["dog"]}
     assert first["result"][0]["from_name"] == "label"
-    assert second["score"] < first["score"] < 1  # the second is in the batch and comes before what is not
+    assert second["score"] < 1e-6  # it is in the batch, and first there
+    assert first["score"] == first["result"][0]["score"] == 0.9  # it is not: its score is the confidence
     assert third == {}
 
 

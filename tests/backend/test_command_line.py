@@ -129,9 +129,20 @@ def test_a_version_is_listed_whole_in_eighty_columns(home: Path, monkeypatch: py
         asked = (Decision("label", (Source("text", "text"),), LabelSet(("cat", "dog"))),)
         projects.save(store, Project(3, "http://x", "pets", "", "<View/>", asked))
         scores = {"accuracy": 0.871, "log_loss": 0.358, "ece": 0.109}
-        versions.save(store, 3, versions.Version(name, 12, "accepted", 131, {"scores": scores}, now()), [])
+        found = {"labelled": {"value": 0.871, "n": 131, "low": 0.803, "high": 0.918}}
+        facts = {"scores": scores, "accuracy": found}
+        versions.save(store, 3, versions.Version("mollm-11-of-before", 11, "retired", 99, {"scores": scores}, ""), [])
+        versions.save(store, 3, versions.Version(name, 12, "candidate", 131, facts, now()), [])
         versions.publish(store, 3, name)
     output = CliRunner().invoke(cli.app, ["versions", "3"]).output
     line = next(line for line in output.splitlines() if name in line)
-    assert "published" in line
-    assert [word for word in line.split() if word.startswith("0.")] == ["0.871", "0.358", "0.109"]
+    assert line.split()[:8] == [name, "published", "131", "87%", "[80,", "92]", "0.358", "0.109"]
+    assert any("of-before retired   99     87%        " in line for line in output.splitlines()), "it has no interval"
+    assert "They were chosen for being hard: the rest differs." in output
+    assert "`mollm audit 3`" in output
+    shown = json.loads(CliRunner().invoke(cli.app, ["versions", "3", "--json"]).output)
+    assert shown[0]["accuracy"] == found
+    assert shown[1]["accuracy"]["labelled"] == {"value": 0.871, "n": 99, "low": None, "high": None}
+    output = CliRunner().invoke(cli.app, ["report", "3"]).output
+    assert "right on 87.1% [80.3%, 91.8%] of the 131 labelled tasks" in output
+    assert "those were chosen for being hard, the rest differs: `mollm audit 3` measures it" in output

@@ -275,3 +275,19 @@ def test_an_old_batch_is_pruned_once_nobody_can_hold_it_open(runtime: Runtime, c
             opened.execute(rows.update().where(rows.c.batch_version == name).values(published_at=at))
     due.sweep_project(runtime, project(runtime.store))
     assert queues.enqueued(connection, "prune", 7)
+
+
+def test_two_labels_of_one_task_are_one_trial_of_the_accuracy(runtime: Runtime) -> None:
+    add_texts(runtime.store, 40)
+    label(runtime.store, *range(1, 21))
+    second = [
+        Annotation(200 + n, n, 2, "cat" if n % 2 == 0 else "dog", False, Provenance.FROM_SCRATCH) for n in range(1, 21)
+    ]
+    labels.upsert(runtime.store, 7, second)
+    jobs.train(7)
+    version = versions.newest(runtime.store, 7)
+    assert version is not None
+    found = version.accuracy["labelled"]
+    assert found["n"] == 20, "each task was labelled twice"
+    assert found["value"] == version.facts["scores"]["accuracy"]
+    assert found["low"] < found["value"] <= found["high"]

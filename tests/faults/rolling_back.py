@@ -1,6 +1,7 @@
 """Two versions of a real project, each with its batch and its layer over all tasks; then `mollm rollback` to the first.
 
-How long until Label Studio shows the first again: its batch in the stream, its pre-annotation on every task.
+How long until Label Studio shows the first again: its batch in the stream, its pre-annotation on every task. And that
+it stays until the project is unpinned.
 """
 
 from __future__ import annotations
@@ -47,16 +48,40 @@ def measure(directory: Path, count: int, *, pruned: bool) -> float:
         before = _shown(there, number, ids, texts)
         assert before == second.batch_version
         started = time.monotonic()
-        done = subprocess.run(
-            script("mollm_backend.cli", "rollback", str(number), str(first.published_version)),
-            env=os.environ | dict(there.environment), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        _say(there, "rollback", str(number), str(first.published_version))
         until(lambda: there.client.project(number).model_version == first.batch_version, 1800, every=0.1)
         seconds = time.monotonic() - started
         assert _shown(there, number, ids, texts) == first.batch_version
         _check(there, number, first, ids)
+        _hold(there, number, first, ids)
         return seconds
+
+
+def _say(there: Installation, *words: str) -> None:
+    environment = os.environ | dict(there.environment)
+    done = subprocess.run(
+        script("mollm_backend.cli", *words), env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _hold(there: Installation, number: int, first: Project, ids: list[int]) -> None:
+    """New labels make a version, which stays a candidate until the project is unpinned."""
+    for task in ids[LABELLED : 2 * LABELLED]:
+        again_if_busy(lambda task=task: there.client.submit(task, result("cow")))  # type: ignore[misc]
+
+    def held() -> str:
+        rows = versions.every(there.store, number, 1)
+        return rows[0].id if rows[0].status == "candidate" and batches.newest(there.store, number, rows[0].id) else ""
+
+    until(lambda: bool(held()), 1800)
+    time.sleep(10)  # a publication that came over the pin would come within these
+    assert there.client.project(number).model_version == first.batch_version
+    assert _project(there, number).published_version == first.published_version
+    candidate = held()
+    _say(there, "unpin", str(number))
+    assert _project(there, number).published_version == candidate
+    until(lambda: there.client.project(number).model_version == _project(there, number).batch_version, 1800)
 
 
 def _project(there: Installation, number: int) -> Project:

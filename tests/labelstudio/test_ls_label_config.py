@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mollm.errors import ConfigError, InputError
 from mollm.records import LabelSet
 from mollm_backend.labelstudio import task_text
-from mollm_backend.labelstudio.label_config import labels_of, parse, rank_score, results_of
+from mollm_backend.labelstudio.label_config import labels_of, outside_score, parse, rank_score, results_of
 from mollm_backend.labelstudio.task_text import text_of
 from mollm_backend.store.decisions import Decision, Source
 
@@ -127,9 +127,19 @@ def test_any_json_is_a_label_or_has_a_problem(result: object) -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(0, 200_000))
-def test_rank_scores_rise_inside_zero_and_one(rank: int) -> None:
-    assert 0 < rank_score(rank) < rank_score(rank + 1) < 1
+@given(st.integers(0, 1_000_000), st.floats(0, 1))
+def test_the_places_of_a_batch_rise_below_every_score_outside_it(rank: int, confidence: float) -> None:
+    assert 0 < rank_score(rank) < rank_score(rank + 1) < outside_score(confidence) <= 1
+
+
+@pytest.mark.parametrize("rank", [0, 7, 49, 249, 10_000])
+def test_a_place_is_shown_as_no_percentage_that_could_be_a_confidence(rank: int) -> None:
+    assert f"{100 * rank_score(rank):.2f} %" == "0.00 %"  # as the labelling page writes a prediction's score
+    assert round(rank_score(rank) * 1e9) == pytest.approx(rank + 1, rel=1e-4)
+
+
+def test_a_score_outside_the_batch_is_the_confidence() -> None:
+    assert outside_score(0.87) == 0.87
 
 
 def test_the_web_processs_modules_do_not_load_the_sdk() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mollm.records import Provenance
+from mollm_backend.labelstudio import label_config, publish
 from mollm_backend.labelstudio import order as ordering
-from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
@@ -135,6 +135,42 @@ def test_the_stream_serves_exactly_the_batch_and_a_refill_comes_after_it(
     rows = labels.every(store, project)
     assert {row.provenance for row in rows} == {Provenance.ACCEPTED}
     assert {row.shown_version for row in rows} == {"v1+batch-1"}
+
+
+def test_what_is_not_of_the_batch_comes_after_it_with_its_confidence_as_score(
+    store: Store, client: LabelStudioClient, settings: Settings, recorder: Any, make_project: MakeProject
+) -> None:
+    project, ids = make_project(6)
+    connected(store, client, settings, project, recorder.url)
+    batches.save(store, project, "b1", batch_of(ids[:3]))
+    publish.publish_batch(store, client, project, "b1")
+    opened = [(ids[4], 0.34), (ids[3], 0.9)]  # as the backend answers for tasks that somebody opened
+    result = client.next_task(project)["predictions"][0]["result"]  # type: ignore[index]
+    rows = [
+        {"task": task, "model_version": "b1", "score": label_config.outside_score(sure), "result": result}
+        for task, sure in opened
+    ]
+    assert client.import_predictions(project, rows).created == 2
+    served = []
+    for _ in range(5):
+        task = client.next_task(project)
+        assert task is not None
+        served.append((task["id"], task["predictions"][0]["score"]))
+        submit(client, task["id"], "g", parent_prediction=task["predictions"][0]["id"])
+    assert [number for number, _ in served] == [*ids[:3], ids[4], ids[3]]
+    assert served[3:] == opened
+    assert all(score < 1e-6 for _, score in served[:3])
+
+
+def test_label_studio_drops_a_score_that_is_no_probability(
+    client: LabelStudioClient, make_project: MakeProject
+) -> None:
+    """Why a place is a tiny score and not a negative one, which no person could read as a confidence."""
+    project, ids = make_project(3)
+    rows = [{"task": task, "model_version": "b1", "score": score, "result": []}
+            for task, score in zip(ids, (-1.0, 2.0, 1e-9), strict=True)]  # fmt: skip
+    client.import_predictions(project, rows)
+    assert client.tasks_with_version(project, "b1") == {ids[2]}
 
 
 def test_a_killed_publish_is_taken_up_without_doubles(

@@ -13,10 +13,12 @@ def test_the_expected_error_and_gain_by_hand() -> None:
     advice = advise(probs, np.array([True, True, True, False]), [1])
     assert advice.error == pytest.approx(0.5 / 3)
     assert advice.gain == pytest.approx(0.4 / 4)
-    assert advice.gain_low == 0
     assert advice.gain_high == pytest.approx((0.4 + 1.96 * np.sqrt(0.24)) / 4)
     assert not advice.stop
     assert "is expected to pay" in advice.line()
+    assert "own guess, not measured" in advice.line()
+    assert "16.7% of the 3 items that were open" in advice.line()
+    assert "[" not in advice.line(), "an interval would claim what nothing measured"
 
 
 def test_a_pool_that_is_sure_of_itself_stops() -> None:
@@ -55,7 +57,7 @@ def test_what_batches_teach_can_keep_it_going() -> None:
     advice = advise(probs, open_items, batch, half)
     assert not advice.stop
     assert advice.taught == pytest.approx(0.02 * 0.5, rel=1e-3)  # half of an error of .02
-    assert "on 100 labels, +1.00%" in advice.line()
+    assert "on 100 labels, they teach +1.00%" in advice.line()
 
 
 def test_losses_are_found_by_the_label_s_name() -> None:

@@ -31,7 +31,9 @@ COMMANDS = {
     "next-batch": "Show the tasks that people see next, in order, each with its reason.",
     "explain": "Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.",
     "versions": "List a project's versions, newest first; the published one is marked.",
-    "rollback": "Publish an earlier version again: its pre-annotations and its batch come back in Label Studio.",
+    "rollback": "Publish an earlier version again and pin the project to it: its pre-annotations and its batch come "
+                "back.",
+    "unpin": "Let new versions be published again after a rollback; the newest that was held back is published now.",
     "prelabel": "Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a "
                 "stop.",
     "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -30,10 +31,8 @@ def explain(
     shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
     prediction = next((predictions[one.key] for one in found.decisions if one.key in predictions), None)
     entry = {row.task_id: row for row in batches.entries(store, project, found.batch_version or "")}.get(task)
-    shown["batch"] = (
-        None if entry is None else {"rank": entry.rank, "reason": entry.reason, "published_at": entry.published_at}
-    )
-    human = [asdict(row) for row in labels.every(store, project) if row.task_id == task]
+    shown["batch"] = _place(batches.waiting(store, project, found.batch_version or ""), task)
+    human = [asdict(row) for row in labels.every(store, project, [task])]
     shown["human"] = [{key: value for key, value in row.items() if key != "decision" or value} for row in human]
     shown["visible"] = _visible(found, row, prediction, entry)
     if json_output:
@@ -42,11 +41,19 @@ def explain(
     _print_explanation(shown)
 
 
+def _place(waiting: Sequence[batches.StoredEntry], task: int) -> dict[str, Any] | None:
+    """The task's place among those that people still see, counted from 1; None where it is not one of them."""
+    for place, entry in enumerate(waiting, 1):
+        if entry.task_id == task:
+            return {"place": place, "of": len(waiting), "reason": entry.reason, "published_at": entry.published_at}
+    return None
+
+
 def _decision(
     store: Store, project: projects.Project, decision: Decision, task: tasks.Task,
     prediction: versions.StoredPrediction | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What each LLM, the mixture and the classifier say of one decision."""
+    """What each LLM, the mixture and the classifier say of one decision, and under `says` the label of each."""
     names = decision.labels.names
     panel = signals.load(store, project, [task], decision)
     shown: dict[str, Any] = {"panel": {}, "labels": list(names)}
@@ -58,7 +65,15 @@ def _decision(
         shown["negatives"] = list(prediction.negatives)
         if prediction.classifier_probs is not None:
             shown["classifier"] = dict(zip(names, prediction.classifier_probs.tolist(), strict=True))
+    everyone = shown["panel"] | {who: shown.get(who) for who in ("mixture", "classifier")}
+    shown["says"] = {who: _chosen(decision, probs) for who, probs in everyone.items() if probs is not None}
     return shown
+
+
+def _chosen(decision: Decision, probs: dict[str, float]) -> dict[str, Any]:
+    """The most probable label: the word that people (and LLMs) read, its name in Label Studio, and its probability."""
+    label = max(probs, key=lambda name: probs[name])
+    return {"word": decision.labels.text_of(decision.labels.index(label)), "label": label, "probability": probs[label]}
 
 
 def _visible(
@@ -87,7 +102,8 @@ def _print_explanation(shown: dict[str, Any]) -> None:
         for name, decision in shown.get("decisions", {"": shown}).items():
             console.print(_opinions(name, decision))
     batch = shown["batch"]
-    say(f"Next batch: {'not in it' if batch is None else 'place {rank}. {reason}'.format(**batch)}")
+    why = "it is labelled or skipped, so it has no place" if shown["human"] else "not in it"
+    say(f"Next batch: {why if batch is None else 'place {place} of {of}. {reason}'.format(**batch)}")
     for row in shown["human"]:
         of = f"{row['decision']}: " if "decision" in row else ""
         label = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
@@ -96,13 +112,14 @@ def _print_explanation(shown: dict[str, Any]) -> None:
 
 
 def _opinions(name: str, shown: dict[str, Any]) -> Table:
-    """A row for each LLM, the mixture and the classifier; a column a label."""
-    table = Table("who", *shown["labels"], title=name or None)
+    """A row for each LLM, the mixture and the classifier: what it says, how sure it is, and a column a label."""
+    table = Table("who", "says", "", *shown["labels"], title=name or None)
     for who, probs in [
         *shown["panel"].items(),
         ("mixture", shown.get("mixture")),
         ("classifier", shown.get("classifier")),
     ]:
         cells = ["-"] * len(shown["labels"]) if probs is None else [f"{value:.3f}" for value in probs.values()]
-        table.add_row(who, *cells)
+        chosen = shown["says"].get(who)
+        table.add_row(who, *(("-", "") if chosen is None else (chosen["word"], f"{chosen['probability']:.0%}")), *cells)
     return table

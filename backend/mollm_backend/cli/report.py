@@ -47,15 +47,32 @@ def report(
 
 def _print_project(project: dict[str, Any]) -> None:
     """One project in lines."""
-    version = project["version"] or {"id": "none yet", "scores": {}, "notes": [], "human_labels": 0}
+    version = project["version"] or {"id": "none yet", "scores": {}, "accuracy": {}, "notes": [], "human_labels": 0}
     console.print(f"{project['id']} {project['title']}", style="bold", highlight=False, soft_wrap=True, markup=False)
     human = f"{project['human_labels']} human labels ({version['human_labels']} learned)"
-    say(f"  {project['tasks']} tasks, {human}, version {version['id']}")
-    scores = [f"{name} {version['scores'][key]:.3f}" for name, key in SCORES.items() if key in version["scores"]]
-    lines = [f"{', '.join(scores)} (cross-fitted on the human labels)" if scores else ""]
-    for line in (*lines, *version["notes"], project["budget"]["line"], *project["people"]["lines"]):
+    say(f"  {project['tasks']} tasks ({project['open']} open), {human}, version {version['id']}")
+    pin = f"It is {project['pinned']['line']}." if project["pinned"] else ""
+    for line in (
+        pin,
+        *_accuracy(project["id"], version),
+        *version["notes"],
+        project["budget"]["line"],
+        *project["people"]["lines"],
+    ):
         if line:
             say(f"  {line}")
+
+
+def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
+    """How good the version is on what was measured, and how to know of the rest."""
+    if "labelled" not in version["accuracy"]:
+        return []
+    right, scores = version["accuracy"]["labelled"], version["scores"]
+    other = ", ".join(f"{name} {scores[key]:.3f}" for name, key in SCORES.items() if key in scores)
+    return [
+        f"right on {dashboard.percent(right)} of the {right['n']} labelled tasks, cross-fitted ({other} there)",
+        f"those were chosen for being hard, the rest differs: `mollm audit {project}` measures it",
+    ]
 
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:

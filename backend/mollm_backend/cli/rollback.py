@@ -1,4 +1,4 @@
-"""`mollm rollback`: publish an earlier version again."""
+"""`mollm rollback`: publish an earlier version again, and hold it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from typing import Annotated
 import typer
 
 from mollm.errors import InputError
-from mollm_backend.cli.terminal import ProjectId, a_queue, console, open_store, require_version
-from mollm_backend.store import batches, events, projects, versions
+from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, require_version, say
+from mollm_backend.store import batches, events, pins, projects
 from mollm_backend.work import queues
 
 
 def rollback(
-    project: ProjectId, version: Annotated[str, typer.Argument(help="A version that `mollm versions` lists.")]
+    project: ProjectId,
+    version: Annotated[str, typer.Argument(help="A version that `mollm versions` lists.")],
+    until_next: Annotated[
+        bool, typer.Option("--until-next", help="Hold it only until the next version that passes the gate.")
+    ] = False,
 ) -> None:
-    """Publish an earlier version again: its pre-annotations and its batch come back in Label Studio."""
+    """Publish an earlier version again and pin the project to it: its pre-annotations and its batch come back.
+
+    Nothing is published over it until `mollm unpin`. Refits go on, and their versions stay candidates.
+    """
     loaded, store = open_store()
     require_version(store, project, version)
     batch = batches.newest(store, project, version)
     if batch is None:
-        raise InputError(f"{version} was never published, so there is no batch to go back to.")
+        raise InputError(f"{version} has no batch, because the gate refused it: there is nothing to go back to.")
     with a_queue():
         queues.connect(loaded.queue_url).ping()
-    versions.publish(store, project, version)
-    batches.mark_unpublished(store, project, batch)  # what Label Studio still holds of it, publishing asks there
-    projects.change(store, project, batch_version=batch)
+    pins.pin(store, project, version, batch, until_next=until_next)
     events.add(store, "done", f"rolled back to {version}", project)
     queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)
-    console.print(f"Rolled back to {version}; Label Studio follows in seconds.")
+    say(f"Rolled back to {version}; Label Studio follows in seconds.")
+    say(f"The project is {projects.get(store, project).pin}.")

@@ -27,7 +27,7 @@ Number = Annotated[
 ]
 NumberOption = Annotated[int | None, typer.Option("--project", help="The same, as an option.")]
 Url = Annotated[str, typer.Option("--url", help="Label Studio's address; default: LABEL_STUDIO_URL.")]
-SCORES = {"accuracy": "accuracy", "log-loss": "log_loss", "ECE": "ece"}  # heading: name in a version's facts
+SCORES = {"log-loss": "log_loss", "ECE": "ece"}  # beside the accuracy; heading: name in a version's facts
 
 
 def open_store() -> tuple[settings.Settings, Store]:

@@ -43,6 +43,9 @@ def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[
     state = budget.of(store, project)
     if state.paused:
         yield notice("paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")
+    if project.pin:
+        fix = f"`mollm unpin {project.id}` when new versions may come again"
+        yield notice("pinned", f"project {project.id} is {project.pin}", fix)
     yield fine("reading", f"project {project.id}: {_reading(store, connection, project)}")
 
 

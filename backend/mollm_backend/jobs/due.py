@@ -197,7 +197,8 @@ def training_reason(
         return "first version" if idle or found.answered >= FIRST_POOL * len(panel) else None
     if versions.standing(store, project)[1]:
         published = versions.find(store, project.id, project.published_version)
-        if published is not None and "replaces" not in published.facts:
+        tried = published is None or published.id == newest.facts.get("replaces")  # a pin may hold the successor back
+        if published is not None and not tried and "replaces" not in published.facts:
             return f"the files of {published.id} do not load"
     before = int(newest.facts.get("read", newest.facts.get("pool", 0)))  # 0.2.0 did not note `read`
     if found.read >= 2 * before:

@@ -109,4 +109,4 @@ def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Se
         entries[rank] = replace(entry, rank=rank, published_at=None)
     name = batches.next_name(store, project.id, version.id)
     batches.save(store, project.id, name, entries)
-    projects.change(store, project.id, batch_version=name)
+    projects.set_batch(store, project.id, version.id, name)

@@ -16,7 +16,7 @@ from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, run_round
-from mollm_backend.jobs import pretrained
+from mollm_backend.jobs import accuracy, pretrained
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -60,7 +60,8 @@ class Decided:
         return {
             "panel": panel, "pool": len(self.pool.tasks),
             "losses": {key: float(loss) for key, loss in losses},
-            "scores": dict(outcome.scores), "notes": list(outcome.notes), "people": self.pool.people,
+            "scores": dict(outcome.scores), "accuracy": accuracy.of([self.pool], outcome.scores),
+            "notes": list(outcome.notes), "people": self.pool.people,
             "negatives": int(outcome.negatives.sum()),
             "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
         }  # fmt: skip
@@ -94,9 +95,10 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
     versions.save(runtime.store, project.id, version, (row for part in decided for row in part.predictions()))
-    if accepted:
-        _publish(runtime, project, decided, version, config)
-    events.add(runtime.store, "done" if accepted else "problem", _line(version), project.id)
+    line = _line(version)
+    if accepted and not _publish(runtime, project, decided, version, config):
+        line += f"; it stays a candidate: the project is {projects.get(runtime.store, project.id).pin}"
+    events.add(runtime.store, "done" if accepted else "problem", line, project.id)
     return version
 
 
@@ -137,9 +139,11 @@ def _facts(project: Project, decided: Sequence[Decided]) -> dict[str, Any]:
         return each[project.decision.key] | {"label_rows": rows}
     names = {part.key: part.pool.decision.name for part in decided}
     total = {key: sum(facts[key] for facts in each.values()) for key in ("negatives", "rows", "human_rows")}
+    scores = _mean_scores(list(each.values()))
     return total | {
-        "panel": project.fingerprints, "label_rows": rows, "losses": {},
-        "pool": max(facts["pool"] for facts in each.values()), "scores": _mean_scores(list(each.values())),
+        "panel": project.fingerprints, "label_rows": rows, "losses": {}, "scores": scores,
+        "accuracy": accuracy.of([part.pool for part in decided], scores),
+        "pool": max(facts["pool"] for facts in each.values()),
         "notes": [f"{names[key]}: {_scores_line(facts['scores']) or 'no human label'}" for key, facts in each.items()],
         "people": people.together({names[key]: facts["people"] for key, facts in each.items()}),
         "decisions": each,
@@ -192,12 +196,12 @@ def _gate_line(verdicts: Mapping[str, Verdict]) -> str:
 
 def _publish(
     runtime: Runtime, project: Project, decided: Sequence[Decided], version: Version, config: LoopConfig
-) -> None:
+) -> bool:
+    """Store the batch and publish it with its version, unless a pin holds: also one that came during the training."""
     batch_version = batches.next_name(runtime.store, project.id, version.id)
     entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
     batches.save(runtime.store, project.id, batch_version, entries)
-    versions.publish(runtime.store, project.id, version.id)
-    projects.change(runtime.store, project.id, batch_version=batch_version)
+    return versions.publish(runtime.store, project.id, version.id, batch_version, pinned_at=project.pinned_at)
 
 
 def _entries(project: Project, decided: Sequence[Decided], version: Version) -> list[StoredEntry]:
@@ -239,4 +243,5 @@ def _scores_line(scores: Mapping[str, float]) -> str:
 def _line(version: Version) -> str:
     shown = _scores_line(version.facts["scores"])
     what = f"{version.id} from {version.human_labels} human labels and {version.facts['pool']} tasks"
-    return f"{what} {version.facts['gate']}" + (f"; cross-fitted {shown}" if shown else "")
+    there = "on the labelled tasks, which were chosen for being hard, cross-fitted"
+    return f"{what} {version.facts['gate']}" + (f"; {there}: {shown}" if shown else "")

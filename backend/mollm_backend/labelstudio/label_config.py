@@ -15,6 +15,8 @@ from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attribut
 from mollm_backend.store.decisions import Decision, Source
 
 MAX_CONFIG = 1_000_000  # characters; a guess: far more than a real config has, and still quick to parse
+PLACES = 10**9  # a place's share of the score: a million places are below LEAST, and as floats all differ
+LEAST = 0.002  # the least score outside the batch: a product of many decisions' confidences may be smaller
 _OBJECTS = ("Text", "HyperText", "Paragraphs")  # the object tags that show text
 
 
@@ -192,8 +194,15 @@ def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, LabelO
 
 
 def rank_score(rank: int) -> float:
-    """The score that makes Label Studio serve a batch in order. It is in (0, 1) and grows with the rank (0 is first).
+    """The score that makes Label Studio serve a batch in order: the place (1 for rank 0) in billionths, no confidence.
 
-    It never reaches 1, so that more tasks can always be added after the last rank of a batch.
+    Label Studio has one score for two things: the order of the stream, and what it shows as a percentage. So small a
+    number shows as 0.00 %, which nobody takes for a confidence, and is below all of `outside_score`. It grows with
+    the rank and never reaches 1 (above 1, Label Studio drops the prediction), so that a batch can always be lengthened.
     """
-    return (rank + 1) / (rank + 1001)
+    return (rank + 1) / (rank + 1 + PLACES)
+
+
+def outside_score(confidence: float) -> float:
+    """The score of a prediction that is not of the batch: its confidence, which comes after every place of a batch."""
+    return max(confidence, LEAST)

@@ -1,7 +1,8 @@
 """Publishing: put a batch's predictions into Label Studio so that its stream serves them in exactly that order.
 
 Label Studio serves the lowest score first among predictions whose model_version is the project's own. So a batch has
-one version string, also for tasks that are added later. Predictions of the current batch are never deleted.
+one version string, also for tasks that are added later, and its scores are places, not confidences (`rank_score`).
+Predictions of the current batch are never deleted.
 """
 
 from __future__ import annotations

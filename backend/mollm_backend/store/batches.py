@@ -65,6 +65,12 @@ def open_tasks(store: Store, project_id: int, batch_version: str) -> set[int]:
         return set(connection.execute(query.where(*here, tasks.c.deleted_at.is_(None), ~closed(tasks))).scalars())
 
 
+def waiting(store: Store, project_id: int, batch_version: str) -> list[StoredEntry]:
+    """The entries of a batch that people still see, in order: the first has place 1."""
+    still_open = open_tasks(store, project_id, batch_version)
+    return [row for row in entries(store, project_id, batch_version) if row.task_id in still_open]
+
+
 def ranks(store: Store, project_id: int, batch_version: str, task_ids: Sequence[int]) -> dict[int, int]:
     """The places of the named tasks in a batch; a task that is not in it is left out."""
     here = (batch_entries.c.project_id == project_id, batch_entries.c.batch_version == batch_version)

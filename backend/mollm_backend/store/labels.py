@@ -171,6 +171,13 @@ def count(store: Store, project_id: int) -> int:
         return int(connection.execute(sa.select(sa.func.count()).select_from(pairs.subquery())).scalar_one())
 
 
+def closed_count(store: Store, project_id: int) -> int:
+    """How many of the readable tasks people have labelled or skipped."""
+    number = sa.func.count(human_annotations.c.task_id.distinct())
+    with store.read() as connection:
+        return int(connection.execute(_alive(project_id, number).where(tasks.c.problem == "")).scalar_one())
+
+
 def revision(store: Store, project_id: int) -> int:
     """How often the project's labels were written: while it is the same, so are they."""
     subject = revisions.of_labels(project_id)

@@ -28,6 +28,7 @@ class Project:
     """One connected Label Studio project. `panel` holds the annotators of all decisions, one after the other.
 
     `options`: refit_every, batch_size, blind_share, shots (rows of text, label and the decision's key), ...
+    `pinned_at`: since when the published version is pinned; "" where it is not.
     """
 
     id: int
@@ -44,6 +45,17 @@ class Project:
     batch_version: str | None = None
     reconciled_at: str = ""
     attention: str = ""
+    pinned_at: str = ""
+    pinned_until_next: bool = False
+
+    @property
+    def pin(self) -> str:
+        """To what the project is pinned, since when, and how to unpin it, in words; "" where it is not pinned."""
+        if not self.pinned_at:
+            return ""
+        until = "until the next version that passes the gate" if self.pinned_until_next else "until you unpin it"
+        since = self.pinned_at[:16].replace("T", " ")
+        return f"pinned to {self.published_version} since {since} UTC, {until}: `mollm unpin {self.id}`"
 
     @property
     def decision(self) -> Decision:
@@ -100,6 +112,13 @@ def change(store: Store, project_id: int, **values: Any) -> None:
     """Set single plain columns (published_version, attention, ...)."""
     with store.write() as connection:
         connection.execute(projects.update().where(projects.c.id == project_id).values(**values))
+
+
+def set_batch(store: Store, project_id: int, version: str, batch_version: str) -> None:
+    """Make a batch of the published version current; nothing where another version was published meanwhile."""
+    here = (projects.c.id == project_id, projects.c.published_version == version)
+    with store.write() as connection:
+        connection.execute(projects.update().where(*here).values(batch_version=batch_version))
 
 
 def set_panel(store: Store, project_id: int, members: tuple[PanelMember, ...]) -> None:

@@ -11,6 +11,7 @@ _READABLE = sa.text("deleted_at IS NULL AND problem = ''")
 
 # A project as its Label Studio numbers it. `decisions` is the parsed label config, `panel` the annotators' names
 # and fingerprints in the order of the M axis, by decision; `connection` what connect changed (for disconnect).
+# `pinned_at`: since when the published version is held (a rollback does that); "" where it is not.
 projects = sa.Table(
     "projects", metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
@@ -27,6 +28,8 @@ projects = sa.Table(
     sa.Column("batch_version", sa.String),
     sa.Column("reconciled_at", sa.String, nullable=False, default=""),
     sa.Column("attention", sa.Text, nullable=False, default=""),
+    sa.Column("pinned_at", sa.String, nullable=False, default=""),
+    sa.Column("pinned_until_next", sa.Boolean, nullable=False, default=False),
 )  # fmt: skip
 
 tasks = sa.Table(

@@ -18,7 +18,7 @@ from mollm_backend.store.schema import batch_entries, predictions, projects, tas
 
 @dataclass(frozen=True)
 class Version:
-    """`status`: candidate, published, refused (by the gate) or retired.
+    """`status`: candidate (it passed the gate, and is not published yet), published, refused (by the gate) or retired.
 
     `changes`: the number of the project's last change that its predictions take in (see `store.changes`).
     `unreadable`: why its files can predict nothing new, in words; empty where that is not known of them.
@@ -32,6 +32,18 @@ class Version:
     created_at: str = ""
     changes: int = 0
     unreadable: str = ""
+
+    @property
+    def accuracy(self) -> dict[str, Any]:
+        """By the kind of tasks it was measured on (`labelled`: chosen for being hard), `value`, `n`, `low` and `high`.
+
+        A version of an earlier release has no interval (`low` and `high` are None). Empty without human labels.
+        """
+        scores = self.facts.get("scores", {})
+        if "accuracy" not in scores:
+            return {}
+        old = {"value": scores["accuracy"], "n": self.human_labels, "low": None, "high": None}
+        return {"labelled": old} | dict(self.facts.get("accuracy", {}))
 
 
 def facts_of(facts: Mapping[str, Any], decision: str) -> Mapping[str, Any]:
@@ -114,13 +126,42 @@ def _prediction_values(project_id: int, version: str, row: StoredPrediction) -> 
     }  # fmt: skip
 
 
-def publish(store: Store, project_id: int, version: str) -> None:
-    """Move the project's pointer to a version; the one before it is retired. Its files are tried (again)."""
+def publish(
+    store: Store, project_id: int, version: str, batch_version: str | None = None, *, pinned_at: str = ""
+) -> bool:
+    """Move the project's pointers to a version and its batch, unless the project is pinned; returns whether it did.
+
+    A pin "until the next version" lets a version through, and ends, if it is the one that the caller found at its start
+    (`pinned_at`): a training that was running when the project was pinned does not publish over the pin. Pins are read
+    in the transaction that publishes.
+    """
     with store.write() as connection:
-        here = versions.c.project_id == project_id
-        connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
-        _change(connection, project_id, version, status="published", unreadable="")
-        connection.execute(projects.update().where(projects.c.id == project_id).values(published_version=version))
+        since, until_next = pin_of(connection, project_id)
+        if since and not (until_next and since == pinned_at):
+            return False
+        move(connection, project_id, version, batch_version)
+    return True
+
+
+def pin_of(connection: sa.Connection, project_id: int) -> tuple[str, bool]:
+    """`pinned_at` and `pinned_until_next`; the project's row is locked until the transaction ends (SQLite: all is)."""
+    columns = projects.c.pinned_at, projects.c.pinned_until_next
+    row = connection.execute(sa.select(*columns).where(projects.c.id == project_id).with_for_update()).one()
+    return row.pinned_at, row.pinned_until_next
+
+
+def move(
+    connection: sa.Connection, project_id: int, version: str, batch_version: str | None = None,
+    *, pinned_at: str = "", pinned_until_next: bool = False,
+) -> None:  # fmt: skip
+    """Move the pointers and set the pin; the version before is retired. The new one's files are tried (again)."""
+    here = versions.c.project_id == project_id
+    connection.execute(versions.update().where(here, versions.c.status == "published").values(status="retired"))
+    pointers = {"published_version": version, "pinned_at": pinned_at, "pinned_until_next": pinned_until_next}
+    if batch_version is not None:
+        pointers["batch_version"] = batch_version
+    connection.execute(projects.update().where(projects.c.id == project_id).values(**pointers))
+    _change(connection, project_id, version, status="published", unreadable="")
 
 
 def every(store: Store, project_id: int, limit: int | None = None) -> list[Version]:

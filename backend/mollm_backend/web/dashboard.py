@@ -86,12 +86,13 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
     readable = found.tasks - found.unreadable
     version = versions.find(store, project.id, project.published_version)
     entries = batches.entries(store, project.id, project.batch_version or "")
-    still_open = batches.open_tasks(store, project.id, project.batch_version or "")
+    still_open = batches.waiting(store, project.id, project.batch_version or "")
     away = signals.absent(store)
     return {
         "id": project.id, "title": project.title, "url": f"{project.url.rstrip('/')}/projects/{project.id}/data",
         "connected": project.connected, "attention": project.attention, "reconciled_at": project.reconciled_at,
         "labels": _labels(project), "tasks": found.tasks, "unreadable": found.unreadable,
+        "open": max(readable - labels.closed_count(store, project.id), 0), "pinned": _pinned(project),
         "no_version": _reading(project, found),
         "read": {
             name: readable - ceil(left / len(project.decisions)) for name, left in found.left_by_name(project).items()
@@ -107,7 +108,7 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
             "version": project.batch_version, "tasks": len(entries),
             "open": len(still_open),
             "published": sum(entry.published_at is not None for entry in entries),
-            "next": [asdict(entry) for entry in entries if entry.task_id in still_open][:10],
+            "next": [asdict(entry) | {"place": place} for place, entry in enumerate(still_open[:10], 1)],
         },
     }  # fmt: skip
 
@@ -119,13 +120,30 @@ def _labels(project: Project) -> list[str]:
     return lines_of(project.decisions)
 
 
+def _pinned(project: Project) -> dict[str, Any] | None:
+    """To what the project is pinned, and the line that says so; None where it is not."""
+    if not project.pinned_at:
+        return None
+    return {
+        "version": project.published_version, "since": project.pinned_at, "until_next": project.pinned_until_next,
+        "line": project.pin,
+    }  # fmt: skip
+
+
 def _version(version: versions.Version) -> dict[str, Any]:
     facts = version.facts
     return {
         "id": version.id, "round": version.round, "status": version.status, "human_labels": version.human_labels,
-        "created_at": version.created_at, "scores": facts.get("scores", {}), "notes": facts.get("notes", []),
+        "created_at": version.created_at, "scores": facts.get("scores", {}),
+        "accuracy": version.accuracy, "notes": facts.get("notes", []),
         "gate": facts.get("gate", ""), "pool": facts.get("pool", 0),
     }  # fmt: skip
+
+
+def percent(share: dict[str, Any]) -> str:
+    """A share with its 95 % interval, where it has one."""
+    interval = "" if share["low"] is None else f" [{share['low']:.1%}, {share['high']:.1%}]"
+    return f"{share['value']:.1%}{interval}"
 
 
 def page(state: dict[str, Any]) -> str:
@@ -136,4 +154,6 @@ def page(state: dict[str, Any]) -> str:
 @cache
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("mollm_backend.web", "")
-    return jinja2.Environment(loader=loader, autoescape=True).get_template("status.html")
+    environment = jinja2.Environment(loader=loader, autoescape=True)
+    environment.filters["percent"] = percent
+    return environment.get_template("status.html")

@@ -14,9 +14,6 @@ from mollm_backend.labelstudio.task_text import text_of
 from mollm_backend.store import Store, batches, versions
 from mollm_backend.store.projects import Project
 
-# The score outside the batch: above the score of any rank, so that these tasks come after the batch.
-LAST_SCORE = 0.999999
-
 
 def shown_version(project: Project | None) -> str:
     """The version with which Label Studio compares the versions of its stored predictions."""
@@ -44,7 +41,8 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             continue
         result = label_config.results_of(project.decisions, predicted)
         rank = ranks.get(task.task_id)
-        score = LAST_SCORE if rank is None else label_config.rank_score(rank)
+        sure = label_config.certainty(confidence for _, confidence in predicted.values())
+        score = label_config.outside_score(sure) if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})
     return found_answers
 
