@@ -21,6 +21,7 @@ from mollm.mixture.auto import Auto
 from mollm.mixture.cold_start import ahead
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
+from mollm.people.suspects import Heard
 from mollm.records import BatchEntry, BoolArray, FittedState, FloatArray, Item, Signals, TrainingRow
 from mollm.round import ablation, stopping, tuning
 from mollm.round.chain import CLASSIFIER, Chain, Embeds, RoundInput
@@ -46,6 +47,7 @@ class RoundOutcome:
     state: Mapping[str, FittedState]  # "mixture", and "classifier", "offset", "tuned" where there are: see `predict`
     scores: Mapping[str, float]  # cross-fitted, on human labels; absent when unknown
     per_label_log_loss: FloatArray  # (H,) nats, cross-fitted
+    heard: Heard  # what speaks for and against each human label, cross-fitted
     notes: tuple[str, ...]  # one line each, for people
 
 
@@ -97,6 +99,10 @@ def run_round(
         state=state,
         scores=scores(held_out, targets),
         per_label_log_loss=losses,
+        heard=Heard(
+            targets, given.signals, held_out, chain.panel_ladder.climb().held_out,
+            None if classifier is None else classifier[targets.index],
+        ),
         notes=(
             mixture.explain(), never.explain(), *notes(chain), *tuned.notes, *(gain.line() for gain in gains),
             advice.line(),
