@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from mollm_backend.cli import replay_accept, replay_estimate, replay_figure, replay_fuse, replay_loop
+from mollm_backend.cli import (
+    replay_accept, replay_estimate, replay_figure, replay_fuse, replay_loop, replay_suspects,
+)  # fmt: skip
 
 app = typer.Typer(help="Run experiments on a recording, without any LLM.", no_args_is_help=True)
 app.command("loop")(replay_loop.loop)
@@ -12,3 +14,4 @@ app.command("figure")(replay_figure.figure)
 app.command("fuse")(replay_fuse.fuse)
 app.command("accept")(replay_accept.accept)
 app.command("estimate")(replay_estimate.estimate)
+app.command("suspects")(replay_suspects.suspects)
