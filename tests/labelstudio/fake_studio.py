@@ -27,6 +27,7 @@ class FakeStudio:
         self.stamps: dict[int, str] = {}
         self.annotations_of: dict[int, dict[int, dict[str, Any]]] = {}
         self.predictions: dict[int, dict[str, Any]] = {}
+        self.tabs: dict[int, dict[str, Any]] = {}
         self.listed = 0
         self.die_after: int | None = None
         for i in range(n):
@@ -123,6 +124,27 @@ class FakeStudio:
     def prediction(self, prediction_id: int) -> dict[str, Any] | None:
         self._call()
         return self.predictions.get(prediction_id)
+
+    def user_names(self) -> dict[int, str]:
+        return {row["completed_by"]: f"Person {row['completed_by']}" for row in self.every().values()}
+
+    def touched_at(self, project_id: int, annotation_ids: Sequence[int]) -> str:
+        return max((self.stamps[row["task"]] for n, row in self.every().items() if n in annotation_ids), default="")
+
+    def views(self, project_id: int) -> list[dict[str, Any]]:
+        return [{"id": number, "data": data} for number, data in self.tabs.items()]
+
+    def create_view(self, project_id: int, data: dict[str, Any]) -> None:
+        self.tabs[self.new_id()] = data
+
+    def patch_view(self, view_id: int, project_id: int, data: dict[str, Any]) -> None:
+        self.tabs[view_id] = data
+
+    def delete_view(self, view_id: int) -> None:
+        del self.tabs[view_id]
+
+    def close(self) -> None:
+        pass
 
 
 def result(label: str) -> list[dict[str, Any]]:

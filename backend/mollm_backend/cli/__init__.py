@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.",
     "next-batch": "Show the tasks that people see next, in order, each with its reason.",
     "explain": "Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.",
+    "recheck": "List the human labels that most speaks against, and show their tasks to people again in a tab.",
     "versions": "List a project's versions, newest first; the published one is marked.",
     "rollback": "Publish an earlier version again and pin the project to it: its pre-annotations and its batch come "
                 "back.",

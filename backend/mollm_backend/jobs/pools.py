@@ -36,8 +36,13 @@ class DecisionPool:
     @property
     def label_keys(self) -> list[str]:
         """A name for each row of the targets, in their order: what two versions say of a label is paired by it."""
+        return [f"{row.item}/{row.annotator}/{row.label}" for row in self.human_here]
+
+    @property
+    def human_here(self) -> list[HumanLabel]:
+        """The label of each row of the targets."""
         place = set(self.signals.items)
-        return [f"{row.item}/{row.annotator}/{row.label}" for row in self.human if row.item in place]
+        return [row for row in self.human if row.item in place]
 
     @property
     def open_items(self) -> BoolArray:

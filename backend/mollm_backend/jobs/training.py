@@ -16,7 +16,7 @@ from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, run_round
-from mollm_backend.jobs import accuracy, pretrained
+from mollm_backend.jobs import accuracy, pretrained, suspects
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -64,6 +64,7 @@ class Decided:
             "notes": list(outcome.notes), "people": self.pool.people,
             "negatives": int(outcome.negatives.sum()),
             "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
+            "suspects": suspects.found(self.pool.human_here, self.pool.annotations, outcome.heard, self.key),
         }  # fmt: skip
 
 

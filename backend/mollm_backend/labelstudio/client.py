@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +23,11 @@ _EXPORT_IDS = 200  # ids in one export call: keeps its address under 4,000 chara
 _IMPORT_SECONDS = 1800.0  # time limit: without a queue, Label Studio recounts 1,000 tasks a second during an import
 # The fields that `tasks` reads; Label Studio then leaves the others out.
 _INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
+
+
+def numbers(ids: Iterable[int]) -> str:
+    """Ids as the Data Manager's filter of annotations takes them."""
+    return ",".join(str(number) for number in ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,11 @@ class LabelStudioClient(Transport):
     def user_count(self) -> int:
         """The number of people in the organization."""
         return len(self._raw("users", "GET", "api/users/"))
+
+    def user_names(self) -> dict[int, str]:
+        """What the people of the organization are called, by their id: the first name, else the e-mail address."""
+        rows = self._raw("users", "GET", "api/users/")
+        return {int(row["id"]): str(row.get("first_name") or row.get("email") or row["id"]) for row in rows}
 
     # --- projects ----------------------------------------------------------------------------------------------
 
@@ -181,6 +191,13 @@ class LabelStudioClient(Transport):
             if len(rows) >= total:
                 return
             last = int(rows[-1]["id"])
+
+    def touched_at(self, project_id: int, annotation_ids: Sequence[int]) -> str:
+        """When the last of these annotations' tasks was updated, by Label Studio's clock; "" if none is there."""
+        condition = ("annotations_ids", "contains", "String", numbers(annotation_ids))
+        return max(
+            (str(row["updated_at"]) for row in self._listed(project_id, [condition], "id,updated_at")), default=""
+        )
 
     def task_exists(self, task_id: int) -> bool:
         """Whether Label Studio holds the task. Raises LabelStudioError if that cannot be found out."""
@@ -316,3 +333,6 @@ class LabelStudioClient(Transport):
     def patch_view(self, view_id: int, project_id: int, data: JSON) -> None:
         body = {"project": project_id, "data": data}
         self._raw("change the tab", "PATCH", f"api/dm/views/{view_id}/", params={"project": project_id}, body=body)
+
+    def delete_view(self, view_id: int) -> None:
+        self._gone("delete the tab", f"api/dm/views/{view_id}/")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.label_config import rank_score
+from mollm_backend.labelstudio.transport import JSON
 
 UNCERTAINTY = "Uncertainty sampling"  # the project setting that serves the lowest prediction score first
 TAB = "mollm: next batch"  # the tab's title, by which it is found again
@@ -88,9 +89,19 @@ def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str)
         },
         "ordering": ["tasks:predictions_score"],
     }  # fmt: skip
-    mine = next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == TAB), None)
+    put_tab(client, project_id, data)
+    return f'the tab "{TAB}" holds the batch in its order: label it with "Label Tasks As Displayed"'
+
+
+def find_tab(client: LabelStudioClient, project_id: int, title: str) -> JSON | None:
+    """The project's Data Manager tab of this title."""
+    return next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == title), None)
+
+
+def put_tab(client: LabelStudioClient, project_id: int, data: JSON) -> None:
+    """Create the tab of this title, or change its filters where they differ."""
+    mine = find_tab(client, project_id, data["title"])
     if mine is None:
         client.create_view(project_id, data)
     elif mine["data"].get("filters") != data["filters"]:
         client.patch_view(int(mine["id"]), project_id, data)
-    return f'the tab "{TAB}" holds the batch in its order: label it with "Label Tasks As Displayed"'

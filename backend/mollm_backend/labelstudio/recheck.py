@@ -1,0 +1,45 @@
+"""The Data Manager tab that shows people suspect labels again.
+
+The label stream, and "Label Tasks As Displayed" too, leave out every task that has its annotations. A tab shows such
+tasks: a person opens one with a click, and its annotations can be edited, or another one added. A task leaves the tab
+when somebody has done so. Nothing here changes an annotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mollm_backend.labelstudio.client import LabelStudioClient, numbers
+from mollm_backend.labelstudio.errors import LabelStudioError
+from mollm_backend.labelstudio.order import find_tab, put_tab
+
+TAB = "mollm: recheck"  # the tab's title, by which it is found again
+
+
+def show(client: LabelStudioClient, project_id: int, annotations: Mapping[int, int]) -> str:
+    """Create the tab, or give it these `annotations` (by task) instead of its former ones; returns a line for people.
+
+    The filter takes annotations, because that one takes many numbers in one line, which people can read in the page.
+    Raises LabelStudioError where none of them is there.
+    """
+    chosen = list(annotations.values())
+    touched_at = client.touched_at(project_id, chosen)
+    if not touched_at:
+        raise LabelStudioError("Label Studio has none of these annotations any more: try again in a minute.")
+    items = [
+        {"filter": "filter:tasks:annotations_ids", "operator": "contains", "type": "String", "value": numbers(chosen)},
+        {"filter": "filter:tasks:updated_at", "operator": "less_or_equal", "type": "Datetime", "value": touched_at},
+    ]
+    put_tab(
+        client, project_id,
+        {"title": TAB, "type": "list", "target": "tasks", "filters": {"conjunction": "and", "items": items}},
+    )  # fmt: skip
+    return f'the tab "{TAB}" of the Data Manager holds {len(chosen)} tasks: click one to look at it again'
+
+
+def remove(client: LabelStudioClient, project_id: int) -> bool:
+    """Delete the tab; False where there is none."""
+    mine = find_tab(client, project_id, TAB)
+    if mine is not None:
+        client.delete_view(int(mine["id"]))
+    return mine is not None
