@@ -79,14 +79,14 @@ def test_the_wrong_labels_are_listed_with_who_says_what(studio: FakeStudio) -> N
 def test_a_tab_shows_them_and_done_takes_it_away(studio: FakeStudio) -> None:
     before = json.dumps(studio.annotations_of)
     assert TAB in run().output
-    (tab,) = studio.tabs.values()
+    _default, tab = studio.tabs.values()
     numbers = {int(number) for number in tab["filters"]["items"][0]["value"].split(",")}
     assert numbers == {row["annotation"] for row in listed()}
     run("--labels", "1")  # the same tab, with the new list
-    (tab,) = studio.tabs.values()
+    _default, tab = studio.tabs.values()
     assert len(tab["filters"]["items"][0]["value"].split(",")) == 1
     assert "gone" in run("--done").output
-    assert studio.tabs == {}
+    assert [data["title"] for data in studio.tabs.values()] == ["Default"]
     assert "no tab" in run("--done").output
     assert json.dumps(studio.annotations_of) == before
 

@@ -14,6 +14,18 @@ from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.order import find_tab, put_tab
 
 TAB = "mollm: recheck"  # the tab's title, by which it is found again
+# The columns that a new tab of Label Studio's own page hides in the list, and also beside an open task. A tab that says
+# nothing of columns shows all of them, and the text at the far right.
+_IN_LIST = (
+    "inner_id", "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions",
+    "predictions_results", "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time",
+    "draft_exists",
+)  # fmt: skip
+_BESIDE = ("id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators")
+_HIDDEN = {
+    "explore": [f"tasks:{name}" for name in _IN_LIST],
+    "labeling": [f"tasks:{name}" for name in (*_BESIDE, *_IN_LIST)],
+}
 
 
 def show(client: LabelStudioClient, project_id: int, annotations: Mapping[int, int]) -> str:
@@ -30,10 +42,10 @@ def show(client: LabelStudioClient, project_id: int, annotations: Mapping[int, i
         {"filter": "filter:tasks:annotations_ids", "operator": "contains", "type": "String", "value": numbers(chosen)},
         {"filter": "filter:tasks:updated_at", "operator": "less_or_equal", "type": "Datetime", "value": touched_at},
     ]
-    put_tab(
-        client, project_id,
-        {"title": TAB, "type": "list", "target": "tasks", "filters": {"conjunction": "and", "items": items}},
-    )  # fmt: skip
+    shape = {"type": "list", "target": "tasks", "hiddenColumns": _HIDDEN}
+    if not client.views(project_id):  # the page makes its first tab only while there is none
+        client.create_view(project_id, {"title": "Default", **shape})
+    put_tab(client, project_id, {"title": TAB, **shape, "filters": {"conjunction": "and", "items": items}})
     return f'the tab "{TAB}" of the Data Manager holds {len(chosen)} tasks: click one to look at it again'
 
 
