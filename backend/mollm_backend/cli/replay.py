@@ -5,8 +5,13 @@ from __future__ import annotations
 import typer
 
 from mollm_backend.cli import (
-    replay_accept, replay_estimate, replay_figure, replay_fuse, replay_loop, replay_suspects,
-)  # fmt: skip
+    replay_accept,
+    replay_estimate,
+    replay_figure,
+    replay_fuse,
+    replay_loop,
+    replay_suspects,
+)
 
 app = typer.Typer(help="Run experiments on a recording, without any LLM.", no_args_is_help=True)
 app.command("loop")(replay_loop.loop)
