@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import due, predicting, training
+from mollm_backend.jobs import auditing, due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -157,7 +157,11 @@ def publish(runtime: Runtime, project_id: int) -> None:
     project = projects.get(runtime.store, project_id)
     if project.batch_version is None or project.published_version is None:
         return
-    _refill(runtime, project)
+    config = runtime.loop_config(project)
+    size = config.batch_size + config.reserve
+    project = auditing.upkeep(runtime.store, project, size)
+    project = _refill(runtime, project, size)
+    assert project.batch_version is not None
     report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version)
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
@@ -170,11 +174,15 @@ def prune(runtime: Runtime, project_id: int) -> None:
         events.add(runtime.store, "info", line, project_id)
 
 
-def _refill(runtime: Runtime, project: Project) -> None:
-    """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version."""
+def _refill(runtime: Runtime, project: Project, size: int) -> Project:
+    """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version.
+
+    Where a share of each batch is drawn at random, by that too; then it is a new batch.
+    """
     reason = due.publishing_reason(runtime.store, project)
-    if reason in (None, due.UNPUBLISHED):
-        return
-    config = runtime.loop_config(project)
-    fresh = due.remaining(runtime.store, project, config.batch_size + config.reserve, f"refill: {reason}")
+    if reason in (None, due.UNPUBLISHED, *auditing.REASONS):
+        return project
+    auditing.draw_standing(runtime.store, project, size)
+    fresh = due.remaining(runtime.store, project, size, f"refill: {reason}")
     batches.save(runtime.store, project.id, project.batch_version or "", fresh)
+    return auditing.mix(runtime.store, project)

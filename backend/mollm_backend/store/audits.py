@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
 
-from mollm.acceptance.audit import Design, Kind
 from mollm.errors import InputError
 from mollm.records import BoolArray, FloatArray, IntArray, Provenance, digest
 from mollm_backend.store import Store, in_chunks, labels, now, revisions
 from mollm_backend.store.decisions import Decision
-from mollm_backend.store.frozen import COLUMNS, Frozen, packed, unpacked
+from mollm_backend.store.frozen import COLUMNS, Frozen, packed, text_codes, unpacked
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.schema import audit_tasks, audits, projects, tasks
 
@@ -27,22 +26,19 @@ CERTIFICATE, STANDING = "certificate", "standing"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How one part of an audit was drawn (see `mollm.acceptance.audit.Design`), and the error that its test may spend.
+    """How one part of an audit was drawn (see `mollm_backend.jobs.auditing.design_of`), and the error that its test may
+    spend.
 
     `label` is the predicted class where there is a part for each, else empty.
     """
 
-    kind: Kind
+    kind: Literal["simple", "spread"]
     labels: int
     region: int
     start: int
     tasks: int
     alpha: float
     label: str = ""
-
-    @property
-    def design(self) -> Design:
-        return Design(self.kind, self.labels, self.region, self.start, self.tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +210,13 @@ def usable(store: Store, project_id: int) -> list[Annotation]:
     return [row for row in labels.every(store, project_id) if row.task_id not in kept_apart]
 
 
-def pending(store: Store, project_id: int) -> list[int]:
-    """The tasks of open audits that people must still see, oldest audit first, in their turn."""
+def pending(store: Store, project_id: int, audit_id: str | None = None) -> list[int]:
+    """The tasks of open audits (or of this one) that people must still see, oldest audit first, in their turn."""
     same = (tasks.c.project_id == audit_tasks.c.project_id, tasks.c.task_id == audit_tasks.c.task_id)
     there = sa.exists().where(*same, tasks.c.deleted_at.is_(None), tasks.c.text_key == audit_tasks.c.text_key)
     query = _of_open(audit_tasks.c.task_id, project_id=project_id).where(there, ~labels.closed(audit_tasks))
+    if audit_id is not None:
+        query = query.where(audits.c.id == audit_id)
     with store.read() as connection:
         rows = connection.execute(query.order_by(audits.c.made_at, audit_tasks.c.turn)).scalars()
         return list(dict.fromkeys(rows))
@@ -285,16 +283,25 @@ def _answer(group: Sequence[Annotation], task: AuditTask) -> tuple[dict[str, str
 
 def decide(store: Store, project_id: int, audit_id: str, note: str = "") -> None:
     """End an open audit: from now on its answers are labels like any other."""
-    _end(store, project_id, audit_id, DECIDED, note)
+    end(store, project_id, audit_id, DECIDED, note)
 
 
 def withdraw(store: Store, project_id: int, audit_id: str, note: str) -> None:
     """End an open audit without a decision; its answers are labels like any other."""
-    _end(store, project_id, audit_id, WITHDRAWN, note)
+    end(store, project_id, audit_id, WITHDRAWN, note)
 
 
-def _end(store: Store, project_id: int, audit_id: str, status: str, note: str) -> None:
+def end(store: Store, project_id: int, audit_id: str, status: str, note: str) -> None:
+    """End an open audit as decided or withdrawn; one that is not open stays as it is."""
     here = (audits.c.project_id == project_id, audits.c.id == audit_id, audits.c.status == OPEN)
     with store.write() as connection:
         connection.execute(audits.update().where(*here).values(status=status, note=note))
         revisions.note(connection, revisions.of_labels(project_id), revisions.of_work(project_id))
+
+
+def texts_now(store: Store, project_id: int) -> tuple[IntArray, IntArray]:
+    """The ids of the tasks that are there, rising, and of each text key its first 8 bytes: what `Frozen` compares."""
+    query = sa.select(tasks.c.task_id, tasks.c.text_key).order_by(tasks.c.task_id)
+    with store.read() as connection:
+        rows = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).all()
+    return np.array([row.task_id for row in rows], dtype=np.int64), text_codes(row.text_key for row in rows)

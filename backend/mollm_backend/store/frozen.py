@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
-from mollm.records import FloatArray, IntArray
+from mollm.records import FloatArray, IntArray, digest
+from mollm_backend.store import Store
+from mollm_backend.store.changes import READABLE
+from mollm_backend.store.labels import closed
+from mollm_backend.store.projects import Project
+from mollm_backend.store.schema import predictions, tasks
 
 COLUMNS = ("frozen", "frozen_texts", "frozen_confidence", "frozen_labels")
 
@@ -61,3 +67,38 @@ def unpacked(stored: Mapping[Any, bytes]) -> Frozen:
         {key: tuple(names) for key, (names, _) in known.items()},
         {key: np.array(codes, dtype=np.int64) for key, (_, codes) in known.items()},
     )  # fmt: skip
+
+
+def freeze(store: Store, project: Project, sure: Callable[[Iterable[float]], float]) -> tuple[Frozen, list[str]]:
+    """The open rest of the published version, and (K,) the text keys: what nobody has labelled or skipped, is readable,
+    and has a prediction of its text as it is now in each decision. The most confident first, ties by the task's id.
+
+    `sure` makes one confidence of those of several decisions. Texts that are few-shot examples are left out.
+    """
+    names = {row.key: row.labels.names for row in project.decisions}
+    code = {key: {label: n for n, label in enumerate(labels)} for key, labels in names.items()}
+    found: dict[int, dict[str, sa.Row[Any]]] = {}
+    with store.read() as connection:
+        for row in connection.execute(_open_predictions(project, list(names))):
+            if row.label in code[row.decision]:
+                found.setdefault(row.task_id, {})[row.decision] = row
+    whole = [rows for rows in found.values() if len(rows) == len(names)]
+    firsts = [next(iter(rows.values())) for rows in whole]
+    task_ids = np.array([row.task_id for row in firsts], dtype=np.int64)
+    confidence = np.array([sure(row.confidence for row in rows.values()) for rows in whole])
+    codes = {key: np.array([code[key][rows[key].label] for rows in whole], dtype=np.int64) for key in names}
+    order = np.lexsort((task_ids, -confidence))
+    frozen = Frozen(task_ids, text_codes(row.text_key for row in firsts), confidence, names, codes)
+    return frozen.take(order), [firsts[n].text_key for n in order]
+
+
+def _open_predictions(project: Project, keys: Sequence[str]) -> sa.Select[Any]:
+    same = (
+        tasks.c.project_id == predictions.c.project_id, tasks.c.task_id == predictions.c.task_id,
+        tasks.c.text_key == predictions.c.text_key,
+    )  # fmt: skip
+    columns = [predictions.c[name] for name in ("task_id", "text_key", "decision", "label", "confidence")]
+    here = (predictions.c.project_id == project.id, predictions.c.version == (project.published_version or ""))
+    shots = {digest(row[0]) for row in project.options.get("shots", [])}
+    which = (predictions.c.decision.in_(keys), READABLE, predictions.c.text_key.not_in(shots), ~closed(predictions))
+    return sa.select(*columns).select_from(predictions.join(tasks, sa.and_(*same))).where(*here, *which)
