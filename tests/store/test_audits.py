@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mollm.errors import InputError
@@ -226,7 +226,6 @@ def test_answers_are_kept_apart_until_the_audit_ends_and_then_count(store: Store
     assert found.status == audits.DECIDED
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text("0123456789abcdef", min_size=16, max_size=32), max_size=5))
 def test_text_codes_tell_edits(keys: list[str]) -> None:
     codes = frozen.text_codes(keys).tolist()

@@ -26,14 +26,14 @@ def audit(
     ] = None,
     confidence: Annotated[
         float | None,
-        typer.Option(help="How sure the certificate is, among all that could be drawn.", show_default="0.95"),
+        typer.Option(help="The chance that a certificate holds, whatever is drawn.", show_default="0.95"),
     ] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="A certificate for each predicted class.")] = False,
     looks: Annotated[
         int | None, typer.Option(min=1, help="How often you may try to accept; they share 1 - confidence.",
                                  show_default="1"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the draw; without: a new one.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the draw; without: a new one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what to expect, and write nothing.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the open audit without a decision.")] = False,
     json_output: AsJson = False,

@@ -58,8 +58,8 @@ def _standing(store: Store, project: Project) -> dict[str, Any] | None:
 
 
 def drift(store: Store, project: Project, audit: Audit) -> list[str]:
-    """What an audit no longer covers: the open tasks are not those that it was drawn from. A line each."""
-    if audit.status == audits.WITHDRAWN:
+    """What an open audit no longer covers: the open tasks are not those that it was drawn from. A line each."""
+    if audit.status != audits.OPEN:
         return []
     if audit.label_config_digest != audits.asked_digest(project.decisions):
         return ["the labels have changed since: it says nothing of what is asked now"]
@@ -68,8 +68,7 @@ def drift(store: Store, project: Project, audit: Audit) -> list[str]:
     place = np.clip(np.searchsorted(ids, then.task_ids), 0, max(len(ids) - 1, 0))
     same = (ids[place] == then.task_ids) & (texts[place] == then.texts) if len(ids) else np.zeros(len(then.task_ids))
     changed = int(len(same) - np.count_nonzero(same))
-    rest, _ = frozen.freeze(store, project, max)
-    fresh = int(np.count_nonzero(~np.isin(rest.task_ids, then.task_ids)))
+    fresh = int(np.count_nonzero(~np.isin(frozen.open_ids(store, project), then.task_ids)))
     found = (
         [f"{changed} of its {len(same)} tasks are edited or deleted since: it does not cover them"] if changed else []
     )

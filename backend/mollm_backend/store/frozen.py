@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,8 @@ def freeze(store: Store, project: Project, sure: Callable[[Iterable[float]], flo
     code = {key: {label: n for n, label in enumerate(labels)} for key, labels in names.items()}
     found: dict[int, dict[str, sa.Row[Any]]] = {}
     with store.read() as connection:
-        for row in connection.execute(_open_predictions(project, list(names))):
+        columns = (predictions.c[name] for name in ("task_id", "text_key", "decision", "label", "confidence"))
+        for row in connection.execute(_open_predictions(project, *columns)):
             if row.label in code[row.decision]:
                 found.setdefault(row.task_id, {})[row.decision] = row
     whole = [rows for rows in found.values() if len(rows) == len(names)]
@@ -92,12 +93,19 @@ def freeze(store: Store, project: Project, sure: Callable[[Iterable[float]], flo
     return frozen.take(order), [firsts[n].text_key for n in order]
 
 
-def _open_predictions(project: Project, keys: Sequence[str]) -> sa.Select[Any]:
+def open_ids(store: Store, project: Project) -> IntArray:
+    """The tasks that `freeze` would find, rising; of several decisions one may be missing."""
+    query = _open_predictions(project, predictions.c.task_id).distinct().order_by(predictions.c.task_id)
+    with store.read() as connection:
+        return np.array(connection.execute(query).scalars().all(), dtype=np.int64)
+
+
+def _open_predictions(project: Project, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     same = (
         tasks.c.project_id == predictions.c.project_id, tasks.c.task_id == predictions.c.task_id,
         tasks.c.text_key == predictions.c.text_key,
     )  # fmt: skip
-    columns = [predictions.c[name] for name in ("task_id", "text_key", "decision", "label", "confidence")]
+    keys = [decision.key for decision in project.decisions]
     here = (predictions.c.project_id == project.id, predictions.c.version == (project.published_version or ""))
     shots = {digest(row[0]) for row in project.options.get("shots", [])}
     which = (predictions.c.decision.in_(keys), READABLE, predictions.c.text_key.not_in(shots), ~closed(predictions))
