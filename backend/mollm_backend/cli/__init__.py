@@ -38,6 +38,7 @@ COMMANDS = {
     "prelabel": "Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a "
                 "stop.",
     "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
+    "audit": "Draw tasks that people label without a pre-annotation: they tell how right the rest is.",
     "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
     "record": "Ask every LLM of the panel for every text. Resumable: run it again after a stop.",
     "replay": "Run experiments on a recording, without any LLM.",

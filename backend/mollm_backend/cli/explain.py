@@ -12,8 +12,10 @@ from rich.table import Table
 
 from mollm.errors import InputError
 from mollm_backend.cli.terminal import AsJson, ProjectId, console, open_store, say
-from mollm_backend.store import Store, batches, labels, projects, signals, tasks, versions
+from mollm_backend.store import Store, audits, batches, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision
+
+BLIND = "no: it is a task of an audit, which people label without a pre-annotation"
 
 
 def explain(
@@ -34,7 +36,8 @@ def explain(
     shown["batch"] = _place(batches.waiting(store, project, found.batch_version or ""), task)
     human = [asdict(row) for row in labels.every(store, project, [task])]
     shown["human"] = [{key: value for key, value in row.items() if key != "decision" or value} for row in human]
-    shown["visible"] = _visible(found, row, prediction, entry)
+    apart = task in audits.set_aside(store, project)
+    shown["visible"] = BLIND if apart else _visible(found, row, prediction, entry)
     if json_output:
         print(json.dumps(shown, default=str))
         return

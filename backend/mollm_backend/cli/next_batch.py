@@ -8,6 +8,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from mollm_backend.cli.terminal import AsJson, ProjectId, console, open_store, say
+from mollm_backend.labelstudio import publish
 from mollm_backend.store import batches, projects
 
 
@@ -16,7 +17,7 @@ def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
     _loaded, store = open_store()
     found = projects.get(store, project)
     batch = found.batch_version or ""
-    rows = batches.waiting(store, project, batch)
+    rows = publish.as_people_see(store, found, batches.waiting(store, project, batch))
     if json_output:
         print(json.dumps([{"place": place} | asdict(row) for place, row in enumerate(rows, 1)]))
         return
@@ -28,5 +29,6 @@ def next_batch(project: ProjectId, json_output: AsJson = False) -> None:
         return
     table = Table("place", "task", "pre-annotation", "confidence", "why", title=found.batch_version)
     for place, row in enumerate(rows, 1):
-        table.add_row(str(place), str(row.task_id), row.label, f"{row.confidence:.2f}", row.reason)
+        shown = ("-", "-") if row.blind else (row.label, f"{row.confidence:.2f}")
+        table.add_row(str(place), str(row.task_id), *shown, row.reason)
     console.print(table)

@@ -26,6 +26,10 @@ def options(
         float | None,
         typer.Option(min=0, max=1, help="Share of each new batch that is shown without a pre-annotation."),
     ] = None,
+    audit_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.5, help="Share of each new batch that is drawn at random, without a pre-annotation."),
+    ] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(help="What a label weighs by how it came about, as accepted=.5; accepted= for the default."),
@@ -44,6 +48,7 @@ def options(
         "tokens_a_day": tokens_a_day,
         "seconds_a_day": seconds_a_day,
         "blind_share": blind_share,
+        "audit_share": audit_share,
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if weight:
@@ -79,6 +84,7 @@ def _state(spent: budget.Budget, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "budget": spent.as_json(),
         "blind_share": float(options.get("blind_share", 0.0)),
+        "audit_share": float(options.get("audit_share", 0.0)),
         "weights": {kind.value: value for kind, value in provenance.weights(options.get(people.WEIGHTS)).items()},
         "own_weights": options.get(people.WEIGHTS, {}),
     }
@@ -92,6 +98,7 @@ def _show(state: dict[str, Any], *, json_output: bool) -> None:
     console.print(f"instruction: {state['instruction'].strip()}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"budget: {spent['line'] or 'no limit'}", highlight=False, soft_wrap=True)
     console.print(f"blind share of each new batch: {state['blind_share']:g}", highlight=False)
+    console.print(f"share of each new batch drawn at random: {state['audit_share']:g}", highlight=False)
     weights = ", ".join(f"{kind} {value:g}" for kind, value in state["weights"].items())
     learned = "" if "accepted" in state["own_weights"] else " (accepted: learned, where blind labels allow it)"
     console.print(f"weights: {weights}{learned}", highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from mollm.records import FloatArray, Item, LabelSet, Signals
 from mollm_backend import packages, settings
 from mollm_backend.cli.terminal import names_in
 from mollm_backend.demo import texts as demo_texts
-from mollm_backend.store import Store, labels, projects, signals, tasks
+from mollm_backend.store import Store, audits, labels, projects, signals, tasks
 
 console = Console(stderr=True)
 CHUNK = 32  # texts between two notes: a stop loses the answers to these at most
@@ -168,7 +168,7 @@ def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int)
         for n in range(len(rows))
         if not np.isnan(held.label_probs[n, m]).any()
     }
-    human = {row.item: row.label for row in labels.human_labels(labels.every(store, project_id))}
+    human = {row.item: row.label for row in labels.human_labels(audits.usable(store, project_id))}
     items = tuple(row.item for row in rows)
     gold = tuple(human.get(str(row.task_id)) for row in rows)
     instruction = decision.instruction(project.instruction(panel.instruction))

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from mollm.errors import ConfigError
 from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
-from mollm_backend.store import labels, projects, signals
+from mollm_backend.jobs import audit_report
+from mollm_backend.store import audits, projects, signals
 from mollm_backend.web import dashboard
 from mollm_backend.work import people, queues
 
@@ -31,7 +32,8 @@ def report(
     for row in state["projects"]:
         try:
             found = projects.get(store, row["id"])
-            row["people"] = people.of_project(store, found, labels.every(store, found.id))
+            row["audit"] = audit_report.state(store, found)
+            row["people"] = people.of_project(store, found, audits.usable(store, found.id))
         except ConfigError as error:
             row["people"] = {"lines": [str(error)]}
     if json_output:
@@ -58,6 +60,7 @@ def _print_project(project: dict[str, Any]) -> None:
         *version["notes"],
         project["budget"]["line"],
         *project["people"]["lines"],
+        *_audit(project),
     ):
         if line:
             say(f"  {line}")
@@ -73,6 +76,12 @@ def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
         f"right on {dashboard.percent(right)} of the {right['n']} labelled tasks, cross-fitted ({other} there)",
         f"those were chosen for being hard, the rest differs: `mollm audit {project}` measures it",
     ]
+
+
+def _audit(project: dict[str, Any]) -> list[str]:
+    """How far the last audit is."""
+    found: list[str] = project["audit"]["lines"] if project.get("audit") else []
+    return found
 
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:

@@ -9,7 +9,7 @@ import typer
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
 from mollm_backend.cli.terminal import ProjectId, a_queue, console, open_store
-from mollm_backend.store import Store, labels, projects, signals, tasks
+from mollm_backend.store import Store, audits, labels, projects, signals, tasks
 from mollm_backend.work import queues
 
 
@@ -46,7 +46,7 @@ def _shots(store: Store, project: projects.Project, per_label: int) -> list[list
 
     These tasks then leave fitting, calibration and scoring.
     """
-    annotations = labels.every(store, project.id)
+    annotations = audits.usable(store, project.id)
     texts = {task.task_id: task.text or "" for task in tasks.every(store, project.id)}
     rows = []
     for decision in project.decisions:

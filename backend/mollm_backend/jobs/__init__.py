@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import due, predicting, training
+from mollm_backend.jobs import auditing, due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -157,8 +157,9 @@ def publish(runtime: Runtime, project_id: int) -> None:
     project = projects.get(runtime.store, project_id)
     if project.batch_version is None or project.published_version is None:
         return
-    _refill(runtime, project)
-    report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version)
+    project = auditing.upkeep(runtime.store, project, _batch_size(runtime, project))
+    project = _refill(runtime, project)
+    report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version or "")
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
 
@@ -170,11 +171,21 @@ def prune(runtime: Runtime, project_id: int) -> None:
         events.add(runtime.store, "info", line, project_id)
 
 
-def _refill(runtime: Runtime, project: Project) -> None:
-    """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version."""
-    reason = due.publishing_reason(runtime.store, project)
-    if reason in (None, due.UNPUBLISHED):
-        return
+def _batch_size(runtime: Runtime, project: Project) -> int:
     config = runtime.loop_config(project)
-    fresh = due.remaining(runtime.store, project, config.batch_size + config.reserve, f"refill: {reason}")
+    return config.batch_size + config.reserve
+
+
+def _refill(runtime: Runtime, project: Project) -> Project:
+    """Lengthen a batch that runs dry by the least certain of the remaining tasks, under the same version.
+
+    Where a share of each batch is drawn at random, by that too; then it is a new batch.
+    """
+    reason = due.publishing_reason(runtime.store, project)
+    if reason in (None, due.UNPUBLISHED, *auditing.REASONS):
+        return project
+    size = _batch_size(runtime, project)
+    auditing.draw_standing(runtime.store, project, size)
+    fresh = due.remaining(runtime.store, project, size, f"refill: {reason}")
     batches.save(runtime.store, project.id, project.batch_version or "", fresh)
+    return auditing.mix(runtime.store, project)

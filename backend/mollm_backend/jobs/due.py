@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
+from mollm_backend.jobs import auditing
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.store import Store, batches, changes, events, labels, projects, revisions, signals, versions
+from mollm_backend.store import Store, audits, batches, changes, events, labels, projects, revisions, signals, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -134,6 +135,8 @@ def why_train(
 
 def publishing_reason(store: Store, project: Project) -> str | None:
     """Why Label Studio must be told of the batch now: it does not hold all of it, or the batch runs dry."""
+    if audit := auditing.reason(store, project):
+        return audit
     entries = batches.entries(store, project.id, project.batch_version or "")
     if any(entry.published_at is None for entry in entries):
         return UNPUBLISHED
@@ -206,7 +209,7 @@ def training_reason(
     if idle and set(newest.facts.get("silent", [])) - set(found.silent):
         return "an annotator answers now that had said nothing before"
     same = newest.facts.get("labels_at") == labels.revision(store, project.id)
-    rows = [] if same else labels.every(store, project.id)
+    rows = [] if same else audits.usable(store, project.id)
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
     changed = 0 if same else len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
     if changed >= refit_after(max(map(len, human), default=0), refit_every):

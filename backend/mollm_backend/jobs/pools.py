@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mollm.records import BoolArray, HumanLabel, Signals, Targets
 from mollm_backend.jobs.runtime import Runtime
-from mollm_backend.store import Store, labels, signals, tasks
+from mollm_backend.store import Store, audits, labels, signals, tasks
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
@@ -20,7 +20,10 @@ from mollm_backend.work import people
 
 @dataclass(frozen=True)
 class DecisionPool:
-    """All that one training reads of a decision. `tasks` (N) is in the order of `signals`."""
+    """All that one training reads of a decision. `tasks` (N) is in the order of `signals`.
+
+    `annotations` are without those of open audits, and `apart` are the tasks of these.
+    """
 
     decision: Decision
     tasks: tuple[Task, ...]
@@ -28,6 +31,7 @@ class DecisionPool:
     human: tuple[HumanLabel, ...]
     annotations: tuple[Annotation, ...]
     people: dict[str, Any] = field(default_factory=dict)  # what is known of those who labelled
+    apart: frozenset[int] = frozenset()
 
     @property
     def targets(self) -> Targets:
@@ -46,8 +50,8 @@ class DecisionPool:
 
     @property
     def open_items(self) -> BoolArray:
-        """(N,) True where a person may be asked: neither labelled nor skipped."""
-        closed = labels.closed_tasks(self.annotations)
+        """(N,) True where a person may be asked: neither labelled nor skipped, nor in an open audit."""
+        closed = labels.closed_tasks(self.annotations) | self.apart
         return np.array([task.task_id not in closed for task in self.tasks], dtype=np.bool_)
 
 
@@ -57,9 +61,10 @@ def read_pools(runtime: Runtime, project: Project) -> list[DecisionPool]:
     A decision that no annotator has read anything of yet (it is new) is left out.
     """
     rows = [task for task in tasks.every(runtime.store, project.id) if not task.problem]
-    annotations = tuple(labels.every(runtime.store, project.id))
+    annotations = tuple(audits.usable(runtime.store, project.id))
+    apart = frozenset(audits.set_aside(runtime.store, project.id))
     pools = [_pool(runtime, project, decision, rows, annotations) for decision in project.decisions]
-    return [pool for pool in pools if pool.tasks]
+    return [replace(pool, apart=apart) for pool in pools if pool.tasks]
 
 
 def known_rows(

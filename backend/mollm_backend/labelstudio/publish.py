@@ -17,7 +17,7 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import certainty, rank_score, results_of
 from mollm_backend.labelstudio.order import UNCERTAINTY, tab_fallback, why_not_served
-from mollm_backend.store import Store, batches, projects, tasks, versions
+from mollm_backend.store import Store, audits, batches, projects, tasks, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction
@@ -80,20 +80,29 @@ def is_blind(project: Project, batch_version: str, task_id: int) -> bool:
     return int(digest(batch_version, str(task_id))[:8], 16) < share * 16**8
 
 
+def as_people_see(store: Store, project: Project, entries: Sequence[StoredEntry]) -> list[StoredEntry]:
+    """The current batch's entries, with nothing of those that are shown without a pre-annotation, for whatever."""
+    apart, batch = audits.set_aside(store, project.id), project.batch_version or ""
+    return [
+        row.masked() if row.blind or row.task_id in apart or is_blind(project, batch, row.task_id) else row
+        for row in entries
+    ]
+
+
 def _batch_rows(
     store: Store, project: Project, batch_version: str, entries: Sequence[StoredEntry]
 ) -> tuple[list[dict[str, Any]], list[tuple[int, str]]]:
     """The rows to import, in the order of the batch, and (task id, reason) of entries that cannot be imported."""
     there = tasks.some(store, project.id, [row.task_id for row in entries])
-    predicted = _predicted(store, project, entries)
+    predicted, apart = _predicted(store, project, entries), audits.set_aside(store, project.id)
     rows, refused = [], []
     for entry in entries:
         try:
             if entry.task_id not in there:
                 raise InputError("the task is not in Label Studio any more")
-            result = results_of(project.decisions, predicted[entry.task_id])
-            if is_blind(project, batch_version, entry.task_id):
-                result = []  # served at its rank like the others, but no label is shown
+            blind = entry.blind or entry.task_id in apart or is_blind(project, batch_version, entry.task_id)
+            # A blind task is served at its rank like the others, but no label is shown.
+            result = [] if blind else results_of(project.decisions, predicted[entry.task_id])
         except InputError as error:
             refused.append((entry.task_id, str(error)))
             continue
@@ -160,8 +169,8 @@ def prelabel(
     project = projects.get(store, project_id)
     if versions.find(store, project_id, version) is None:
         raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions`.")
-    held = client.tasks_with_version(project_id, version)
-    todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held]
+    held, apart = client.tasks_with_version(project_id, version), audits.set_aside(store, project_id)
+    todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held | apart]
     created, unknown, refused = 0, 0, list[tuple[int, str]]()
     if progress is not None:
         progress(0, len(todo))

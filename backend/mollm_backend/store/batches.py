@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from mollm_backend.store import CHUNK, Store, in_chunks, now, revisions
 from mollm_backend.store.labels import closed
 from mollm_backend.store.schema import batch_entries, tasks
+
+BLIND = "shown without a pre-annotation"  # the reason that people read of every such entry, whatever it is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,15 @@ class StoredEntry:
     reason: str
     gain: float = 0.0
     published_at: str | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Whether the entry itself says that nothing is shown."""
+        return not self.label
+
+    def masked(self) -> StoredEntry:
+        """The entry as one that shows nothing: all such look the same to people."""
+        return replace(self, label="", confidence=0.0, reason=BLIND, gain=0.0)
 
 
 def save(store: Store, project_id: int, batch_version: str, rows: Sequence[StoredEntry]) -> None:

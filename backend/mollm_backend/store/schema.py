@@ -167,3 +167,78 @@ events = sa.Table(
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("line", sa.Text, nullable=False),
 )  # fmt: skip
+
+# An audit: which tasks people label blind before a decision. `parts` says how it was drawn (a part for each class, or
+# one). The open tasks when it was made are frozen, part after part, each the most confident first: their ids, the
+# first 8 bytes of their text keys, their confidence and their labels, as `mollm_backend.store.audits` packs them.
+audits = sa.Table(
+    "audits", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("made_at", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("target", sa.Float),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("looks", sa.Integer, nullable=False, default=1),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),
+    sa.Column("frozen", sa.LargeBinary, nullable=False),
+    sa.Column("frozen_texts", sa.LargeBinary, nullable=False),
+    sa.Column("frozen_confidence", sa.LargeBinary, nullable=False),
+    sa.Column("frozen_labels", sa.LargeBinary, nullable=False),
+    sa.Column("label_config_digest", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+)  # fmt: skip
+
+# The tasks of an audit; `place` is in the order of confidence within its part, `turn` the order in which people see
+# them, `predicted` the label in each decision when it was drawn.
+audit_tasks = sa.Table(
+    "audit_tasks", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("audit_id", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("turn", sa.Integer, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("predicted", sa.JSON, nullable=False),
+    sa.Column("text_key", sa.String, nullable=False),
+    sa.Index("ix_audit_tasks_task", "project_id", "task_id"),
+)  # fmt: skip
+
+# What an audit allowed: `tasks` are certified, with `audits` audited ones among them, `errors` of which were wrong;
+# `accepted` may be written. `attempt` counts the decided audits for a certificate; `by_class`: the result of each part.
+certificates = sa.Table(
+    "certificates", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("audit_id", sa.String, nullable=False),
+    sa.Column("made_at", sa.String, nullable=False),
+    sa.Column("look", sa.Integer, nullable=False),
+    sa.Column("tasks", sa.Integer, nullable=False),
+    sa.Column("audits", sa.Integer, nullable=False),
+    sa.Column("errors", sa.Integer, nullable=False),
+    sa.Column("accepted", sa.Integer, nullable=False),
+    sa.Column("target", sa.Float, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("by_class", sa.JSON, nullable=False, default=list),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+)  # fmt: skip
+
+# The tasks that a certificate accepts unseen. `state`: waiting, written, kept (a person touched it) or undone.
+accepted = sa.Table(
+    "accepted", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("certificate_id", sa.String, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("labels", sa.JSON, nullable=False),
+    sa.Column("text_key", sa.String, nullable=False),
+    sa.Column("annotation_id", sa.Integer),
+    sa.Column("written_at", sa.String),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Index("ix_accepted_task", "project_id", "task_id"),
+)  # fmt: skip

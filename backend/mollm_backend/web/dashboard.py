@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import redis
 
+from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.label_config import lines_of
 from mollm_backend.store import Store, batches, events, labels, projects, signals, versions
 from mollm_backend.store.projects import Project
@@ -108,7 +109,10 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
             "version": project.batch_version, "tasks": len(entries),
             "open": len(still_open),
             "published": sum(entry.published_at is not None for entry in entries),
-            "next": [asdict(entry) | {"place": place} for place, entry in enumerate(still_open[:10], 1)],
+            "next": [
+                asdict(entry) | {"place": place}
+                for place, entry in enumerate(publish.as_people_see(store, project, still_open[:10]), 1)
+            ],
         },
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.publish import is_blind
 from mollm_backend.labelstudio.task_text import text_of
-from mollm_backend.store import Store, batches, versions
+from mollm_backend.store import Store, audits, batches, versions
 from mollm_backend.store.projects import Project
 
 
@@ -26,6 +26,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
         return [{} for _ in asked]
     known = versions.of_tasks(store, project.id, project.published_version, [task.task_id for task in asked])
     ranks = batches.ranks(store, project.id, project.batch_version or "", [task.task_id for task in asked])
+    apart = audits.set_aside(store, project.id)
     found_answers: list[dict[str, Any]] = []
     for task in asked:
         text_key = _text_key(task, project)
@@ -36,7 +37,8 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             if decision.key in rows and rows[decision.key].text_key == text_key
         }
         # A blind task whose blank prediction is not imported yet: it must not be shown now.
-        if not predicted or (task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)):
+        blind = task.task_id in ranks and is_blind(project, shown_version(project), task.task_id)
+        if not predicted or blind or task.task_id in apart:
             found_answers.append({})
             continue
         result = label_config.results_of(project.decisions, predicted)

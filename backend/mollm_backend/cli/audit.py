@@ -1,0 +1,95 @@
+"""`mollm audit`: people label some tasks blind, so that it is known how right the rest is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from mollm.errors import InputError
+from mollm_backend.cli.terminal import AsJson, ProjectId, nudge, open_store, say
+from mollm_backend.jobs import audit_outlook, audit_report, auditing
+from mollm_backend.jobs.audit_outlook import Wanted
+from mollm_backend.store import Store, audits, projects
+from mollm_backend.store.projects import Project
+
+
+def audit(
+    project: ProjectId,
+    labels: Annotated[
+        int | None, typer.Option(min=1, help="How many tasks people label blind.", show_default="300")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="The share of accepted tasks that must be right; without: an estimate alone.")
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="The chance that a certificate holds, whatever is drawn.", show_default="0.95"),
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="A certificate for each predicted class.")] = False,
+    looks: Annotated[
+        int | None, typer.Option(min=1, help="How often you may try to accept; they share 1 - confidence.",
+                                 show_default="1"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the draw; without: a new one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what to expect, and write nothing.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the open audit without a decision.")] = False,
+    json_output: AsJson = False,
+) -> None:  # fmt: skip
+    """Draw tasks that people label without a pre-annotation: they tell how right the rest is.
+
+    It first says what to expect. Without options, while an audit is open, it says how far that is.
+    """
+    loaded, store = open_store()
+    found = projects.get(store, project)
+    given = {"labels": labels, "target": target, "confidence": confidence, "looks": looks, "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    if cancel:
+        ended = auditing.cancel(store, project)
+        line = f"{ended.id} is cancelled; its answers are labels like any other."
+        _show({"cancelled": ended.id}, [line], json_output)
+    elif not given and not by_class and not dry_run and audits.newest(store, project, status=audits.OPEN):
+        state = audit_report.state(store, found) or {}
+        _show(state, [*state["lines"], _how_to_go_on(project, state)], json_output)
+        return
+    elif not _draw(store, found, given | {"by_class": by_class}, dry_run=dry_run, json_output=json_output):
+        return
+    nudge(loaded, project)
+
+
+def _draw(store: Store, project: Project, given: dict[str, Any], *, dry_run: bool, json_output: bool) -> bool:
+    """Plan an audit, say what to expect, and draw it. False on a dry run, which writes nothing."""
+    fresh = {"seed": int(np.random.default_rng().integers(2**31))}
+    planned = audit_outlook.plan(store, project, Wanted(**(fresh | given)))
+    state, lines = planned.as_json(), planned.lines()
+    if not dry_run and planned.hopeless:
+        raise InputError(f"{planned.hopeless} `mollm audit {project.id} --dry-run` with other numbers tells more.")
+    if dry_run:
+        _show(state | {"id": None}, [*lines, "Nothing was drawn: this was a dry run."], json_output)
+        return False
+    if not json_output:
+        for line in lines:
+            say(line)
+    made = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
+    drawn = f"{made.id}: people now see its {sum(part.labels for part in made.parts)} tasks among the others."
+    _show(state | {"id": made.id}, [drawn, f"`mollm audit {project.id}` says how far it is."], json_output)
+    return True
+
+
+def _how_to_go_on(project: int, state: dict[str, Any]) -> str:
+    """What to do next, in words."""
+    if not state["complete"]:
+        return f"People see its tasks among the others; `mollm audit {project} --cancel` ends it."
+    if state["target"] is None:
+        return "All its tasks are answered: it is decided within seconds."
+    return f"All its tasks are answered: `mollm accept {project}` says what may be accepted."
+
+
+def _show(state: dict[str, Any], lines: list[str], json_output: bool) -> None:
+    if json_output:
+        print(json.dumps(state))
+        return
+    for line in lines:
+        say(line)

@@ -1,0 +1,236 @@
+"""What an audit of the open tasks would likely bring, said before anybody answers, and the audit that is then drawn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mollm.acceptance import by_class, estimate
+from mollm.acceptance.certificate import share_of
+from mollm.acceptance.outlook import Outlook, outlook
+from mollm.errors import InputError
+from mollm.metrics import Figure
+from mollm.records import IntArray
+from mollm.streams import stream
+from mollm_backend.labelstudio.label_config import certainty
+from mollm_backend.store import Store, audits, frozen
+from mollm_backend.store.audits import Audit, Part
+from mollm_backend.store.frozen import Frozen
+from mollm_backend.store.projects import Project
+
+SIZES = (100, 200, 300, 500)  # labels for which the outlook is told beside the asked one
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for: `labels` audits; `target` None for an estimate alone. All `looks` share 1 - `confidence`."""
+
+    labels: int = 300
+    target: float | None = None
+    confidence: float = 0.95
+    by_class: bool = False
+    looks: int = 1
+    seed: int = 0
+
+    @property
+    def alpha(self) -> float:
+        return (1 - self.confidence) / self.looks
+
+    def check(self) -> None:
+        """Raise InputError for what cannot be promised, whatever the project."""
+        for name, value in (("--target", self.target), ("--confidence", self.confidence)):
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name} {value:g} cannot be promised: choose a share above 0 and below 1, like .95.")
+        if self.by_class and self.target is None:
+            raise InputError("--by-class certifies each class at a target: name it, like --target .95.")
+        if self.labels < 1 or self.looks < 1:
+            raise InputError("An audit has at least one label and one look.")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The outlook of so many labels: the expected share of the open tasks accepted, the central 80 % of the simulated
+    audits (None by class), and the chance that nothing is certified. `needed`: why there is none ("": there is)."""
+
+    labels: int
+    share: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    refused: float = 1.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An audit that could be drawn now, and what is likely to come of it.
+
+    `left`: the share of the open tasks that any rule must leave to people, if the confidence is right. `for_accuracy`:
+    how many audits show the accuracy to +- 5 points. `left_out`: a line for each class without a part.
+    """
+
+    labels: int
+    audit: Audit
+    rest: Frozen
+    text_keys: list[str]
+    open: int
+    expected_accuracy: float
+    for_accuracy: int
+    left: float
+    sizes: tuple[Size, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> Size | None:
+        """The outlook of the labels that were asked for; None without a target."""
+        return next((size for size in self.sizes if size.labels == self.labels), None)
+
+    @property
+    def hopeless(self) -> str:
+        """Why this audit would certify nothing, and what would; "" where it may."""
+        target, asked = self.audit.target, self.asked
+        if target is None or asked is None or asked.refused < 1:
+            return ""
+        enough = next((size.labels for size in self.sizes if size.refused < 0.5), None)
+        other = f"{enough} labels may do" if enough else "label more tasks first, or choose a lower target"
+        return f"{asked.labels} labels will certify nothing at {target:g}: {other}."
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "version": self.audit.version, "target": self.audit.target, "confidence": self.audit.confidence,
+            "looks": self.audit.looks, "parts": [asdict(part) for part in self.audit.parts], "open": self.open,
+            "expected_accuracy": self.expected_accuracy, "for_accuracy": self.for_accuracy,
+            "left_to_people": self.left, "outlook": [asdict(size) for size in self.sizes],
+            "left_out": list(self.left_out), "hopeless": self.hopeless,
+        }  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """For people."""
+        target, audit = self.audit.target, self.audit
+        found = [
+            f"{self.open} tasks are open; the mixture expects to be right on {self.expected_accuracy:.1%} of them",
+            f"to know that to +- 5 points takes about {self.for_accuracy} audits",
+        ]
+        if target is None:
+            return found
+        if self.left:
+            found.append(f"at {target:g} any rule must leave about {self.left:.0%} of them to people")
+        found += [_line(size, target) for size in self.sizes]
+        found += [f"{part.label}: {part.labels} audits of {part.tasks} tasks" for part in audit.parts if part.label]
+        return [*found, *self.left_out, *filter(None, [self.hopeless])]
+
+
+def _line(size: Size, target: float) -> str:
+    if size.why:
+        return f"{size.labels} labels: {size.why}"
+    spread = "" if size.low is None else f" (80 % of the audits: {size.low:.0%} to {size.high:.0%})"
+    return (
+        f"{size.labels} labels: about {size.share:.0%} accepted at {target:g}{spread}, "
+        f"nothing with a chance of {size.refused:.0%}"
+    )
+
+
+def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
+    """Freeze the open rest of the published version and plan an audit of it; nothing is written.
+
+    Raises InputError where none can be made, with the reason and what would do.
+    """
+    wanted.check()
+    if project.published_version is None:
+        raise InputError(f"Project {project.id} has no published version yet: there is nothing to audit.")
+    if before := audits.newest(store, project.id, status=audits.OPEN):
+        raise InputError(f"{before.id} is open: `mollm audit {project.id}` says how far it is, --cancel ends it.")
+    rest, keys = frozen.freeze(store, project, certainty)
+    K = len(rest.task_ids)
+    if not K:
+        raise InputError(f"No open task of project {project.id} has a prediction: there is nothing to audit.")
+    if wanted.labels > K:
+        raise InputError(f"{wanted.labels} audits need as many open tasks: there are {K}. Choose --labels {K} at most.")
+    _check_needed(store, project, wanted)
+    sure = float(rest.confidence.mean())
+    rows, parts, left_out = _parts(project, rest, wanted)
+    audit = Audit(
+        project.published_version, audits.CERTIFICATE, wanted.target, wanted.confidence, wanted.seed, parts,
+        audits.asked_digest(project.decisions), wanted.looks,
+    )  # fmt: skip
+    return Plan(
+        wanted.labels, audit, rest.take(rows), [keys[n] for n in rows], K, sure, estimate.needed(rest.confidence),
+        0.0 if wanted.target is None else estimate.left_to_people(sure, wanted.target),
+        _sizes(project, rest, wanted), left_out,
+    )  # fmt: skip
+
+
+def _check_needed(store: Store, project: Project, wanted: Wanted) -> None:
+    """Raise InputError where an earlier estimate shows that all of the rest is right enough already."""
+    decided = audits.every(store, project.id, purpose=audits.CERTIFICATE, status=audits.DECIDED)
+    for audit in reversed(decided if wanted.target is not None else []):
+        found = accuracy_of(store, project.id, audit)
+        same = audit.version == project.published_version
+        if same and found is not None and found.estimate and found.estimate.low >= (wanted.target or 0):
+            raise InputError(
+                f"{audit.id} shows that at least {found.estimate.low:.1%} of the open tasks are right: a target of "
+                f"{wanted.target:g} needs no other audit. Choose a higher one."
+            )
+
+
+def accuracy_of(store: Store, project_id: int, audit: Audit) -> Figure | None:
+    """The accuracy of the rest by the first answers of an audit; None where it was not drawn from all of the rest."""
+    part = audit.parts[0]
+    if len(audit.parts) > 1 or part.kind != "simple" or part.region != part.tasks or part.label:
+        return None
+    answers, rest = audits.answers(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
+    first = slice(answers.in_turn)
+    return estimate.accuracy(answers.right[first], answers.confidence[first], rest.confidence)
+
+
+def _parts(project: Project, rest: Frozen, wanted: Wanted) -> tuple[IntArray, tuple[Part, ...], tuple[str, ...]]:
+    """The places of the rest part after part, how each part is drawn, and a line for each class without one."""
+    K = len(rest.task_ids)
+    if wanted.target is None:
+        return np.arange(K), (Part("simple", wanted.labels, K, 1, K, wanted.alpha),), ()
+    if not wanted.by_class:
+        return np.arange(K), (_part(_outlook(rest, wanted, wanted.labels), wanted.alpha),), ()
+    classes = _by_class(project, rest, wanted, wanted.labels)
+    parts = tuple(_part(part.before, part.alpha, part.label) for part in classes.parts)
+    rows = np.concatenate([part.members for part in classes.parts])
+    return rows, parts, tuple(row.line for row in classes.left_out)
+
+
+def _part(before: Outlook, alpha: float, label: str = "") -> Part:
+    design = before.design
+    return Part(design.kind, design.labels, design.region, design.start, design.tasks, alpha, label)
+
+
+def _outlook(rest: Frozen, wanted: Wanted, labels: int) -> Outlook:
+    rng = stream(wanted.seed, "audit outlook", [labels])
+    return outlook(rest.confidence, labels, share_of(wanted.target or 0), wanted.alpha, rng=rng)
+
+
+def _by_class(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> by_class.ClassPlan:
+    key, rng = project.decision.key, stream(wanted.seed, "audit outlook", [labels])
+    return by_class.plan(
+        rest.codes[key], rest.confidence, rest.names[key], labels,
+        target=wanted.target or 0, alpha=wanted.alpha, rng=rng,
+    )  # fmt: skip
+
+
+def _sizes(project: Project, rest: Frozen, wanted: Wanted) -> tuple[Size, ...]:
+    if wanted.target is None:
+        return ()
+    K = len(rest.task_ids)
+    asked = sorted({size for size in (*SIZES, wanted.labels) if size <= K})
+    return tuple(_size(project, rest, wanted, labels) for labels in asked)
+
+
+def _size(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> Size:
+    if not wanted.by_class:
+        found = _outlook(rest, wanted, labels)
+        return Size(labels, found.share, found.low, found.high, found.refused)
+    try:
+        parts = _by_class(project, rest, wanted, labels).parts
+    except InputError as error:
+        return Size(labels, why=str(error))
+    accepted = sum(part.before.share * (part.before.design.tasks - part.before.design.labels) for part in parts)
+    refused = float(np.prod([part.before.refused for part in parts]))
+    return Size(labels, accepted / max(1, len(rest.task_ids) - labels), refused=refused)
