@@ -14,7 +14,7 @@ from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
 from mollm_backend.jobs import audit_report
 from mollm_backend.store import audits, projects, signals
 from mollm_backend.web import dashboard
-from mollm_backend.work import people, queues
+from mollm_backend.work import figures, people, queues
 
 
 def report(
@@ -33,6 +33,7 @@ def report(
         try:
             found = projects.get(store, row["id"])
             row["audit"] = audit_report.state(store, found)
+            row["figures"] = figures.of_project(store, found)
             row["people"] = people.of_project(store, found, audits.usable(store, found.id))
         except ConfigError as error:
             row["people"] = {"lines": [str(error)]}
@@ -61,6 +62,7 @@ def _print_project(project: dict[str, Any]) -> None:
         project["budget"]["line"],
         *project["people"]["lines"],
         *_audit(project),
+        *project.get("figures", {"lines": []})["lines"],
     ):
         if line:
             say(f"  {line}")
