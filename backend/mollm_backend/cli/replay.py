@@ -8,6 +8,7 @@ from mollm_backend.cli import (
     replay_accept,
     replay_estimate,
     replay_figure,
+    replay_finish,
     replay_fuse,
     replay_loop,
     replay_suspects,
@@ -20,3 +21,4 @@ app.command("fuse")(replay_fuse.fuse)
 app.command("accept")(replay_accept.accept)
 app.command("estimate")(replay_estimate.estimate)
 app.command("suspects")(replay_suspects.suspects)
+app.command("finish")(replay_finish.finish)

@@ -1,0 +1,228 @@
+"""Replay of a whole project: how many human labels until all of a recording is certified, and was the promise kept?
+
+Under seed s the loop chooses batches of human labels, the service's round is fitted after each, and
+`mollm.acceptance.plan` says what comes next. An audit is drawn with `default_rng([s, 3])` and answered by gold. If it
+is refused, its answers become labels, and the next one has less of 1 - confidence to spend. People's labels count as
+right. Gold is shown for the human labels and the audited items alone; the rest of it only scores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from mollm.acceptance.certificate import certify, fixed_number, level
+from mollm.acceptance.plan import Finish, Goal, design, plan
+from mollm.config import COLD_UNTIL, LoopConfig
+from mollm.errors import InputError
+from mollm.lab.accept import AUDIT_STREAM
+from mollm.lab.fuse import KnownTexts, Part
+from mollm.metrics import wilson
+from mollm.mixture.cold_start import choose
+from mollm.recording import Recording
+from mollm.records import BoolArray, FloatArray, IntArray
+from mollm.round.run import Embeds, RoundInput, RoundOutcome, run_round
+
+LOOP_STREAM = 2  # as docs/method.md fixes it
+TUNE_FROM, TUNE_EVERY = 300, 150  # human labels: a round with tuned layers takes minutes, the others choose batches
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to replay, over which seeds. `rival`: random labels in place of the loop's choice, beside it."""
+
+    goal: Goal = field(default_factory=Goal)
+    classifier: str = "auto"
+    rival: bool = True
+    seeds: int = 20
+    first_seed: int = 100
+    jobs: int = 1
+    config: LoopConfig = field(default_factory=LoopConfig)
+
+    def check(self, recording: Recording) -> None:
+        """Raise InputError for options that this recording cannot serve."""
+        labelled = int((recording.gold >= 0).sum())
+        if labelled <= COLD_UNTIL:
+            raise InputError(f"{labelled} items have gold: a project of more than {COLD_UNTIL} is needed to replay it.")
+        if self.classifier not in ("auto", "head"):
+            raise InputError(f"--classifier {self.classifier!r} is neither auto nor head.")
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One seed: the human `labels` of both kinds, how many of them are audits', the `attempts` to certify, the rounds,
+    the share of the pool that people labelled, and whether the whole pool is as right as the target."""
+
+    seed: int
+    labels: int
+    audits: int
+    attempts: int
+    rounds: int
+    share: float
+    kept: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def replay(
+    recording: Recording,
+    options: Options,
+    encoder: Embeds | None = None,
+    embeddings: FloatArray | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, object]:
+    """Run the options; JSON-able. `encoder` is what `auto` tunes; `embeddings` (N, D) are enough for `head`."""
+    options.check(recording)
+    began = time.monotonic()
+    known = np.flatnonzero(recording.gold >= 0)
+    pool = Part(recording, embeddings).take(known)
+    results: dict[str, list[Played]] = {}
+    ways = [("", options.goal), ("random", replace(options.goal, chosen=False))][: 1 + options.rival]
+    for name, goal in ways:
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        run = Parallel(n_jobs=min(options.jobs, options.seeds), return_as="generator")
+        results[name] = []
+        for row in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed) for seed in seeds):
+            results[name].append(row)
+            progress(
+                f"seed {row.seed} {name or 'chosen'}: {row.labels} labels, {row.audits} of them audits, kept {row.kept}"
+            )
+    about = {"recording": recording.name, "target": options.goal.target, "confidence": options.goal.confidence}
+    rival = {"random": about | summary(results["random"])} if options.rival else {}
+    return about | summary(results[""]) | rival | {"seconds": round(time.monotonic() - began, 2)}
+
+
+def summary(rows: Sequence[Played]) -> dict[str, object]:
+    """Means over seeds, the 95 % interval of the mean share, the number of seeds in which the promise was kept."""
+    share = np.array([row.share for row in rows])
+    half = 1.96 * float(share.std(ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
+    kept = sum(row.kept for row in rows)
+    held = wilson(kept / len(rows), len(rows))
+    return {
+        "seeds": [row.seed for row in rows],
+        "labels": float(np.mean([row.labels for row in rows])),
+        "audits": float(np.mean([row.audits for row in rows])),
+        "share": float(share.mean()),
+        "share_interval": [float(share.mean()) - half, float(share.mean()) + half],
+        "kept": kept,
+        "kept_share": [held.value, held.low, held.high],
+        "rows": [row.as_json() for row in rows],
+    }
+
+
+def play(pool: Part, encoder: Embeds | None, options: Options, seed: int) -> Played:
+    """One seed. One BLAS thread: sums are then the same in any process."""
+    with threadpool_limits(1, user_api="blas"):
+        return Project(pool, encoder, options, seed).finished()
+
+
+@dataclass
+class Project:
+    """A project under one seed: who has labelled what, and which audits were made."""
+
+    pool: Part
+    encoder: Embeds | None
+    options: Options
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.N, self.goal = self.pool.recording.signals.N, self.options.goal
+        self.gold = self.pool.recording.gold
+        self.audit_rng = np.random.default_rng([self.seed, AUDIT_STREAM])
+        self.random = np.random.default_rng([self.seed, LOOP_STREAM]).permutation(self.N)
+        self.asked = self._first()
+        self.audits, self.attempts, self.rounds, self.tuned = 0, 0, 0, 0  # `tuned`: the labels then
+
+    def _first(self) -> IntArray:
+        """The first labels: by the cold start's design, or at random."""
+        if not self.goal.chosen:
+            return self.random[:COLD_UNTIL]
+        rng = np.random.default_rng([self.seed, LOOP_STREAM])
+        return choose(self.pool.labelled([]), lambda index: self.gold[index], COLD_UNTIL, rng=rng)
+
+    @property
+    def open(self) -> BoolArray:
+        """(N,) what nobody has labelled."""
+        free = np.ones(self.N, dtype=np.bool_)
+        free[self.asked] = False
+        return free
+
+    def finished(self) -> Played:
+        """Rounds, until the pool is finished."""
+        while True:
+            outcome = self.round()
+            if self.step(outcome):
+                break
+        wrong = int((outcome.probabilities.argmax(axis=1) != self.gold)[self.open].sum())
+        H = len(self.asked)
+        kept = wrong <= self.goal.allowed(self.N)
+        return Played(self.seed, H, self.audits, self.attempts, self.rounds, H / self.N, kept)
+
+    def round(self) -> RoundOutcome:
+        """The service's round on what people have said."""
+        self.rounds += 1
+        H = len(self.asked)
+        tune = self.options.classifier == "auto" and max(TUNE_FROM, self.tuned + TUNE_EVERY) <= H
+        self.tuned = H if tune else self.tuned
+        own = {"classifier": "auto" if tune else "head", "batch_size": self.goal.batch, "reserve": 0}
+        config = self.options.config.model_copy(update=own)
+        recording, rng = self.pool.recording, np.random.default_rng([self.seed, LOOP_STREAM, self.rounds])
+        given = RoundInput(recording.items, recording.signals, self.pool.labelled(self.asked).targets, self.rounds)
+        encoder = self.encoder if tune and self.encoder is not None else KnownTexts.of(self.pool)
+        return run_round(given, config=config, encoder=encoder, rng=rng)
+
+    def step(self, outcome: RoundOutcome) -> bool:
+        """Do what the plan says with this round; is the pool finished?"""
+        confidence = outcome.probabilities.max(axis=1)
+        ahead = self.plan(confidence)
+        if ahead.step == "audit":
+            left = self.audit(outcome, ahead)
+            ahead = self.plan(confidence, left)
+        elif ahead.step == "batch":
+            self.label(self.batch(outcome, ahead.labels))
+        if ahead.step in ("audit", "batch"):
+            return False
+        rest = self.ordered(confidence)
+        self.label(rest[len(rest) - ahead.labels :])
+        return True
+
+    def plan(self, confidence: FloatArray, left: int | None = None) -> Finish:
+        """The core's plan for what is open now."""
+        here = confidence[self.open]
+        return plan(here, len(self.asked), self.N, self.goal, attempts=self.attempts, left=left)
+
+    def ordered(self, confidence: FloatArray) -> IntArray:
+        """The open items, the most confident first."""
+        free = np.flatnonzero(self.open)
+        return free[np.argsort(-confidence[free], kind="stable")]
+
+    def label(self, items: IntArray) -> None:
+        """People say what these items are."""
+        self.asked = np.concatenate([self.asked, items])
+
+    def batch(self, outcome: RoundOutcome, labels: int) -> IntArray:
+        """The next items to ask about: the round's batch, or random ones."""
+        if not self.goal.chosen:
+            return self.random[self.open[self.random]][:labels]
+        place = {name: n for n, name in enumerate(self.pool.recording.signals.items)}
+        return np.array([place[entry.item] for entry in outcome.entries[:labels]], dtype=np.int64)
+
+    def audit(self, outcome: RoundOutcome, ahead: Finish) -> int | None:
+        """Audit the open items and certify; how many are left open outside of what is certified (None: nothing is)."""
+        self.attempts += 1
+        order = self.ordered(outcome.probabilities.max(axis=1))
+        allowed, alpha = fixed_number(self.goal.allowed(self.N)), level(self.goal.confidence, self.attempts)
+        drawn = design(ahead)
+        places = drawn.draw(self.audit_rng)
+        wrong = outcome.probabilities[order].argmax(axis=1) != self.gold[order]
+        found = certify(drawn, places, wrong[places], allowed, alpha)
+        self.label(order[places])
+        self.audits += len(places)
+        return int(self.open[order[found.tasks :]].sum()) if found.tasks else None
