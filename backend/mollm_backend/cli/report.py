@@ -14,7 +14,7 @@ from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
 from mollm_backend.jobs import audit_report
 from mollm_backend.store import audits, projects, signals
 from mollm_backend.web import dashboard
-from mollm_backend.work import figures, people, queues
+from mollm_backend.work import figures, finishing, people, queues
 
 
 def report(
@@ -35,8 +35,9 @@ def report(
             row["audit"] = audit_report.state(store, found)
             row["figures"] = figures.of_project(store, found)
             row["people"] = people.of_project(store, found, audits.usable(store, found.id))
+            row["finish"] = finishing.of(store, found, finishing.goal_of(found, loaded.batch_size)).line()
         except ConfigError as error:
-            row["people"] = {"lines": [str(error)]}
+            row |= {"people": {"lines": [str(error)]}, "finish": ""}
     if json_output:
         print(json.dumps(state))
         return
@@ -63,6 +64,7 @@ def _print_project(project: dict[str, Any]) -> None:
         *project["people"]["lines"],
         *_audit(project),
         *project.get("figures", {"lines": []})["lines"],
+        project["finish"],
     ):
         if line:
             say(f"  {line}")

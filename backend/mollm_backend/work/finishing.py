@@ -1,0 +1,150 @@
+"""What it will take to finish a project: it reads the store and asks the core's plan.
+
+A task that nobody labelled and that the published version does not predict (yet) counts as wrong. A skipped task is
+neither open nor part of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+
+from mollm.acceptance.plan import Finish, Goal, pace, plan
+from mollm.records import FloatArray
+from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.label_config import certainty
+from mollm_backend.store import Store, audits, labels, tasks, versions
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+
+RECENT = 200  # annotations that the pace is taken from: people become faster as they go
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What audits for a certificate have brought so far: how many were decided, how far the open one is in words, how
+    many tasks of the pool are `accepted` unseen, and how many of these may be wrong (`spent`)."""
+
+    audits: int = 0
+    open: str = ""
+    accepted: int = 0
+    spent: int = 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of a project's pool of `tasks` people have labelled `given`; the plan is None where nothing is predicted yet.
+
+    `seconds`: of a label at the project's own pace (None: not known).
+    """
+
+    tasks: int
+    given: int
+    trust: Trust
+    goal: Goal
+    seconds: float | None
+    finish: Finish | None
+
+    def lines(self) -> list[str]:
+        """For people: where the project stands, what is certified, and what comes next."""
+        promise = f"{self.goal.target:.0%} of all tasks right, promised at {self.goal.confidence:.0%}"
+        found = [f"the goal: {promise}", f"people have labelled {self.given} of {self.tasks} tasks", self._trusted()]
+        if self.finish is None:
+            return [*found, "nothing is predicted yet: ask again when the panel has read the tasks"]
+        found.append(
+            f"of the {self.finish.open} tasks that nobody has labelled, some {self.finish.wrong:.0f} are expected to "
+            f"be wrong; {self.finish.allowed} may be"
+        )
+        if self.seconds is not None:
+            found.append(f"a label takes {self.seconds:.0f} seconds here")
+        return [*found, self.finish.line()]
+
+    def line(self) -> str:
+        """The plan in one line, for the report."""
+        if self.finish is None:
+            return ""
+        return f"to finish with {self.goal.target:.0%} of all tasks right: {self.finish.line()}"
+
+    def _trusted(self) -> str:
+        if self.trust.open:
+            return f"{self.trust.open}. People answer it first: the plan below is for the case that it is refused"
+        if not self.trust.audits:
+            return "no audit was decided, so nothing is certified"
+        return f"{self.trust.audits} audits were decided; {self.trust.accepted} tasks are certified and accepted unseen"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": self.goal.target, "confidence": self.goal.confidence, "tasks": self.tasks, "labels": self.given,
+            "audits": self.trust.audits, "open_audit": self.trust.open, "accepted": self.trust.accepted,
+            "seconds_a_label": self.seconds,
+            "plan": None if self.finish is None else self.finish.as_json() | {"line": self.finish.line()},
+        }  # fmt: skip
+
+
+def goal_of(project: Project, batch: int, target: float = 0.95, confidence: float = 0.95) -> Goal:
+    """What the project shall reach; `batch` labels a round where it has no number of its own. Raises InputError."""
+    return Goal(target, confidence, int(project.options.get("batch_size", batch)))
+
+
+def of(store: Store, project: Project, goal: Goal, seconds: float | None = None) -> Standing:
+    """Where a project stands, at `seconds` a label (None: at the pace that the store knows)."""
+    rows = labels.every(store, project.id)
+    closed = labels.closed_tasks(rows)
+    labelled = {row.task_id for row in rows if row.label is not None and not row.was_cancelled}
+    there = [task for task in tasks.every(store, project.id) if not task.problem]
+    given = sum(task.task_id in labelled for task in there)
+    waiting = {task.task_id: task.text_key for task in there if task.task_id not in closed}
+    trust, N = trusted(store, project), given + len(waiting)
+    seconds = seconds or pace(gaps(rows))
+    if project.published_version is None or not N:
+        return Standing(N, given, trust, goal, seconds, None)
+    confidence = _confidence(store, project, waiting)
+    found = plan(confidence, given, N, goal, seconds, attempts=trust.audits, spent=trust.spent)
+    return Standing(N, given, trust, goal, seconds, found)
+
+
+def trusted(store: Store, project: Project) -> Trust:
+    """What audits have brought. Nothing says yet which tasks were accepted unseen.
+
+    To be read here once something does: such a task has an annotation without a person, which must not count as
+    labelled in `of`.
+    """
+    decided = audits.every(store, project.id, purpose=audits.CERTIFICATE, status=audits.DECIDED)
+    waiting = audits.newest(store, project.id, status=audits.OPEN)
+    line = "" if waiting is None else f"{waiting.id} is open: {audits.answers(store, project.id, waiting).line()}"
+    return Trust(len(decided), line)
+
+
+def _confidence(store: Store, project: Project, waiting: Mapping[int, str]) -> FloatArray:
+    """(K,) how sure the published version is of each waiting task, given by id with its text's key; 0: it does not know
+    the text."""
+    predicted = versions.of_tasks(store, project.id, project.published_version or "", list(waiting))
+    known = {
+        task: certainty(row.confidence for row in answers.values())
+        for task, answers in predicted.items()
+        if len(answers) == len(project.decisions) and all(row.text_key == waiting[task] for row in answers.values())
+    }
+    return np.clip(np.array([known.get(task, 0.0) for task in waiting]), 0.0, 1.0)
+
+
+def lead_times(store: Store, client: LabelStudioClient, project: Project) -> list[float]:
+    """Seconds that the last annotations took, as Label Studio measured them. Raises LabelStudioError."""
+    rows = sorted(labels.every(store, project.id), key=lambda row: (row.created_at, row.annotation_id))
+    last = {row.annotation_id: row.task_id for row in rows[-RECENT:]}
+    found = client.annotations(project.id, sorted(set(last.values())))
+    return [float(row.get("lead_time") or 0) for _, annotations in found for row in annotations if row["id"] in last]
+
+
+def gaps(rows: Iterable[Annotation]) -> list[float]:
+    """Seconds between one annotation and the next of the same person, of the last ones."""
+    made = {row.annotation_id: (row.user_id, row.created_at) for row in rows if row.created_at}
+    found: list[tuple[datetime, float]] = []
+    for _, mine in groupby(sorted(made.values()), key=lambda one: one[0]):
+        times = [datetime.fromisoformat(at) for _, at in mine]
+        found += [(after, (after - before).total_seconds()) for before, after in pairwise(times)]
+    return [gap for _, gap in sorted(found)[-RECENT:]]
