@@ -25,7 +25,7 @@ def finish(
     target: Annotated[float, typer.Option(help="share of the whole pool that must be right")] = 0.95,
     confidence: Annotated[float, typer.Option(help="of the promise, over all audits of a seed")] = 0.95,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 20,
-    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-2")] = 100,
+    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on seed 0")] = 100,
     batch: Annotated[int, typer.Option(min=1, help="human labels a round, after the first 50")] = 50,
     audit: Annotated[int, typer.Option(min=1, help="most labels of one audit; the plan chooses how many")] = 1000,
     classifier: Annotated[
