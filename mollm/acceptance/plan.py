@@ -35,7 +35,7 @@ from mollm.records import FloatArray, IntArray
 TAUGHT = 0.6  # the odds of an error fall with the labels to this power (TREC, seed 0, tuned layers: from .5 to .9)
 WORTH = 0.9  # of the labels without an audit: a plan that saves less is not worth its trouble (chosen by hand)
 FEWEST = 20  # labels of an audit: fewer can certify no target of interest
-SIZES = 12  # audits that are compared (finer changes nothing)
+SIZES = 12  # audits that are compared: few, since a plan is made after every round
 OUTSIDE = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4])  # shares of the open tasks that an audit may leave out
 ITERATIONS = 20  # of the expected cost of a later audit: enough where it more likely holds than not
 AHEAD = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40)  # numbers of batches that the plan compares
