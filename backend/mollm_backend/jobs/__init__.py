@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import auditing, due, predicting, training
+from mollm_backend.jobs import accepting, auditing, due, predicting, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -149,6 +149,12 @@ def train(runtime: Runtime, project_id: int) -> None:
 def predict(runtime: Runtime, project_id: int) -> None:
     """Predict new and changed texts from the published version's saved state, for some seconds."""
     predicting.predict(runtime, projects.get(runtime.store, project_id))
+
+
+@job
+def accept(runtime: Runtime, project_id: int) -> None:
+    """Write what a certificate accepts into Label Studio, or take it back: one piece."""
+    accepting.accept(runtime, projects.get(runtime.store, project_id))
 
 
 @job
