@@ -39,6 +39,7 @@ COMMANDS = {
                 "stop.",
     "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
     "audit": "Draw tasks that people label without a pre-annotation: they tell how right the rest is.",
+    "accept": "Accept what an audit certifies, label nothing else; --undo takes exactly that back.",
     "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
     "record": "Ask every LLM of the panel for every text. Resumable: run it again after a stop.",
     "replay": "Run experiments on a recording, without any LLM.",

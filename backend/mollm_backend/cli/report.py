@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mollm.errors import ConfigError
 from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
-from mollm_backend.jobs import audit_report
+from mollm_backend.jobs import audit_report, certified
 from mollm_backend.store import audits, projects, signals
 from mollm_backend.web import dashboard
 from mollm_backend.work import figures, people, queues
@@ -34,6 +34,7 @@ def report(
             found = projects.get(store, row["id"])
             row["audit"] = audit_report.state(store, found)
             row["figures"] = figures.of_project(store, found)
+            row["certificate"] = certified.state(store, found)
             row["people"] = people.of_project(store, found, audits.usable(store, found.id))
         except ConfigError as error:
             row["people"] = {"lines": [str(error)]}
@@ -81,9 +82,8 @@ def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
 
 
 def _audit(project: dict[str, Any]) -> list[str]:
-    """How far the last audit is."""
-    found: list[str] = project["audit"]["lines"] if project.get("audit") else []
-    return found
+    """How far the last audit is, and what the last certificate says."""
+    return [line for name in ("audit", "certificate") for line in (project.get(name) or {}).get("lines", [])]
 
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:
