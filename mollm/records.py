@@ -175,6 +175,7 @@ class Provenance(StrEnum):
     EDITED = "edited"
     ACCEPTED = "accepted"
     BULK_ACCEPTED = "bulk_accepted"
+    CERTIFIED = "certified"  # nobody judged it: accepted by a certificate, and no evidence for any fit
 
 
 @dataclass(frozen=True, slots=True)

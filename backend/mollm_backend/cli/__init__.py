@@ -39,6 +39,7 @@ COMMANDS = {
                 "stop.",
     "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
     "audit": "Draw tasks that people label without a pre-annotation: they tell how right the rest is.",
+    "accept": "Accept what an audit certifies, label nothing else; --undo takes exactly that back.",
     "finish": "Say what it takes until all tasks are right enough: batches, audits, or labelling the rest; labels and "
               "hours.",
     "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",

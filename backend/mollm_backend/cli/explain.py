@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from mollm.errors import InputError
+from mollm.records import Provenance
 from mollm_backend.cli.terminal import AsJson, ProjectId, console, open_store, say
 from mollm_backend.store import Store, audits, batches, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision
@@ -110,7 +111,8 @@ def _print_explanation(shown: dict[str, Any]) -> None:
     for row in shown["human"]:
         of = f"{row['decision']}: " if "decision" in row else ""
         label = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
-        say(f"Human {row['user_id']}: {of}{label} ({row['provenance']})")
+        who = "Accepted unseen" if row["provenance"] == Provenance.CERTIFIED else f"Human {row['user_id']}"
+        say(f"{who}: {of}{label} ({row['provenance']})")
     say(f"Pre-annotation visible: {shown['visible']}")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mollm.records import HumanLabel
+from mollm.records import HumanLabel, Provenance
 from mollm_backend.cli.terminal import ProjectId, open_store
 from mollm_backend.store import labels, projects, tasks, versions
 
@@ -27,6 +27,7 @@ def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv 
     columns = _columns(found)
     annotations = labels.every(store, project)
     human = {key: {row.item: row for row in labels.human_labels(annotations, key)} for key in columns}
+    certified = {key: labels.certified(annotations, key) for key in columns}
     predictions = versions.of_tasks(store, project, found.published_version or "")
     text = "+".join(source.field for source in found.decisions[0].sources)
     fields = ("task", text, *(name for names in columns.values() for name in names), "version")
@@ -37,9 +38,10 @@ def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv 
         row: dict[str, Any] = {"task": task.task_id, text: task.text, "version": ""}
         for key, names in columns.items():
             mixture, person = predictions.get(task.task_id, {}).get(key), human[key].get(str(task.task_id))
-            if person is None and mixture is not None:
+            accepted = certified[key].get(task.task_id)
+            if person is None and accepted is None and mixture is not None:
                 row["version"] = found.published_version or ""
-            row |= dict(zip(names, _best(person, mixture), strict=True))
+            row |= dict(zip(names, _best(person, accepted, mixture), strict=True))
         ordered = {name: row[name] for name in fields}
         if writer is not None:
             writer.writerow(ordered)
@@ -54,10 +56,17 @@ def _columns(project: projects.Project) -> dict[str, tuple[str, str, str]]:
     return {row.key: (row.name, f"{row.name} probability", f"{row.name} provenance") for row in project.decisions}
 
 
-def _best(person: HumanLabel | None, mixture: versions.StoredPrediction | None) -> tuple[str, float, str]:
-    """Label, probability and provenance: the person's, else the mixture's."""
+def _best(
+    person: HumanLabel | None, accepted: str | None, mixture: versions.StoredPrediction | None
+) -> tuple[str, float | None, str]:
+    """Label, probability and provenance: the person's, else what a certificate accepted, else the mixture's.
+
+    An accepted label has no probability: its certificate says how many of all are right.
+    """
     if person is not None:
         return person.label, 1.0, person.provenance.value
+    if accepted is not None:
+        return accepted, None, Provenance.CERTIFIED.value
     if mixture is not None:
         return mixture.label, round(mixture.confidence, 6), "mixture"
     return "", 0.0, "none"

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from mollm.errors import ConfigError
 from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
-from mollm_backend.jobs import audit_report
+from mollm_backend.jobs import standing
 from mollm_backend.store import audits, projects, signals
 from mollm_backend.web import dashboard
-from mollm_backend.work import figures, finishing, people, queues
+from mollm_backend.work import people, queues
 
 
 def report(
@@ -32,12 +32,10 @@ def report(
     for row in state["projects"]:
         try:
             found = projects.get(store, row["id"])
-            row["audit"] = audit_report.state(store, found)
-            row["figures"] = figures.of_project(store, found)
+            row |= standing.of_project(store, found, loaded.batch_size)
             row["people"] = people.of_project(store, found, audits.usable(store, found.id))
-            row["finish"] = finishing.of(store, found, finishing.goal_of(found, loaded.batch_size)).line()
         except ConfigError as error:
-            row |= {"people": {"lines": [str(error)]}, "finish": ""}
+            row["people"] = {"lines": [str(error)]}
     if json_output:
         print(json.dumps(state))
         return
@@ -62,9 +60,7 @@ def _print_project(project: dict[str, Any]) -> None:
         *version["notes"],
         project["budget"]["line"],
         *project["people"]["lines"],
-        *_audit(project),
-        *project.get("figures", {"lines": []})["lines"],
-        project["finish"],
+        *standing.lines(project),
     ):
         if line:
             say(f"  {line}")
@@ -80,12 +76,6 @@ def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
         f"right on {dashboard.percent(right)} of the {right['n']} labelled tasks, cross-fitted ({other} there)",
         f"those were chosen for being hard, the rest differs: `mollm audit {project}` measures it",
     ]
-
-
-def _audit(project: dict[str, Any]) -> list[str]:
-    """How far the last audit is."""
-    found: list[str] = project["audit"]["lines"] if project.get("audit") else []
-    return found
 
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:

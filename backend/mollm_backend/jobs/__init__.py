@@ -10,12 +10,12 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import auditing, due, predicting, training
+from mollm_backend.jobs import accepting, auditing, due, predicting, standing, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
 from mollm_backend.labelstudio import reconcile as reconciling
-from mollm_backend.store import batches, events, projects, signals
+from mollm_backend.store import batches, certificates, events, projects, signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
@@ -141,6 +141,7 @@ def train(runtime: Runtime, project_id: int) -> None:
         reason = due.why_train(runtime, project, requested=bool(request))
         if reason is not None:
             training.train(runtime, project, reason)
+            standing.note(runtime.store, project_id, runtime.settings.batch_size)
         if request and covered:
             queues.training_answered(runtime.connection, project_id, request)
 
@@ -152,12 +153,23 @@ def predict(runtime: Runtime, project_id: int) -> None:
 
 
 @job
+def accept(runtime: Runtime, project_id: int) -> None:
+    """Write what a certificate accepts into Label Studio, or take it back: one piece."""
+    accepting.accept(runtime, projects.get(runtime.store, project_id))
+    if not certificates.unfinished(runtime.store, project_id):
+        standing.note(runtime.store, project_id, runtime.settings.batch_size)
+
+
+@job
 def publish(runtime: Runtime, project_id: int) -> None:
     """Bring the current batch into Label Studio, and lengthen it in place before it runs dry."""
     project = projects.get(runtime.store, project_id)
     if project.batch_version is None or project.published_version is None:
         return
+    ends = auditing.reason(runtime.store, project) == auditing.ENDED
     project = auditing.upkeep(runtime.store, project, _batch_size(runtime, project))
+    if ends:
+        standing.note(runtime.store, project_id, runtime.settings.batch_size)
     project = _refill(runtime, project)
     report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version or "")
     for line in report.lines:

@@ -13,7 +13,19 @@ from mollm_backend.jobs import auditing
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
-from mollm_backend.store import Store, audits, batches, changes, events, labels, projects, revisions, signals, versions
+from mollm_backend.store import (
+    Store,
+    audits,
+    batches,
+    certificates,
+    changes,
+    events,
+    labels,
+    projects,
+    revisions,
+    signals,
+    versions,
+)  # fmt: skip
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -78,6 +90,8 @@ def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool)
         yield "reconcile", "predict", (project.id,)
     if project.batch_version and publishing_reason(runtime.store, project) is not None:
         yield "publish", "publish", (project.id,)
+    if certificates.unfinished(runtime.store, project.id):
+        yield "reconcile", "accept", (project.id,)
     current = {project.batch_version or "", project.published_version or ""}
     if prunable(runtime.store, project.id, current, datetime.now(UTC)):
         yield "annotate", "prune", (project.id,)
@@ -216,7 +230,7 @@ def training_reason(
         return f"{changed} human labels are new or changed"
     if requested and changed:
         return "training was asked for"
-    if changed and _people_rest([newest.created_at, *(row.updated_at for row in rows)]):
+    if changed and _people_rest([newest.created_at, *(row.updated_at for row in labels.of_people(rows))]):
         return f"people rest, and {changed} of their labels are new or changed"
     return None
 

@@ -174,10 +174,7 @@ class LabelStudioClient(Transport):
         last = 0
         while True:
             wanted = [("id", "greater", "Number", last), *conditions]
-            items = [
-                {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-                for column, operator, kind, value in wanted
-            ]
+            items = [_condition(*one) for one in wanted]
             query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
             page = self._raw(
                 "list tasks", "GET", "api/tasks/",
@@ -221,6 +218,42 @@ class LabelStudioClient(Transport):
             for row in rows:
                 yield int(row["id"]), list(row.get("annotations") or [])
 
+    def tasks_with_drafts(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
+        """The tasks of these on which a person has begun something that is not submitted."""
+        begun = ("draft_exists", "equal", "Boolean", "true")
+        rows = self._listed(project_id, [begun, *_between(task_ids)], "id")
+        return {int(row["id"]) for row in rows} & set(task_ids)
+
+    def last_touch(self, project_id: int, task_ids: Sequence[int]) -> str:
+        """When the last of these tasks was touched, by Label Studio's clock; "" where none of them is there."""
+        rows = self._listed(project_id, _between(task_ids), "id,updated_at")
+        wanted = set(task_ids)
+        return max((str(row["updated_at"]) for row in rows if int(row["id"]) in wanted), default="")
+
+    def annotate_from(self, project_id: int, version: str, task_ids: Sequence[int]) -> None:
+        """Make this version's predictions on these tasks annotations of this token's user, with their
+        `parent_prediction`. Leaves out a task that has any annotation; called again, it makes none twice."""
+        nothing = [_condition(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
+        self._act("predictions_to_annotations", project_id, task_ids, nothing, model_version=version)
+
+    def delete_annotations(self, project_id: int, user_id: int, task_ids: Sequence[int], untouched_since: str) -> None:
+        """Delete a user's annotations on these tasks, but on none that was touched since, or on which one is begun."""
+        still = [_condition("updated_at", "less_or_equal", "Datetime", untouched_since),
+                 _condition("draft_exists", "equal", "Boolean", "false")]  # fmt: skip
+        self._act("delete_tasks_annotations", project_id, task_ids, still, annotator=str(user_id))
+
+    def _act(
+        self, action: str, project_id: int, task_ids: Sequence[int], conditions: Sequence[JSON], **more: object
+    ) -> None:
+        """An action of the Data Manager on those of the tasks that meet the conditions."""
+        selected = {"all": False, "included": list(task_ids)}
+        filters = {"conjunction": "and", "items": list(conditions)} if conditions else None
+        self._raw(
+            action.replace("_", " "), "POST", "api/dm/actions", params={"id": action, "project": project_id},
+            body={"project": str(project_id), "selectedItems": selected, "filters": filters, "ordering": [], **more},
+            seconds=_IMPORT_SECONDS,
+        )  # fmt: skip
+
     def annotation_ids(self, task_id: int) -> set[int]:
         """The ids of one task's annotations, skips included, without an export; empty if the task is deleted."""
         try:
@@ -237,9 +270,9 @@ class LabelStudioClient(Transport):
         except LabelStudioNotFound:
             return None
 
-    def tasks_with_version(self, project_id: int, version: str) -> set[int]:
-        """Ids of the tasks that hold a prediction of this version."""
-        holds = [("predictions_model_versions", "contains", "List", version)]
+    def tasks_with_version(self, project_id: int, version: str, among: Sequence[int] = ()) -> set[int]:
+        """Ids of the tasks that hold a prediction of this version; only of tasks numbered as `among` are, if given."""
+        holds = [("predictions_model_versions", "contains", "List", version), *_between(among)]
         rows = self._listed(project_id, holds, "id,predictions_model_versions")
         return {int(row["id"]) for row in rows if version in (row.get("predictions_model_versions") or "").split(",")}
 
@@ -249,11 +282,7 @@ class LabelStudioClient(Transport):
         if not wanted:
             return {}
         # Label Studio computes this column only if a filter names it.
-        having = [
-            ("id", "greater", "Number", min(wanted) - 1),
-            ("id", "less", "Number", max(wanted) + 1),
-            ("predictions_model_versions", "empty", "List", False),
-        ]
+        having = [*_between(task_ids), ("predictions_model_versions", "empty", "List", False)]
         rows = self._listed(project_id, having, "id,predictions_model_versions")
         held = {int(row["id"]): row.get("predictions_model_versions") or "" for row in rows}
         return {task: set(held[task].split(",")) for task in sorted(wanted & held.keys()) if held[task]}
@@ -336,3 +365,15 @@ class LabelStudioClient(Transport):
 
     def delete_view(self, view_id: int) -> None:
         self._gone("delete the tab", f"api/dm/views/{view_id}/")
+
+
+def _condition(column: str, operator: str, kind: str, value: object) -> JSON:
+    """A condition of the Data Manager's filters on tasks."""
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _between(task_ids: Sequence[int]) -> list[tuple[str, str, str, object]]:
+    """The conditions that a task's number lies among these; none for no numbers."""
+    if not task_ids:
+        return []
+    return [("id", "greater", "Number", min(task_ids) - 1), ("id", "less", "Number", max(task_ids) + 1)]

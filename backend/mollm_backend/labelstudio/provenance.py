@@ -3,6 +3,8 @@
 Three fields are used: `parent_prediction` (the pre-annotation it was made from; null after that is deleted),
 `prediction` (a copy of what was shown at Submit; empty for "create annotations from predictions"), and the `origin` of
 the result's parts ("prediction", "prediction-changed" or "manual"), which the labelling page writes.
+
+What a certificate accepted carries the certificate in the ids of its parts, until a person touches it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 from mollm.records import Provenance
 from mollm_backend.labelstudio.label_config import labels_of
+from mollm_backend.store.certificates import MARK
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
 
@@ -42,6 +45,8 @@ def annotation_of(
     if shown is None and before is not None and before.parent_prediction == parent:
         version = before.shown_version
     provenance = _provenance(raw, labels, shown_labels, came_from=_came_from(raw, before, shown))
+    if certificate := certified_by(raw):
+        provenance, version, shown_labels = Provenance.CERTIFIED, certificate, labels
     return [
         Annotation(
             annotation_id=int(raw["id"]), task_id=int(raw["task"]), user_id=int(person or 0), label=label,
@@ -104,6 +109,23 @@ def _is_bulk(raw: Mapping[str, Any]) -> bool:
         and raw.get("lead_time") is None
         and raw.get("updated_by") is None
     )
+
+
+def certified_by(raw: Mapping[str, Any]) -> str:
+    """The model version of the certificate that accepted this annotation; "" where a person made or touched it."""
+    untouched = raw.get("lead_time") is None and raw.get("updated_by") is None and not raw.get("prediction")
+    if not untouched or bool(raw.get("was_cancelled")):
+        return ""
+    result = raw.get("result")
+    parts = result if isinstance(result, list) else []
+    names = {str(part.get("id") or "").rpartition(".")[0] for part in parts if isinstance(part, Mapping)}
+    name = names.pop() if len(names) == 1 else ""
+    return name if name.startswith(MARK) else ""
+
+
+def marked(result: list[dict[str, Any]], version: str) -> list[dict[str, Any]]:
+    """A result whose parts carry the certificate's version, as `certified_by` finds it."""
+    return [part | {"id": f"{version}.{n}"} for n, part in enumerate(result)]
 
 
 def _origins(raw: Mapping[str, Any]) -> list[str]:

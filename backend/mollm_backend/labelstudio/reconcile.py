@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mollm.errors import ConfigError, InputError
-from mollm.records import digest
+from mollm.records import Provenance, digest
 from mollm_backend.labelstudio import label_config
 from mollm_backend.labelstudio.bulk import with_versions
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject, RemoteTask
@@ -22,7 +22,7 @@ from mollm_backend.labelstudio.config_change import Change, change_between
 from mollm_backend.labelstudio.errors import LabelsWouldVanish, OtherProject
 from mollm_backend.labelstudio.provenance import annotation_of
 from mollm_backend.labelstudio.task_text import text_of
-from mollm_backend.store import BLOCK, Store, in_chunks, labels, now, projects, tasks
+from mollm_backend.store import BLOCK, Store, certificates, in_chunks, labels, now, projects, tasks
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
@@ -90,6 +90,8 @@ def reconcile(
     except (OtherProject, LabelsWouldVanish, ConfigError) as problem:
         projects.change(store, project_id, attention=str(problem))
         raise
+    if any(found.annotations or found.deleted for found in passes):
+        certificates.settle(store, project_id)
     if changed:  # only now: a pass that was killed must see the change again
         parsed = [decision.as_json() for decision in project.decisions]
         projects.change(store, project_id, label_config=remote.label_config, decisions=parsed)
@@ -275,9 +277,10 @@ def _guard(store: Store, project: Project, known: Known, found: _Difference, com
 
 
 def _having(project: Project, rows: Iterable[Annotation]) -> set[tuple[int, str]]:
-    """The labels of what is asked, by annotation and decision."""
+    """People's labels of what is asked, by annotation and decision."""
     asked = {decision.key for decision in project.decisions}
-    return {(row.annotation_id, row.decision) for row in rows if row.decision in asked and row.label is not None}
+    people = (row for row in rows if row.label is not None and row.provenance is not Provenance.CERTIFIED)
+    return {(row.annotation_id, row.decision) for row in people if row.decision in asked}
 
 
 def _write(store: Store, project_id: int, found: _Difference) -> None:

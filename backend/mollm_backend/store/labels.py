@@ -14,7 +14,7 @@ from mollm_backend.store.schema import human_annotations, tasks
 
 # From the weakest evidence to the strongest; a later pass never lowers what was written at first sight.
 _STRENGTH = [kind.value for kind in (
-    Provenance.BULK_ACCEPTED, Provenance.ACCEPTED, Provenance.EDITED, Provenance.FROM_SCRATCH,
+    Provenance.CERTIFIED, Provenance.BULK_ACCEPTED, Provenance.ACCEPTED, Provenance.EDITED, Provenance.FROM_SCRATCH,
 )]  # fmt: skip
 
 
@@ -42,6 +42,9 @@ class Annotation:
 
 
 _PROVENANCE = list(Annotation.__dataclass_fields__).index("provenance")
+
+
+_BY_PEOPLE = human_annotations.c.provenance != Provenance.CERTIFIED.value
 
 
 def by_annotation(rows: Iterable[Annotation]) -> dict[int, list[Annotation]]:
@@ -76,7 +79,8 @@ def _values(project_id: int, group: Sequence[Annotation], known: Mapping[str, sa
     before = next(iter(known.values()), None)
     provenance = group[0].provenance.value
     # Label Studio nulls parent_prediction when a version is deleted: keep what was seen first.
-    lost = before is not None and group[0].parent_prediction is None and before.provenance != Provenance.FROM_SCRATCH
+    unseen = (Provenance.FROM_SCRATCH, Provenance.CERTIFIED)
+    lost = before is not None and group[0].parent_prediction is None and before.provenance not in unseen
     if before is not None and lost:
         pairs = [(row.label, known[row.decision]) for row in group if row.decision in known]
         edited = any(label != (was.label if was.shown_label is None else was.shown_label) for label, was in pairs)
@@ -136,19 +140,31 @@ def _annotation(values: list[Any]) -> Annotation:
     return Annotation(*values)
 
 
+def of_people(rows: Iterable[Annotation]) -> list[Annotation]:
+    """The annotations that a person made or touched, without what a certificate accepted."""
+    return [row for row in rows if row.provenance is not Provenance.CERTIFIED]
+
+
 def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:
     """The annotation that counts of each person on each task in one decision.
 
-    The newest, but none that was only bulk accepted while there is another; skips and unusable results are left out.
+    The newest, but none that was only bulk accepted while there is another; skips, unusable results and what a
+    certificate accepted are left out.
     """
     best: dict[tuple[int, int], Annotation] = {}
-    for row in rows:
+    for row in of_people(rows):
         if row.decision != decision or row.label is None or row.was_cancelled:
             continue
         key = (row.task_id, row.user_id)
         if key not in best or _rank(row) > _rank(best[key]):
             best[key] = row
     return list(best.values())
+
+
+def certified(rows: Iterable[Annotation], decision: str = "") -> dict[int, str]:
+    """The labels in one decision that a certificate accepted, by task: nobody's."""
+    mine = (row for row in rows if row.decision == decision and row.provenance is Provenance.CERTIFIED)
+    return {row.task_id: row.label for row in mine if row.label is not None}
 
 
 def _rank(row: Annotation) -> tuple[bool, str, int]:
@@ -165,7 +181,7 @@ def human_labels(rows: Iterable[Annotation], decision: str = "") -> list[HumanLa
 
 def count(store: Store, project_id: int) -> int:
     """How many tasks people have labelled, each person's counted, whatever the number of decisions."""
-    which = (human_annotations.c.label.is_not(None), human_annotations.c.was_cancelled.is_(False))
+    which = (human_annotations.c.label.is_not(None), human_annotations.c.was_cancelled.is_(False), _BY_PEOPLE)
     pairs = _alive(project_id, human_annotations.c.task_id, human_annotations.c.user_id).where(*which).distinct()
     with store.read() as connection:
         return int(connection.execute(sa.select(sa.func.count()).select_from(pairs.subquery())).scalar_one())
@@ -185,10 +201,14 @@ def revision(store: Store, project_id: int) -> int:
 
 
 def totals(store: Store, project_id: int) -> tuple[int, int, str]:
-    """How many annotations there are, of how many people, and when the last of them was made ("": not known)."""
+    """How many annotations there are, certified ones too; of how many people; and when one of these made the last.
+
+    "" for the time: it is not known.
+    """
     column = human_annotations.c
-    numbers = (sa.func.count(column[name].distinct()) for name in ("annotation_id", "user_id"))
-    last = sa.case((sa.func.min(column.updated_at) != "", sa.func.max(column.updated_at)), else_="")
+    person, at = (sa.case((_BY_PEOPLE, column[name])) for name in ("user_id", "updated_at"))
+    numbers = sa.func.count(column.annotation_id.distinct()), sa.func.count(person.distinct())
+    last = sa.case((sa.func.min(at) != "", sa.func.max(at)), else_="")
     with store.read() as connection:
         annotations, people, at = connection.execute(_alive(project_id, *numbers, last)).one()
     return int(annotations), int(people), at

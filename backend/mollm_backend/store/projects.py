@@ -28,6 +28,7 @@ class Project:
     """One connected Label Studio project. `panel` holds the annotators of all decisions, one after the other.
 
     `options`: refit_every, batch_size, blind_share, shots (rows of text, label and the decision's key), ...
+    `trust`: what a job last said of audits, certificates and the plan (`lines`, for people).
     `pinned_at`: since when the published version is pinned; "" where it is not.
     """
 
@@ -45,6 +46,7 @@ class Project:
     batch_version: str | None = None
     reconciled_at: str = ""
     attention: str = ""
+    trust: dict[str, Any] = field(default_factory=dict)
     pinned_at: str = ""
     pinned_until_next: bool = False
 

@@ -11,6 +11,7 @@ _READABLE = sa.text("deleted_at IS NULL AND problem = ''")
 
 # A project as its Label Studio numbers it. `decisions` is the parsed label config, `panel` the annotators' names
 # and fingerprints in the order of the M axis, by decision; `connection` what connect changed (for disconnect).
+# `trust`: what a job last found of audits, certificates and the plan, for the page, which computes nothing.
 # `pinned_at`: since when the published version is held (a rollback does that); "" where it is not.
 projects = sa.Table(
     "projects", metadata,
@@ -28,6 +29,7 @@ projects = sa.Table(
     sa.Column("batch_version", sa.String),
     sa.Column("reconciled_at", sa.String, nullable=False, default=""),
     sa.Column("attention", sa.Text, nullable=False, default=""),
+    sa.Column("trust", sa.JSON, nullable=False, default=dict),
     sa.Column("pinned_at", sa.String, nullable=False, default=""),
     sa.Column("pinned_until_next", sa.Boolean, nullable=False, default=False),
 )  # fmt: skip

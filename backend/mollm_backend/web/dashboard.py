@@ -12,7 +12,7 @@ import redis
 
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.label_config import lines_of
-from mollm_backend.store import Store, batches, events, labels, projects, signals, versions
+from mollm_backend.store import Store, audits, batches, events, labels, projects, signals, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.work import budget, progress, queues
 from mollm_backend.work.progress import Progress
@@ -100,7 +100,7 @@ def _project(store: Store, project: Project, found: Progress) -> dict[str, Any]:
         },
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
-        "human_labels": labels.count(store, project.id),
+        "human_labels": labels.count(store, project.id), "trust": _trust(store, project),
         "provenance": labels.how(store, project.id),
         "people": {} if version is None else version.facts.get("people", {}),
         "version": None if version is None else _version(version),
@@ -122,6 +122,13 @@ def _labels(project: Project) -> list[str]:
     if len(project.decisions) == 1:
         return list(project.decision.labels.names)
     return lines_of(project.decisions)
+
+
+def _trust(store: Store, project: Project) -> list[str]:
+    """How far the open audit is, and what a job last noted of audits, certificates and the plan."""
+    audit = audits.newest(store, project.id, status=audits.OPEN)
+    progress_line = [] if audit is None else [f"{audit.id}: {audits.answers(store, project.id, audit).line()}"]
+    return [*progress_line, *project.trust.get("lines", [])]
 
 
 def _pinned(project: Project) -> dict[str, Any] | None:

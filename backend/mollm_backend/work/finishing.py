@@ -18,7 +18,7 @@ from mollm.acceptance.plan import Finish, Goal, pace, plan
 from mollm.records import FloatArray
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.label_config import certainty
-from mollm_backend.store import Store, audits, labels, tasks, versions
+from mollm_backend.store import Store, audits, certificates, labels, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 
@@ -93,13 +93,14 @@ def goal_of(project: Project, batch: int, target: float = 0.95, confidence: floa
 
 def of(store: Store, project: Project, goal: Goal, seconds: float | None = None) -> Standing:
     """Where a project stands, at `seconds` a label (None: at the pace that the store knows)."""
-    rows = labels.every(store, project.id)
+    rows = labels.of_people(labels.every(store, project.id))
+    trust, accepted = trusted(store, project)
     closed = labels.closed_tasks(rows)
     labelled = {row.task_id for row in rows if row.label is not None and not row.was_cancelled}
     there = [task for task in tasks.every(store, project.id) if not task.problem]
     given = sum(task.task_id in labelled for task in there)
-    waiting = {task.task_id: task.text_key for task in there if task.task_id not in closed}
-    trust, N = trusted(store, project), given + len(waiting)
+    waiting = {task.task_id: task.text_key for task in there if task.task_id not in closed | accepted}
+    N = given + len(waiting) + len(accepted)
     seconds = seconds or pace(gaps(rows))
     if project.published_version is None or not N:
         return Standing(N, given, trust, goal, seconds, None)
@@ -108,16 +109,19 @@ def of(store: Store, project: Project, goal: Goal, seconds: float | None = None)
     return Standing(N, given, trust, goal, seconds, found)
 
 
-def trusted(store: Store, project: Project) -> Trust:
-    """What audits have brought. Nothing says yet which tasks were accepted unseen.
-
-    To be read here once something does: such a task has an annotation without a person, which must not count as
-    labelled in `of`.
-    """
-    decided = audits.every(store, project.id, purpose=audits.CERTIFICATE, status=audits.DECIDED)
+def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
+    """What audits have brought, and the tasks that are accepted unseen by a certificate in force."""
+    ended = audits.every(store, project.id, purpose=audits.CERTIFICATE, status=audits.DECIDED)
+    decided = [audit for audit in ended if audit.target is not None]
     waiting = audits.newest(store, project.id, status=audits.OPEN)
     line = "" if waiting is None else f"{waiting.id} is open: {audits.answers(store, project.id, waiting).line()}"
-    return Trust(len(decided), line)
+    accepted, spent = set[int](), 0
+    for row in certificates.every(store, project.id, status=certificates.GRANTED):
+        mine = {one.task_id for state in (certificates.WAITING, certificates.WRITTEN)
+                for one in certificates.rows(store, project.id, row.id, state)}  # fmt: skip
+        accepted |= mine
+        spent += int((1 - row.target) * len(mine))
+    return Trust(len(decided), line, len(accepted), spent), accepted
 
 
 def _confidence(store: Store, project: Project, waiting: Mapping[int, str]) -> FloatArray:
@@ -134,7 +138,9 @@ def _confidence(store: Store, project: Project, waiting: Mapping[int, str]) -> F
 
 def lead_times(store: Store, client: LabelStudioClient, project: Project) -> list[float]:
     """Seconds that the last annotations took, as Label Studio measured them. Raises LabelStudioError."""
-    rows = sorted(labels.every(store, project.id), key=lambda row: (row.created_at, row.annotation_id))
+    rows = sorted(
+        labels.of_people(labels.every(store, project.id)), key=lambda row: (row.created_at, row.annotation_id)
+    )
     last = {row.annotation_id: row.task_id for row in rows[-RECENT:]}
     found = client.annotations(project.id, sorted(set(last.values())))
     return [float(row.get("lead_time") or 0) for _, annotations in found for row in annotations if row["id"] in last]

@@ -1,0 +1,361 @@
+"""`mollm accept`: an audit is decided once, as it was planned, and what is accepted is nobody's label."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from click.testing import Result
+from typer.testing import CliRunner
+
+from mollm.records import LabelSet, Provenance
+from mollm_backend import jobs
+from mollm_backend.cli import app as command_line
+from mollm_backend.jobs import audit_outlook, auditing, certified, certifying, due
+from mollm_backend.jobs.audit_outlook import Wanted
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio import accepting
+from mollm_backend.settings import Settings
+from mollm_backend.store import Store, audits, certificates, events, labels, projects, tasks, versions
+from mollm_backend.store.audits import Audit
+from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import Project
+
+from .conftest import CAT_DOG, add_texts
+
+TASKS = 600
+AT = "2026-01-02T00:00:00.000000Z"
+
+
+def truth(task_id: int) -> str:
+    """As `add_texts` numbers its animals."""
+    return "dog" if task_id % 2 else "cat"
+
+
+def predicted(store: Store, wrong: float = 0.02, version: str = "v1", dogs: float = 1.0) -> Project:
+    """A published version that is wrong on a share of the tasks, at random; fewer `dogs`: they are wrong more often."""
+    rows, rng = add_texts(store, TASKS), np.random.default_rng(3)
+    said = []
+    for row in rows:
+        right, sure = truth(row.task_id), 0.99 - 0.1 * float(rng.random())
+        share = wrong if right == "cat" else wrong / dogs
+        label = right if rng.random() >= share else {"cat": "dog", "dog": "cat"}[right]
+        probs = np.array([sure, 1 - sure]) if label == "cat" else np.array([1 - sure, sure])
+        said.append(versions.StoredPrediction(row.task_id, row.item.text_key, label, sure, probs))
+    versions.save(store, 7, versions.Version(version, 0, "fresh", 0), said)
+    versions.publish(store, 7, version)
+    return projects.get(store, 7)
+
+
+def audited(store: Store, project: Project, answered: int | None = None, **wanted: Any) -> Audit:
+    """An audit, whose first tasks in turn are answered as they are true (None: all)."""
+    planned = audit_outlook.plan(store, project, Wanted(**({"labels": 120, "target": 0.9, "seed": 5} | wanted)))
+    made = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
+    answer(store, made, answered)
+    return made
+
+
+def answer(store: Store, audit: Audit, count: int | None = None, **values: Any) -> None:
+    drawn = audits.tasks_of(store, 7, audit.id)[:count]
+    labels.upsert(store, 7, [annotation(row.task_id, truth(row.task_id), **values) for row in drawn])
+
+
+def annotation(task_id: int, label: str | None, **values: Any) -> Annotation:
+    kept = {"annotation_id": 10_000 + task_id, "user_id": 1, "was_cancelled": False, "created_at": AT, "updated_at": AT,
+            "provenance": Provenance.FROM_SCRATCH} | values  # fmt: skip
+    return Annotation(task_id=task_id, label=label, **kept)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setenv("MOLLM_HOME", str(settings.home))
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(command_line, ["accept", "7", *words])
+
+
+def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, home: None) -> None:
+    project = predicted(store)
+    audit = audited(store, project)
+    done = run("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output)
+    found = certificates.newest(store, 7)
+    assert found is not None
+    assert (said["id"], said["status"], said["attempt"]) == ("certificate-1", "granted", 1)
+    rest = audits.frozen_of(store, 7, audit.id)
+    asked = {row.task_id for row in audits.tasks_of(store, 7, audit.id)}
+    rows = certificates.rows(store, 7, found.id, certificates.WAITING)
+    assert {row.task_id for row in rows} == set(rest.task_ids[: found.tasks].tolist()) - asked
+    assert len(rows) == found.accepted == found.tasks - found.audits > 200
+    said_then = {int(task): rest.labels_at(n) for n, task in enumerate(rest.task_ids)}
+    assert all(row.labels == said_then[row.task_id] for row in rows)
+    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    again = json.loads(run("--yes", "--json").output)
+    assert again == said
+    assert len(certificates.every(store, 7)) == 1
+    words = " ".join(said["lines"])
+    assert f"With 95 % confidence over the draw of the audit, at least 90 % of these {found.accepted:,} tasks" in words
+    assert "no other version (v1)" in words
+    assert "attempt 1 of this project" in words
+
+
+def test_the_report_repeats_it_with_what_it_covers_no_more(store: Store, home: None) -> None:
+    audited(store, predicted(store))
+    run("--yes")
+    row = certificates.rows(store, 7, "certificate-1", certificates.WAITING)[0]
+    tasks.upsert(store, 7, [tasks.Task(row.task_id, "new", "another text")])
+    (told,) = json.loads(CliRunner().invoke(command_line, ["report", "7", "--json"]).output)["projects"]
+    assert told["certificate"]["status"] == "granted"
+    assert told["certificate"]["lines"][-1].startswith("certificate-1 does not cover 1 of its tasks any more")
+    assert "certificate-1 (audit-1), granted:" in CliRunner().invoke(command_line, ["report", "7"]).output
+
+
+def test_two_at_once_decide_once(store: Store) -> None:
+    project = predicted(store)
+    audit = audited(store, project)
+    look = certifying.ready(store, project, audit, now=False)
+    first, second = certifying.decide(store, project, look), certifying.decide(store, project, look)
+    assert first == second
+    assert certificates.states(store, 7, first.id) == {"waiting": first.accepted}
+
+
+def test_a_refusal_says_what_would_have_sufficed_and_the_next_is_a_second_attempt(store: Store, home: None) -> None:
+    project = predicted(store, wrong=0.08)
+    audited(store, project, labels=60)
+    done = run("--yes")
+    assert done.exit_code == 1
+    assert "Nothing is certified" in done.output
+    assert "audits are wrong" in done.output
+    assert "would have certified a target of 0." in done.output.replace("\n", " ")
+    assert certificates.unfinished(store, 7) == []
+    audited(store, projects.get(store, 7), labels=100, target=0.8, seed=6)
+    done = run("--yes")
+    assert "attempt 2 of this project" in done.output
+    assert "Over 2 attempts the chance of any false certificate is at most 0.1" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--target", "1.0"], "299 audits without an error would suffice"),
+        (["--confidence", "1.5"], "choose above 0 and below 1"),
+        (["--target", "0.8"], "planned for --target 0.9, not 0.8: what is promised cannot be chosen after"),
+        (["--confidence", "0.9"], "planned for --confidence 0.95, not 0.9"),
+        (["--by-class"], "planned for --by-class False, not True"),
+        ([], "100 of 120 answered: 20 are missing. Nothing was decided"),
+        (["--now"], "No earlier look is planned: 20 are missing"),
+    ],
+)
+def test_what_was_not_planned_is_refused(store: Store, home: None, words: list[str], reason: str) -> None:
+    audited(store, predicted(store), 100)
+    done = run("--yes", *words)
+    assert done.exit_code == 1
+    assert reason in str(done.exception)
+    assert certificates.every(store, 7) == []
+
+
+def test_without_a_fit_audit_it_says_which_command_plans_one(store: Store, home: None) -> None:
+    project = predicted(store)
+    plan = "`mollm audit 7 --target 0.95` plans one"
+    assert plan in str(run("--yes").exception)
+    made = audited(store, project, target=None, labels=30)
+    assert f"planned for an estimate, without a target: {plan}" in str(run("--yes").exception)
+    audits.withdraw(store, 7, made.id, "cancelled")
+    assert f"{plan}" in str(run("--yes").exception)
+    audited(store, project)
+    asked = [replace(CAT_DOG[0], labels=LabelSet(("cat", "dog", "fish"))).as_json()]
+    projects.change(store, 7, decisions=asked)
+    assert "asks for something else than when audit-2 was made" in str(run("--yes").exception)
+
+
+def test_a_dry_run_looks_at_no_answer(store: Store, home: None) -> None:
+    audited(store, predicted(store))
+    done = run("--dry-run")
+    assert done.exit_code == 0
+    assert "look 1 of 1 would read 120 answers, at the target 0.9. Nothing was decided." in done.output.replace(
+        "\n", " "
+    )
+    assert certificates.every(store, 7) == []
+
+
+def test_an_early_look_reads_its_planned_answers_alone_at_its_part_of_the_level(store: Store, home: None) -> None:
+    project = predicted(store)
+    audit = audited(store, project, 50, looks=2, labels=200)
+    assert audit.parts[0].alpha == pytest.approx(0.025)
+    assert "The next planned look is at 100 in turn: 50 are missing" in str(run("--now", "--yes").exception)
+    answer(store, audit, 120)
+    found = certifying.ready(store, project, audit, now=True)
+    assert (found.number, found.count, found.last) == (1, 100, False)
+    done = run("--now", "--yes")
+    assert done.exit_code == 0, done.output
+    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    granted = certificates.newest(store, 7)
+    assert granted is not None
+    assert granted.look == 1
+    answered = {row.task_id for row in audits.tasks_of(store, 7, audit.id)[:120]}
+    rows = {row.task_id for row in certificates.rows(store, 7, granted.id, certificates.WAITING)}
+    assert not rows & answered
+
+
+def test_a_refused_early_look_leaves_the_last_one(store: Store, home: None) -> None:
+    project = predicted(store, wrong=0.3)
+    audit = audited(store, project, 120, looks=2, labels=200, target=0.65)
+    done = run("--now", "--yes")
+    assert "Nothing is certified" in done.output, done.exception
+    assert audits.newest(store, 7).status == audits.OPEN  # type: ignore[union-attr]
+    assert "No earlier look is planned" in str(run("--now", "--yes").exception)
+    answer(store, audit)
+    run("--yes")
+    looks = certificates.every(store, 7)
+    assert [(row.look, row.attempt) for row in looks] == [(1, 1), (2, 1)]
+    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+
+
+def test_a_certificate_for_each_class(store: Store, home: None) -> None:
+    project = predicted(store, wrong=0.01, dogs=0.04)  # a quarter of the dogs is called a cat
+    audited(store, project, by_class=True, labels=200)
+    done = run("--yes", "--by-class", "--json")
+    said = json.loads(done.output)
+    parts = {row["label"]: row for row in said["by_class"]}
+    assert parts["dog"]["tasks"] > 0
+    assert parts["cat"]["tasks"] < 0.6 * parts["cat"]["of"]
+    rows = certificates.rows(store, 7, said["id"], certificates.WAITING)
+    assert sum(row.labels[""] == "dog" for row in rows) == parts["dog"]["unlabelled"]
+    assert any(line.startswith("dog: at least 90 % of") for line in said["lines"])
+
+
+def test_what_people_label_or_edit_meanwhile_is_not_accepted(store: Store) -> None:
+    project = predicted(store)
+    audit = audited(store, project)
+    rest = audits.frozen_of(store, 7, audit.id)
+    asked = {row.task_id for row in audits.tasks_of(store, 7, audit.id)}
+    first, second, third = [int(task) for task in rest.task_ids if int(task) not in asked][:3]
+    labels.upsert(store, 7, [annotation(first, "cat")])
+    tasks.upsert(store, 7, [replace(tasks.some(store, 7, [second])[second], text="another text", data_hash="new")])
+    tasks.upsert(store, 7, [tasks.Task(second, "new", "another text")])
+    tasks.tombstone(store, 7, [third])
+    made = certifying.decide(store, project, certifying.ready(store, project, audit, now=False))
+    accepted = {row.task_id for row in certificates.rows(store, 7, made.id, certificates.WAITING)}
+    assert not accepted & {first, second, third}
+    assert made.tasks - made.audits - made.accepted == 3
+    assert "1 of the tasks were labelled meanwhile." in made.note
+    assert "2 of the tasks were edited or deleted and are left to people." in made.note
+
+
+def test_it_says_what_it_does_not_cover_any_more(store: Store) -> None:
+    project = predicted(store)
+    made = certifying.decide(store, project, certifying.ready(store, project, audited(store, project), now=False))
+    assert certified.standing(store, project) == []
+    row = certificates.rows(store, 7, made.id, certificates.WAITING)[0]
+    tasks.upsert(store, 7, [tasks.Task(row.task_id, "new", "another text")])
+    predicted_again = replace(projects.get(store, 7), published_version="v2")
+    asked = replace(predicted_again, decisions=(replace(CAT_DOG[0], labels=LabelSet(("cat", "dog", "fish"))),))
+    lines = certified.standing(store, asked)
+    assert lines[0] == "certificate-1 does not cover 1 of its tasks any more: edited or deleted since."
+    assert lines[1] == "certificate-1 is of v1; it covers nothing of v2."
+    assert "the label config asks for other labels now" in lines[2]
+
+
+def certified_row(task_id: int, number: int, label: str = "cat") -> Annotation:
+    return annotation(
+        task_id, label, annotation_id=number, provenance=Provenance.CERTIFIED, user_id=9, parent_prediction=number,
+        shown_version="mollm-accepted+certificate-1",
+    )  # fmt: skip
+
+
+def test_a_certified_label_is_nobodys(store: Store, home: None) -> None:
+    predicted(store)
+    before = labels.totals(store, 7)
+    labels.upsert(store, 7, [certified_row(5, 1), annotation(6, "dog")])
+    rows = labels.every(store, 7)
+    assert [row.item for row in labels.human_labels(rows)] == ["6"]
+    assert labels.count(store, 7) == 1
+    assert labels.totals(store, 7)[:2] == (before[0] + 2, 1)
+    assert labels.how(store, 7) == {"certified": 1, "from_scratch": 1}
+    assert labels.closed_tasks(rows) == {5, 6}
+    assert 5 not in versions.least_certain(store, 7, "v1", "", TASKS)
+    done = CliRunner().invoke(command_line, ["export", "7", "--format", "jsonl"])
+    told = {row["task"]: row for row in map(json.loads, done.output.splitlines())}
+    assert (told[5]["label"], told[5]["probability"], told[5]["provenance"]) == ("cat", None, "certified")
+    assert told[6]["provenance"] == "from_scratch"
+    assert told[7]["provenance"] == "mixture"
+    labels.upsert(store, 7, [replace(certified_row(5, 1, "dog"), provenance=Provenance.EDITED)])
+    assert {row.item: row.label for row in labels.human_labels(labels.every(store, 7))} == {"5": "dog", "6": "dog"}
+
+
+def test_states_follow_what_the_annotations_say(store: Store) -> None:
+    project = predicted(store)
+    made = certifying.decide(store, project, certifying.ready(store, project, audited(store, project), now=False))
+
+    def states() -> dict[str, int]:
+        certificates.settle(store, 7)
+        return {name: n for name, n in certificates.states(store, 7, made.id).items() if name != "waiting"}
+
+    ids = [row.task_id for row in certificates.rows(store, 7, made.id, certificates.WAITING)]
+    assert states() == {}
+    labels.upsert(store, 7, [certified_row(task, task) for task in ids[:5]])
+    labels.upsert(store, 7, [annotation(ids[5], "cat")])
+    assert states() == {"written": 5, "kept": 1}
+    assert certificates.rows(store, 7, made.id, certificates.WRITTEN)[0].annotation_id == ids[0]
+    labels.upsert(store, 7, [replace(certified_row(ids[0], ids[0]), provenance=Provenance.ACCEPTED)])
+    labels.tombstone(store, 7, [ids[1]])
+    assert states() == {"written": 3, "kept": 2, "undone": 1}
+    certificates.undo(store, 7, made.id)
+    assert "waiting" not in certificates.states(store, 7, made.id)
+    labels.upsert(store, 7, [certified_row(ids[7], ids[7])])  # a writer that was under way
+    assert certificates.states(store, 7, made.id)["undone"] == len(ids) - 5
+    assert states()["written"] == 4
+    assert [row.id for row in certificates.unfinished(store, 7)] == [made.id]
+
+
+def test_writing_is_due_until_it_is_done(store: Store, settings: Settings, connection: redis.Redis) -> None:
+    project = predicted(store)
+    runtime = Runtime(settings, store, connection)
+
+    def wanted() -> bool:
+        found = due.progress.count(store, project)
+        return ("reconcile", "accept", (7,)) in list(due._lacks(runtime, project, found, False))
+
+    assert not wanted()
+    made = certifying.decide(store, project, certifying.ready(store, project, audited(store, project), now=False))
+    assert wanted()
+    waiting = [row.task_id for row in certificates.rows(store, 7, made.id, certificates.WAITING)]
+    certificates.mark(store, 7, made.id, waiting, certificates.WRITTEN)
+    assert not wanted()
+    certificates.undo(store, 7, made.id)
+    assert wanted()
+
+
+def test_the_job_writes_or_takes_back_and_says_so(
+    store: Store, settings: Settings, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, runtime = predicted(store), Runtime(settings, store, connection)
+    made = certifying.decide(store, project, certifying.ready(store, project, audited(store, project), now=False))
+    monkeypatch.setattr(runtime, "client", lambda: None)
+    for name in ("write", "take_back"):
+        monkeypatch.setattr(accepting, name, lambda *what, name=name: [f"{name} {what[3].id}"])
+    jobs.install(runtime)
+    jobs.accept(7)
+    certificates.mark(store, 7, made.id, [certificates.rows(store, 7, made.id, "waiting")[0].task_id], "written")
+    certificates.undo(store, 7, made.id)
+    jobs.accept(7)
+    assert [event.line for event in events.newest(store, 2)] == ["take_back certificate-1", "write certificate-1"]
+
+
+def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
+    assert "has no certificate: there is nothing to take back" in str(run("--undo", "--yes").exception)
+    audited(store, predicted(store))
+    run("--yes")
+    assert "wait to be written" in run("--undo", "--dry-run").output
+    done = run("--undo", "--yes", "--json")
+    said = json.loads(done.output)
+    assert (said["id"], said["status"]) == ("certificate-1", "undone")
+    assert set(said["states"]) == {"undone"}
+    assert json.loads(run("--undo", "--yes", "--json").output)["id"] == "certificate-1"
