@@ -6,18 +6,29 @@ from math import prod
 
 import numpy as np
 import pytest
+from flask import Flask
 
 from mollm.records import Provenance
+from mollm_backend.jobs import standing
 from mollm_backend.store import Store, audits, frozen, labels, projects, versions
 from mollm_backend.store.audits import Audit, AuditTask, Part
 from mollm_backend.store.labels import Annotation
 from mollm_backend.work import figures
 
 from .conftest import add_texts
+from .test_app import BASIC
 
 
 def said(store: Store, number: int, task: int, label: str, user: int = 1) -> None:
-    row = Annotation(number, task, user, label, False, Provenance.FROM_SCRATCH, created_at=f"{number:04}")
+    row = Annotation(
+        number,
+        task,
+        user,
+        label,
+        False,
+        Provenance.FROM_SCRATCH,
+        created_at=f"2026-01-01T00:{number // 60:02}:{number % 60:02}+00:00",
+    )
     labels.upsert(store, 7, [row])
 
 
@@ -74,3 +85,22 @@ def test_nothing_is_said_of_nothing(store: Store) -> None:
     add_texts(store, 3)
     found = figures.of_project(store, projects.get(store, 7))
     assert found["lines"] == []
+
+
+def test_the_page_shows_what_a_job_noted_and_counts_an_open_audit_itself(store: Store, app: Flask) -> None:
+    predicted(store, 40)
+    project = projects.get(store, 7)
+    rest, keys = frozen.freeze(store, project, prod)
+    part = Part("simple", 10, 40, 20, 40, 0.05)
+    drawn = [AuditTask(int(rest.task_ids[n]), 0, n, n, 0.25, rest.labels_at(n), keys[n]) for n in range(10)]
+    audits.make(store, 7, Audit("v1", audits.CERTIFICATE, 0.9, 0.95, 1, (part,),
+                                audits.asked_digest(project.decisions)), rest, drawn)  # fmt: skip
+    said(store, 1, drawn[0].task_id, "dog")
+    standing.note(store, 7, 50)
+    page = app.test_client().get("/", headers=BASIC).get_data(as_text=True)
+    assert "audit-1: 1 of 10 answered" in page
+    assert "audit-1 of v1" not in page  # what was noted of it would be old by the next answer
+    assert "to finish with 95% of all tasks right" in page
+    assert projects.get(store, 7).trust["lines"] == standing.lines(
+        standing.of_project(store, projects.get(store, 7), 50) | {"audit": None}
+    )

@@ -1,4 +1,4 @@
-"""What is known of how right a project is, and what it takes to finish it: noted for the page and told by the report."""
+"""How right a project is, and what it takes to finish it: noted for the page, and told by the report."""
 
 from __future__ import annotations
 
