@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from mollm.records import LabelSet, Provenance
 from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
-from mollm_backend.jobs import audit_outlook, auditing, certified, certifying, due
+from mollm_backend.jobs import audit_outlook, auditing, certified, certifying, drifting, due
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import accepting
@@ -359,3 +359,30 @@ def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
     assert (said["id"], said["status"]) == ("certificate-1", "undone")
     assert set(said["states"]) == {"undone"}
     assert json.loads(run("--undo", "--yes", "--json").output)["id"] == "certificate-1"
+
+
+@pytest.mark.parametrize(("wrong", "status"), [(0, certificates.GRANTED), (12, certificates.WITHDRAWN)])
+def test_random_tasks_that_are_wrong_withdraw_a_certificate_aloud(
+    store: Store, home: None, settings: Settings, wrong: int, status: str
+) -> None:
+    project = predicted(store)
+    audited(store, project)
+    assert run("--yes").exit_code == 0
+    (certificate,) = certificates.every(store, 7)
+    closed = {row.task_id for row in labels.every(store, 7)}
+    projects.change(store, 7, options={"audit_share": 0.5})
+    auditing.draw_standing(store, projects.get(store, 7), 40)
+    drawn = [row for row in audits.tasks_of(store, 7, "audit-2") if row.task_id not in closed]
+    other = {"cat": "dog", "dog": "cat"}
+    said = [other[row.predicted[""]] if n < wrong else row.predicted[""] for n, row in enumerate(drawn)]
+    labels.upsert(store, 7, [annotation(row.task_id, label) for row, label in zip(drawn, said, strict=True)])
+    drifting.check(store, projects.get(store, 7))
+    (after,) = certificates.every(store, 7)
+    assert after.status == status
+    loud = [event.line for event in events.newest(store, 20) if event.kind == "problem"]
+    assert bool(loud) == (status == certificates.WITHDRAWN)
+    if loud:
+        assert f"{certificate.id} is withdrawn" in loud[0]
+        assert certificates.unfinished(store, 7) == []  # nothing more of it is written
+        assert run("--undo", "--yes").exit_code == 0
+        assert certificates.every(store, 7)[0].status == certificates.UNDONE

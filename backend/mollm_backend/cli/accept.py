@@ -75,7 +75,8 @@ def _ask(question: str, *, yes: bool) -> None:
 
 def _undo(store: Store, project: Project, *, dry_run: bool, yes: bool) -> Certificate:
     """Take back the newest certificate in force. Raises InputError where there is none."""
-    found = certificates.newest(store, project.id, status=certificates.GRANTED)
+    in_force = (certificates.GRANTED, certificates.WITHDRAWN)
+    found = next((row for row in reversed(certificates.every(store, project.id)) if row.status in in_force), None)
     if found is None:
         before = certificates.newest(store, project.id, status=certificates.UNDONE)
         if before is None:

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import accepting, auditing, due, predicting, standing, training
+from mollm_backend.jobs import accepting, auditing, drifting, due, predicting, standing, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -75,6 +75,8 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
     queues.finish_nudges(runtime.connection, project_id, seen)
     for line in report.lines:
         events.add(runtime.store, "info", line, project_id)
+    if report.new_labels or report.changed_labels:
+        drifting.check(runtime.store, projects.get(runtime.store, project_id))
     events.prune(runtime.store, project_id)
 
 

@@ -12,7 +12,7 @@ from mollm.records import Provenance
 from mollm_backend.store import Store, in_chunks, now, revisions
 from mollm_backend.store.schema import accepted, audits, certificates, human_annotations, projects, tasks
 
-GRANTED, REFUSED, UNDONE = "granted", "refused", "undone"
+GRANTED, REFUSED, UNDONE, WITHDRAWN = "granted", "refused", "undone", "withdrawn"
 WAITING, WRITTEN, KEPT = "waiting", "written", "kept"
 MARK = "mollm-accepted+"  # how the model version begins of which Label Studio's accepted annotations are
 
@@ -148,6 +148,14 @@ def uncovered(store: Store, project_id: int, certificate_id: str) -> int:
     query = sa.select(sa.func.count()).select_from(accepted).where(*here, accepted.c.state != UNDONE, ~whole)
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def withdraw(store: Store, project_id: int, certificate_id: str, note: str) -> None:
+    """Note that it holds no longer: nothing more of it is written; what is written stays until somebody undoes it."""
+    here = (certificates.c.project_id == project_id, certificates.c.id == certificate_id)
+    with store.write() as connection:
+        connection.execute(certificates.update().where(*here).values(status=WITHDRAWN, note=note))
+        revisions.note(connection, revisions.of_work(project_id))
 
 
 def undo(store: Store, project_id: int, certificate_id: str) -> None:
