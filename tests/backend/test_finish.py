@@ -14,7 +14,7 @@ from mollm.records import Provenance
 from mollm_backend.cli import app
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, audits, labels, projects, tasks, versions
+from mollm_backend.store import Store, audits, certificates, labels, projects, tasks, versions
 from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -129,3 +129,19 @@ def test_an_open_audit_is_told_and_a_decided_one_counts(pool: Store) -> None:
     assert first is not None
     assert second is not None
     assert first.expected < second.expected
+
+
+def test_accepted_tasks_are_nobodys_labels_and_spend_what_their_certificate_bears(pool: Store) -> None:
+    part = audits.Part("simple", 2, 200, 1, 200, 0.05)
+    frozen = Frozen(np.arange(100, 300), np.arange(200), np.full(200, 0.98), {}, {})
+    audit = audits.make(pool, 7, audits.Audit("v1", audits.CERTIFICATE, 0.8, 0.95, 0, (part,), "digest"), frozen, [])
+    rows = [certificates.Accepted(task, {"": "cat"}, "key") for task in range(100, 300)]
+    granted = certificates.Certificate(audit.id, 1, 202, 2, 0, 200, 0.8, 0.95, status=certificates.GRANTED)
+    certificates.save(pool, 7, granted, rows, last=True)
+    standing = found(pool, target=0.9)
+    assert (standing.tasks, standing.given) == (TEXTS - 1, 20)
+    assert standing.trust == finishing.Trust(audits=1, accepted=200, spent=40)
+    assert standing.finish is not None
+    assert standing.finish.open == TEXTS - 21 - 200
+    assert standing.finish.allowed == 59 - 40
+    assert "Out of reach: 40 of the accepted tasks may be wrong" in found(pool).line()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mollm.acceptance.certificate import share_of
 from mollm.acceptance.plan import Finish, Goal, pace, plan
 from mollm.records import FloatArray
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -62,13 +63,24 @@ class Standing:
         )
         if self.seconds is not None:
             found.append(f"a label takes {self.seconds:.0f} seconds here")
-        return [*found, self.finish.line()]
+        return [*found, self._next(self.finish)]
 
     def line(self) -> str:
         """The plan in one line, for the report."""
         if self.finish is None:
             return ""
-        return f"to finish with {self.goal.target:.0%} of all tasks right: {self.finish.line()}"
+        return f"to finish with {self.goal.target:.0%} of all tasks right: {self._next(self.finish)}"
+
+    def _next(self, finish: Finish) -> str:
+        """What comes next; where what was accepted was promised for less than the goal, nothing else can reach it."""
+        bearable = self.goal.allowed(self.tasks)
+        if self.trust.spent <= bearable:
+            return finish.line()
+        return (
+            f"Out of reach: {self.trust.spent} of the accepted tasks may be wrong by their certificates, {bearable} of "
+            "all tasks may be. Take them back (`mollm accept PROJECT --undo`) and audit at a higher target, or choose "
+            "a lower goal."
+        )
 
     def _trusted(self) -> str:
         if self.trust.open:
@@ -120,7 +132,7 @@ def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
         mine = {one.task_id for state in (certificates.WAITING, certificates.WRITTEN)
                 for one in certificates.rows(store, project.id, row.id, state)}  # fmt: skip
         accepted |= mine
-        spent += int((1 - row.target) * len(mine))
+        spent += int(share_of(row.target)(np.array(len(mine))))
     return Trust(len(decided), line, len(accepted), spent), accepted
 
 
