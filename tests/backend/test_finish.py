@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, cast
 
 import numpy as np
@@ -145,3 +146,14 @@ def test_accepted_tasks_are_nobodys_labels_and_spend_what_their_certificate_bear
     assert standing.finish.open == TEXTS - 21 - 200
     assert standing.finish.allowed == 59 - 40
     assert "Out of reach: 40 of the accepted tasks may be wrong" in found(pool).line()
+
+
+def test_the_audit_that_comes_next_is_named_as_a_command(pool: Store) -> None:
+    standing = found(pool, target=0.9)
+    assert standing.finish is not None
+    assert standing.finish.step == "audit"
+    told = re.search(r"`mollm audit 7 --labels (\d+) --target ([.\d]+)`", standing.command(7))
+    assert told is not None
+    left = standing.finish.audit.region - int(told[1])
+    assert int((1 - float(told[2])) * left + 1e-9) <= standing.finish.allowed
+    assert standing.command(7) in CliRunner().invoke(app, ["finish", "7", "--target", ".9"]).stdout

@@ -32,8 +32,9 @@ def finish(
         print(json.dumps({"project": project} | standing.as_json()))
         return
     say(f"{found.id} {found.title}")
-    for line in standing.lines():
-        say(f"  {line}")
+    for line in (*standing.lines(), standing.command(found.id)):
+        if line:
+            say(f"  {line}")
 
 
 def _seconds(loaded: Settings, store: Store, project: projects.Project) -> float | None:

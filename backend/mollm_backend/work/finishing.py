@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,17 @@ class Standing:
         if self.seconds is not None:
             found.append(f"a label takes {self.seconds:.0f} seconds here")
         return [*found, self._next(self.finish)]
+
+    def command(self, project_id: int) -> str:
+        """How to draw the audit that comes next, in words; "" where none does."""
+        if self.finish is None or self.finish.step != "audit" or self.trust.open:
+            return ""
+        audit, allowed = self.finish.audit, self.finish.allowed
+        least = ceil(1000 * (1 - allowed / max(audit.region - audit.labels, allowed + 1))) / 1000
+        return (
+            f"`mollm audit {project_id} --labels {audit.labels} --target {least:g}` draws it: of the tasks that it leaves, "
+            f"{allowed} may be wrong"
+        )
 
     def line(self) -> str:
         """The plan in one line, for the report."""
