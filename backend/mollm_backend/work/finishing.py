@@ -73,8 +73,8 @@ class Standing:
         audit, allowed = self.finish.audit, self.finish.allowed
         least = ceil(1000 * (1 - allowed / max(audit.region - audit.labels, allowed + 1))) / 1000
         return (
-            f"`mollm audit {project_id} --labels {audit.labels} --target {least:g}` draws it: of the tasks that it leaves, "
-            f"{allowed} may be wrong"
+            f"`mollm audit {project_id} --labels {audit.labels} --target {least:g}` draws it: "
+            f"{allowed} of the tasks that it leaves may be wrong"
         )
 
     def line(self) -> str:
