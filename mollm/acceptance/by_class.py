@@ -124,13 +124,3 @@ def _too_few(sizes: IntArray, labels: int, target: float, alpha: float) -> str:
     if need is None:
         return f"The largest class has {most} open tasks: too few to certify at {target:g}. Let people label them."
     return f"{labels} audits certify no class at {target:g}: the largest needs {need}. Plan as many, or a lower target."
-
-
-def sentence(label: str, found: Certified, tasks: int, target: float) -> str:
-    """What the certificate says of one class, for people; `tasks` were predicted as it."""
-    if not found.tasks:
-        return f"{label}: none of its {tasks} tasks is certified at {target:g}."
-    return (
-        f"{label}: at least {target:.4g} of {found.accepted} unlabelled tasks are right ({found.audits} audits, "
-        f"{found.errors} wrong; {tasks - found.tasks} tasks are left to people)."
-    )

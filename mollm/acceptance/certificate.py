@@ -19,8 +19,8 @@ from mollm.records import BoolArray, IntArray
 
 Allowed = Callable[[IntArray], IntArray]  # how many of so many unaudited tasks may be wrong
 _ROUNDING = 1e-9  # .05 x 100 in binary is a little below 5: without this a whole task would be lost
-SPENT = 0.8  # of what is left of 1 - confidence, at each look (chosen by hand: the first look is nearly as strong as
-# an only one, and a second still has a sixth of it)
+SPENT = 0.8  # of what is left of 1 - confidence, at each attempt (chosen by hand: the first is nearly as strong as an
+# only one, and a second still has a sixth of it)
 
 
 def share_of(target: float) -> Allowed:
@@ -33,9 +33,9 @@ def fixed_number(wrong: int) -> Allowed:
     return lambda tasks: np.full(np.shape(tasks), wrong, dtype=np.int64)
 
 
-def level(confidence: float, look: int) -> float:
-    """The error that look 1, 2, ... may spend, all together at most 1 - `confidence`."""
-    return (1 - confidence) * SPENT * (1 - SPENT) ** (look - 1)
+def level(confidence: float, attempt: int) -> float:
+    """The error that attempt 1, 2, ... at a pool may spend, all together at most 1 - `confidence`."""
+    return (1 - confidence) * SPENT * (1 - SPENT) ** (attempt - 1)
 
 
 @dataclass(frozen=True, slots=True)

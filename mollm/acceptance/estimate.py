@@ -8,8 +8,6 @@ share of the audit: its exact interval is then the narrower one. The rule looks 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from mollm.errors import InputError
@@ -18,7 +16,6 @@ from mollm.records import BoolArray, FloatArray
 
 FEW = 10.0  # expected errors in the audit below which the plain share is used: their spread cannot be measured yet
 GAIN = 3.0  # an audit counts as at most so many of its size (chosen by hand: more would rest on the confidence alone)
-NOT_YET = "not known yet"
 
 
 def accuracy(right: BoolArray, audited: FloatArray, rest: FloatArray) -> Figure:
@@ -31,7 +28,7 @@ def accuracy(right: BoolArray, audited: FloatArray, rest: FloatArray) -> Figure:
     if n != len(audited) or n > len(rest):
         raise InputError(f"{n} audited answers, {len(audited)} confidences and {len(rest)} tasks do not fit together.")
     if not n:
-        return Figure(0, None, f"{NOT_YET}: answer {needed(rest)} audits to know it to +- 5 points")
+        return Figure(0, None, f"not known yet: answer {needed(rest)} audits to know it to +- 5 points")
     if not powered(rest, n):
         return Figure(n, clopper_pearson(float(right.mean()), n))
     off = right - audited
@@ -71,8 +68,3 @@ def left_to_people(accuracy: float, target: float) -> float:
     """
     error, bearable = 1 - accuracy, 1 - target
     return max(0.0, (error - bearable) / (1 - bearable)) if bearable < 1 else 0.0
-
-
-def least_audits(target: float, alpha: float) -> int:
-    """The fewest audits that can certify anything at all: so many right ones in a row, 1 / `alpha` being the odds."""
-    return math.ceil(math.log(alpha) / math.log(target))

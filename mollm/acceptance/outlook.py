@@ -107,8 +107,7 @@ def _passed(
     design: Design, ends: IntArray, places: IntArray, wrong: BoolArray, allowed: Allowed, alpha: float
 ) -> tuple[IntArray, BoolArray]:
     """(PLAYS, E) how many of the first tasks are audited, and whether they would be certified."""
-    # Simulated places may coincide; an audit has no more labels than tasks.
-    audits = np.minimum([np.searchsorted(row, ends) for row in places], ends)
+    audits = np.array([np.searchsorted(row, ends) for row in places])
     total = np.concatenate([np.zeros((len(wrong), 1), dtype=np.int64), np.cumsum(wrong, axis=1)], axis=1)
     errors = np.take_along_axis(total, audits, axis=1)
     tasks = np.broadcast_to(ends, audits.shape)

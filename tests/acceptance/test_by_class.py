@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mollm.acceptance.by_class import ClassPlan, needed, plan, sentence
-from mollm.acceptance.certificate import Certified
+from mollm.acceptance.by_class import ClassPlan, needed, plan
 from mollm.acceptance.tails import simple_tail
 from mollm.errors import InputError
 from mollm.records import BoolArray, FloatArray, IntArray
@@ -98,10 +97,3 @@ def test_the_fewest_audits_that_can_certify() -> None:
 
     assert tail(few) <= 0.05 < tail(few - 1)
     assert needed(2, 0.95, 0.05) is None
-
-
-def test_a_sentence_says_what_is_left() -> None:
-    assert sentence("spam", Certified(80, 30, 1), 100, 0.9) == (
-        "spam: at least 0.9 of 50 unlabelled tasks are right (30 audits, 1 wrong; 20 tasks are left to people)."
-    )
-    assert "none of its 100 tasks" in sentence("spam", Certified(0, 0, 0), 100, 0.9)

@@ -6,20 +6,24 @@ import numpy as np
 import pytest
 
 from mollm.acceptance.drift import ALARM, evidence
+from mollm.records import BoolArray
+
+
+def alarmed(right: BoolArray, target: float) -> bool:
+    """Whether any look at the answers so far, one after each, withdraws the certificate."""
+    return any(evidence(right[:n], target) >= ALARM for n in range(1, len(right) + 1))
 
 
 @pytest.mark.parametrize("target", [0.7, 0.9, 0.95])
 def test_a_false_alarm_is_rare_over_all_looks(target: float) -> None:
-    rng = np.random.default_rng(1)
-    alarms = [evidence(rng.random(2000) < target, target) >= ALARM for _ in range(1000)]
-    assert np.mean(alarms) <= 1 / ALARM + 0.01
+    streams = np.random.default_rng(1).random((400, 500)) < target
+    assert np.mean([alarmed(right, target) for right in streams]) <= 1 / ALARM + 0.01
 
 
 @pytest.mark.parametrize(("target", "worse"), [(0.95, 0.85), (0.9, 0.7)])
 def test_three_times_the_errors_are_found(target: float, worse: float) -> None:
-    rng = np.random.default_rng(2)
-    found = [evidence(rng.random(150) < worse, target) >= ALARM for _ in range(200)]
-    assert np.mean(found) >= 0.9
+    streams = np.random.default_rng(2).random((200, 150)) < worse
+    assert np.mean([alarmed(right, target) for right in streams]) >= 0.9
 
 
 def test_no_answer_is_no_evidence() -> None:

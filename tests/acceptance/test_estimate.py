@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from mollm.acceptance.estimate import accuracy, least_audits, left_to_people, needed, powered
+from mollm.acceptance.estimate import accuracy, left_to_people, needed, powered
 from mollm.errors import InputError
 from mollm.records import BoolArray, FloatArray
 
@@ -68,10 +68,6 @@ def test_before_any_audit_it_says_how_many_would_do() -> None:
 def test_what_any_rule_leaves_to_people() -> None:
     assert left_to_people(0.9, 0.95) == pytest.approx(0.05 / 0.95)
     assert left_to_people(0.97, 0.95) == 0.0
-
-
-def test_the_fewest_audits_that_can_certify() -> None:
-    assert 0.95 ** least_audits(0.95, 0.05) <= 0.05 < 0.95 ** (least_audits(0.95, 0.05) - 1)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

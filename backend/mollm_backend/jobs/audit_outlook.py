@@ -52,7 +52,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Size:
     """The outlook of so many labels: the expected share of the open tasks accepted, the central 80 % of the simulated
-    audits (None by class), and the chance that nothing is certified. `needed`: why there is none ("": there is)."""
+    audits (None by class), and the chance that nothing is certified. `why` there is none ("": there is)."""
 
     labels: int
     share: float = 0.0

@@ -127,8 +127,11 @@ def _labels(project: Project) -> list[str]:
 def _trust(store: Store, project: Project) -> list[str]:
     """How far the open audit is, and what a job last noted of audits, certificates and the plan."""
     audit = audits.newest(store, project.id, status=audits.OPEN)
-    progress_line = [] if audit is None else [f"{audit.id}: {audits.answers(store, project.id, audit).line()}"]
-    return [*progress_line, *project.trust.get("lines", [])]
+    found = list(project.trust.get("lines", []))
+    if audit is None:
+        return found
+    total, left = sum(part.labels for part in audit.parts), len(audits.pending(store, project.id, audit.id))
+    return [f"{audit.id}: {total - left} of {total} answered", *found]
 
 
 def _pinned(project: Project) -> dict[str, Any] | None:
