@@ -361,7 +361,7 @@ def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
     assert json.loads(run("--undo", "--yes", "--json").output)["id"] == "certificate-1"
 
 
-@pytest.mark.parametrize(("wrong", "status"), [(0, certificates.GRANTED), (12, certificates.WITHDRAWN)])
+@pytest.mark.parametrize(("wrong", "status"), [(0, certificates.GRANTED), (40, certificates.WITHDRAWN)])
 def test_random_tasks_that_are_wrong_withdraw_a_certificate_aloud(
     store: Store, home: None, settings: Settings, wrong: int, status: str
 ) -> None:
