@@ -8,6 +8,8 @@ share of the audit: its exact interval is then the narrower one. The rule looks 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mollm.errors import InputError
@@ -36,6 +38,19 @@ def accuracy(right: BoolArray, audited: FloatArray, rest: FloatArray) -> Figure:
     spread = max(float(off.var(ddof=1)), float((audited * (1 - audited)).mean()))
     worth = float(np.clip(share * (1 - share) / spread, 1.0, GAIN))
     return Figure(n, clopper_pearson(share, n * worth))
+
+
+def pooled(right: Sequence[BoolArray]) -> Figure:
+    """The mean accuracy on the tasks that several audits were drawn from, each audit weighted by its answers.
+
+    `right` of each audit, (n,), drawn at random from what was open then. The open tasks changed between the audits, so
+    the answers are trials of unequal shares; their sum varies less than trials of one share (Hoeffding 1956), and
+    Clopper and Pearson's interval covers the mean share.
+    """
+    together = np.concatenate([np.zeros(0, dtype=np.bool_), *right])
+    if not len(together):
+        return Figure(0, None, "none of them is answered yet")
+    return Figure(len(together), clopper_pearson(float(together.mean()), len(together)))
 
 
 def powered(rest: FloatArray, n: int) -> bool:

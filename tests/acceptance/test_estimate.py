@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from mollm.acceptance.estimate import accuracy, left_to_people, needed, powered
+from mollm.acceptance.estimate import accuracy, left_to_people, needed, pooled, powered
 from mollm.errors import InputError
 from mollm.records import BoolArray, FloatArray
 
@@ -73,3 +73,29 @@ def test_what_any_rule_leaves_to_people() -> None:
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="do not fit"):
         accuracy(np.ones(2, dtype=np.bool_), np.ones(3), np.ones(5))
+
+
+@pytest.mark.parametrize("share", [0.7, 0.9, 0.98])
+@pytest.mark.parametrize("batches", [3, 20])
+def test_the_interval_of_pooled_draws_covers(share: float, batches: int) -> None:
+    """Each batch takes the most doubtful tasks away, so that each draw is of easier tasks than the last."""
+    covered = 0
+    for seed in range(400):
+        rng = np.random.default_rng([seed, batches])
+        right, confidence = rest(share, 0.0, rng)
+        order = np.argsort(confidence)
+        answers, means, sizes = [], [], rng.integers(3, 12, batches)
+        for batch, n in enumerate(sizes):
+            there = order[batch * 50 :]
+            answers.append(right[rng.choice(there, n, replace=False)])
+            means.append(float(right[there].mean()))
+        found = pooled(answers)
+        assert found.estimate is not None
+        assert found.n == sizes.sum()
+        covered += found.estimate.low - 1e-12 <= np.average(means, weights=sizes) <= found.estimate.high + 1e-12
+    assert covered / 400 >= 0.93
+
+
+def test_nothing_is_said_of_no_draws() -> None:
+    assert pooled([]).estimate is None
+    assert pooled([np.zeros(0, dtype=np.bool_)]).n == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -374,7 +375,11 @@ def test_a_standing_share_of_each_batch_is_drawn_at_random(runtime: Runtime) -> 
     assert due.publishing_reason(store, project(store)) is None
     answer(store, mine)
     assert audits.usable(store, 7) == []
-    assert "5 of 5 answered" in CliRunner().invoke(cli.app, ["report", "7"]).output
+    said = CliRunner().invoke(cli.app, ["report", "7"]).output
+    assert "5 of 5 answered" in said
+    assert re.search(
+        r"right on those tasks when they were drawn: [.\d]+ \[[.\d]+, [.\d]+\] \(n = 5\)", " ".join(said.split())
+    )
     others = [row.task_id for row in batch(store) if not row.blind]
     answer(store, others)
     jobs.publish(7)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mollm.acceptance.estimate import pooled
 from mollm_backend.jobs.audit_outlook import accuracy_of
 from mollm_backend.store import Store, audits, frozen
 from mollm_backend.store.audits import Audit
@@ -53,8 +54,15 @@ def _standing(store: Store, project: Project) -> dict[str, Any] | None:
         return None
     found = [audits.answers(store, project.id, audit) for audit in drawn]
     total, answered = sum(row.total for row in found), sum(len(row.right) for row in found)
-    line = f"drawn at random from the open tasks: {answered} of {total} answered"
-    return {"audits": [audit.id for audit in drawn], "total": total, "answered": answered, "line": line}
+    # Those answered in their turn: what people happened to answer first of the others may be the easier ones.
+    figure = pooled([row.right[: row.in_turn] for row in found])
+    line = f"drawn at random from the open tasks, for each batch: {answered} of {total} answered"
+    if figure.n:
+        line += f"; right on those tasks when they were drawn: {figure.line()}"
+    return {
+        "audits": [audit.id for audit in drawn], "total": total, "answered": answered,
+        "accuracy": figure.as_json(), "line": line,
+    }  # fmt: skip
 
 
 def drift(store: Store, project: Project, audit: Audit) -> list[str]:
