@@ -386,3 +386,27 @@ def test_random_tasks_that_are_wrong_withdraw_a_certificate_aloud(
         assert certificates.unfinished(store, 7) == []  # nothing more of it is written
         assert run("--undo", "--yes").exit_code == 0
         assert certificates.every(store, 7)[0].status == certificates.UNDONE
+
+
+@pytest.mark.parametrize(("drifted", "status"), [("", certificates.GRANTED), ("dog", certificates.WITHDRAWN)])
+def test_one_class_that_drifts_withdraws_a_certificate_by_class(
+    store: Store, home: None, settings: Settings, drifted: str, status: str
+) -> None:
+    project = predicted(store)
+    audited(store, project, labels=200, by_class=True)
+    assert run("--by-class", "--yes").exit_code == 0
+    (certificate,) = certificates.every(store, 7)
+    assert sum(1 for row in certificate.by_class if row["tasks"]) == 2
+    projects.change(store, 7, options={"audit_share": 0.5})
+    auditing.draw_standing(store, projects.get(store, 7), 60)
+    drawn = audits.tasks_of(store, 7, "audit-2")
+    other = {"cat": "dog", "dog": "cat"}
+    said = [(row.task_id, row.predicted[""]) for row in drawn]
+    rows = [annotation(task, other[label] if label == drifted else label) for task, label in said]
+    labels.upsert(store, 7, rows)
+    drifting.check(store, projects.get(store, 7))
+    assert certificates.every(store, 7)[0].status == status
+    loud = [event.line for event in events.newest(store, 20) if event.kind == "problem"]
+    assert bool(loud) == bool(drifted)
+    if loud:
+        assert "drawn at random since, predicted dog, as confident as those that it covers" in loud[0]
