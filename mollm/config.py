@@ -44,8 +44,10 @@ class AnnotatorConfig(Frozen):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     runtime: str = "transformers"
-    model: str = Field(min_length=1, description="directory, registry package or served model name")
-    revision: str = Field("", description="change it when the model behind the name has changed: it is asked again")
+    model: str = Field(min_length=1, description="directory, package, id on a hub (`org/name`), or served model name")
+    revision: str = Field(
+        "", description="of a hub's model; elsewhere change it when the model has changed: it is asked again"
+    )
     url: str | None = Field(None, description="OpenAI-compatible endpoint, for runtime = 'openai'")
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     mode: Literal["score", "sample"] = "score"

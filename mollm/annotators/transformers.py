@@ -302,8 +302,10 @@ def _read(config: AnnotatorConfig, path: Path, device: str, dtype: Any) -> _Load
 
 
 def _directory(config: AnnotatorConfig, models_dir: Path) -> Path:
-    inside = models_dir / config.model
-    return inside if inside.is_dir() else Path(config.model).expanduser()
+    """In `models_dir`, at its revision where that was fetched, or anywhere."""
+    names = (f"{config.model}@{config.revision}", config.model) if config.revision else (config.model,)
+    inside = next((models_dir / name for name in names if (models_dir / name).is_dir()), None)
+    return inside or Path(config.model).expanduser()
 
 
 def _device(config: AnnotatorConfig) -> str:

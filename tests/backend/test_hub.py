@@ -1,0 +1,154 @@
+"""Models by their id on a hub: fetched once, safetensors alone, refused with one clear line. A real hub in small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mollm.annotators import open_annotator
+from mollm.config import AnnotatorConfig
+from mollm.errors import ModelFileError
+from mollm.records import LabelSet
+from mollm_backend import packages
+from mollm_backend.hub import HubModel
+from mollm_backend.supervisor import fetch
+
+from ..annotators.tiny_model import make_tiny_model
+from .hub_server import Hub, serve
+
+pytestmark = pytest.mark.real_llm
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    (directory / "modeling_evil.py").write_text("raise SystemExit")
+    (directory / "pytorch_model.bin").write_bytes(b"a pickle")
+    return directory
+
+
+@pytest.fixture
+def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    import huggingface_hub.constants as constants
+
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_text("{}")
+    (pickled / "pytorch_model.bin").write_bytes(b"a pickle")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    with serve({"org/tiny": tiny, "org/pickled": pickled}) as (address, handler):
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield handler
+
+
+def fetched(name: str, home: Path) -> tuple[Path, list[str]]:
+    told: list[str] = []
+    return packages.ensure_model(name, home, told.append), told
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("org/name", HubModel("org/name")),
+        ("org/name@v1", HubModel("org/name", "v1")),
+        ("smollm2-135m-instruct", None),
+        ("/srv/models/qwen", None),
+        ("~/models/qwen", None),
+        ("a/b/c", None),
+    ],
+)
+def test_what_is_an_id(name: str, expected: HubModel | None) -> None:
+    assert HubModel.of(name) == expected
+
+
+def test_a_directory_that_is_there_is_no_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert HubModel.of("org/name") is None
+
+
+def test_it_is_fetched_once_and_without_code(hub: type[Hub], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert not packages.is_ready("org/tiny", home)
+    directory, told = fetched("org/tiny", home)
+    names = {path.name for path in directory.iterdir()}
+    assert {"config.json", "model.safetensors"} <= names
+    assert not names & {"modeling_evil.py", "pytorch_model.bin"}
+    assert told[0].startswith("fetching org/tiny (")
+    assert told[-1] == "org/tiny: ready"
+    before = len(hub.asked)
+    assert fetched("org/tiny", home) == (directory, [])
+    assert len(hub.asked) == before
+
+
+def test_the_panel_opens_it_at_its_revision(hub: type[Hub], tmp_path: Path) -> None:
+    config = AnnotatorConfig(name="tiny", model="org/tiny", revision="v1", prompt="plain")
+    assert packages.model_of(config) == "org/tiny@v1"
+    directory, _ = fetched(packages.model_of(config), tmp_path / "home")
+    assert directory == tmp_path / "home" / "models" / "org" / "tiny@v1"
+    annotator = open_annotator(
+        config, LabelSet(("sports", "money")), "Name the topic.", (), tmp_path / "home" / "models"
+    )
+    (answer,) = annotator.annotate(["a goal in the last minute"])
+    assert answer.label_probs.sum() == pytest.approx(1)
+
+
+def test_offline_takes_it_from_the_cache(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    fetched("org/tiny", tmp_path / "home")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = len(hub.asked)
+    fetched("org/tiny", tmp_path / "another home")
+    assert len(hub.asked) == before
+    with pytest.raises(ModelFileError, match="org/other is not in the cache, and HF_HUB_OFFLINE is set"):
+        fetched("org/other", tmp_path / "home")
+
+
+def test_what_cannot_be_fetched_is_said_in_one_line(hub: type[Hub], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    hub.gated = {"org/tiny"}
+    for name, said in {
+        "org/none": "There is no model org/none on http://.*: correct the name, or set HF_TOKEN",
+        "org/tiny": "org/tiny is gated: accept its terms on http://.*/org/tiny, then set HF_TOKEN",
+        "org/pickled": "org/pickled has no safetensors weights",
+        "org/pickled@no-such": "org/pickled has no revision 'no-such'",
+    }.items():
+        with pytest.raises(ModelFileError, match=said):
+            fetched(name, home)
+        assert not packages.is_ready(name, home)
+
+
+def test_a_token_opens_a_gated_model(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.gated = {"org/tiny"}
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    _, told = fetched("org/tiny", tmp_path / "home")
+    assert "hf_secret" not in " ".join(told)
+
+
+def test_a_disk_too_small_is_said_before_anything_is_fetched(hub: type[Hub], tmp_path: Path) -> None:
+    hub.sizes = {"model.safetensors": 10**16}
+    with pytest.raises(ModelFileError, match=r"org/tiny needs 10000000\.0 GB and .* free: make room, or set HF_HOME"):
+        fetched("org/tiny", tmp_path / "home")
+    assert not any("resolve" in line for line in hub.asked)
+
+
+def test_a_hub_that_is_away(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(
+        ModelFileError, match=r"http://127\.0\.0\.1:9 cannot be reached, and org/tiny is not in the cache"
+    ):
+        fetched("org/tiny", tmp_path / "home")
+
+
+def test_the_others_go_on_without_it(hub: type[Hub], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch.main("org/none", str(tmp_path / "home"))
+    assert "The others go on without it." in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="There is no package named"):
+        fetch.main("no-such-package", str(tmp_path / "home"))
