@@ -31,3 +31,7 @@ class ModelFileError(MollmError):
 
 class StoreError(MollmError):
     """The database refused, or holds something that this version cannot read."""
+
+
+class AlertError(MollmError):
+    """An alert did not reach its receiver; it is sent again later."""

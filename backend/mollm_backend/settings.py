@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,15 @@ class Settings(BaseSettings):
     chunk_texts: int = Field(16, ge=1, description="texts an annotate job; a job stays under 30 s")
     encoder: str = "all-MiniLM-L6-v2"
     log_level: str = "INFO"
+    alert_webhook: SecretStr = Field(SecretStr(""), description="address that alerts are posted to; default: none")
+    alert_webhook_secret: SecretStr = Field(SecretStr(""), description="signs what is posted (X-Mollm-Signature)")
+    alert_mail_to: str = Field("", description="addresses that alerts are mailed to, with commas; default: none")
+    alert_mail_from: str = Field("", description="the sender of these mails; default: mollm@ the mail server")
+    smtp_host: str = Field("", description="the mail server for alerts")
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
 
     @property
     def store_url(self) -> str:

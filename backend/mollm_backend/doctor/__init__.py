@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mollm_backend.doctor import label_studio, work
+from mollm_backend.doctor import alerts, label_studio, work
 from mollm_backend.doctor.finding import Finding
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
@@ -14,4 +14,8 @@ def examine(
 ) -> list[Finding]:
     """All findings on one project, or on all (None). Raises InputError for a project that the store does not know."""
     chosen = projects.every(store) if project_id is None else [projects.get(store, project_id)]
-    return [*label_studio.examine(store, client, settings, project_id), *work.examine(store, settings, chosen)]
+    return [
+        *label_studio.examine(store, client, settings, project_id),
+        *work.examine(store, settings, chosen),
+        *alerts.examine(settings),
+    ]

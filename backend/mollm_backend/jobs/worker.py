@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import MollmError
 from mollm_backend import jobs, logs, settings
-from mollm_backend.jobs import due
+from mollm_backend.jobs import alerting, due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import Store, projects
 from mollm_backend.work import queues
@@ -70,6 +70,7 @@ def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
                 log.warning("a job was lost with its worker", job=identity)
             due.sweep(runtime, reconcile=first)
             first = False
+            alerting.check(runtime)
         except TRANSIENT as error:
             log.warning("sweep put off", error=str(error))
         if stop.wait(runtime.settings.sweep_seconds):

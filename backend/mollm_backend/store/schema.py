@@ -244,3 +244,16 @@ accepted = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Index("ix_accepted_task", "project_id", "task_id"),
 )  # fmt: skip
+
+# What is worth telling somebody who looks at no page. `told`: by way (webhook, mail), what was told of it: "begun" or
+# "over". A fact that lasts has an end (`over_at`); one that happened has none.
+alerts = sa.Table(
+    "alerts", metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("line", sa.Text, nullable=False),
+    sa.Column("since", sa.String, nullable=False),
+    sa.Column("over_at", sa.String, nullable=False, default=""),
+    sa.Column("told", sa.JSON, nullable=False, default=dict),
+)  # fmt: skip
