@@ -56,7 +56,9 @@ class Samples(Way):
                 counts[found] += 1
         calls = -(-wanted // self.at_once)
         votes, silent = counts / wanted, 1 - float(counts.sum()) / wanted
-        return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls)
+        said = " ".join(replies[0].split())[:60] if replies else ""
+        error = "" if counts.any() else f"none of {wanted} samples names a label; the first begins with {said!r}"
+        return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls, error=error)
 
     def _draw(self, piece: str, count: int) -> tuple[list[str], tuple[int, int]]:
         settings: dict[str, Any] = {

@@ -97,8 +97,11 @@ class Runtime:
             projects.set_panel(self.store, project.id, members)
         return project
 
-    def annotator(self, project: Project, member: PanelMember) -> Annotator:
-        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel."""
+    def annotator(self, project: Project, member: PanelMember, *, anew: bool = False) -> Annotator:
+        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel.
+
+        `anew`: a server is probed again first, because it may have changed.
+        """
         config = next((config for config in self.panel.annotators if config.name == member.name), None)
         if config is None:
             raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
@@ -114,6 +117,8 @@ class Runtime:
             instruction = decision.instruction(project.instruction(self.panel.instruction))
             return open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
 
+        if anew:
+            self._annotators.drop_server(member.fingerprint)
         return self._annotators.get(member.fingerprint, room, opened)
 
     def card(self, member: PanelMember) -> tuple[str, str]:
