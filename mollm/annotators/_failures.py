@@ -10,7 +10,7 @@ OTHER = "other"
 # The kind, what its messages hold (casefolded, the first that fits), whether it may pass by itself, and what helps.
 KINDS: tuple[tuple[str, str, bool, str], ...] = (
     (
-        "thinking", r"\bthink(s|ing)\b", True,
+        "thinking", r"\bthink(s|ing)\b|\bthought\b", True,
         "start the server with thinking switched off, or serve the model's variant that does not think",
     ),
     (
