@@ -104,8 +104,9 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
     """Ask for one chunk and store the answers. False where the annotator is away: its gap is filled later."""
     started = time.monotonic()
     try:
-        anew = answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows))
-        answers = runtime.annotator(project, member, anew=anew).annotate([task.text or "" for task in rows])
+        if answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows)):
+            runtime.probe_anew(member)
+        answers = runtime.annotator(project, member).annotate([task.text or "" for task in rows])
     except MollmError as error:
         # Whatever is wrong with one LLM (down, model file cut, refused) never stops the others.
         signals.mark_absent(runtime.store, member.fingerprint, str(error))

@@ -97,11 +97,8 @@ class Runtime:
             projects.set_panel(self.store, project.id, members)
         return project
 
-    def annotator(self, project: Project, member: PanelMember, *, anew: bool = False) -> Annotator:
-        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel.
-
-        `anew`: a server is probed again first, because it may have changed.
-        """
+    def annotator(self, project: Project, member: PanelMember) -> Annotator:
+        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel."""
         config = next((config for config in self.panel.annotators if config.name == member.name), None)
         if config is None:
             raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
@@ -120,9 +117,11 @@ class Runtime:
                 events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
             return found
 
-        if anew:
-            self._annotators.drop_server(member.fingerprint)
         return self._annotators.get(member.fingerprint, room, opened)
+
+    def probe_anew(self, member: PanelMember) -> None:
+        """Open this annotator's server anew at the next question, because it may have changed."""
+        self._annotators.drop_server(member.fingerprint)
 
     def card(self, member: PanelMember) -> tuple[str, str]:
         """(the card on which this member's model takes turns with others, the model); empty where it needs none."""
