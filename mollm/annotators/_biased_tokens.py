@@ -35,7 +35,8 @@ class BiasedTokens(TokenIds):
         super().probe()
 
     def describe(self) -> str:
-        return f"exact label shares in one pass (logit_bias), by {'codes' if self.coded else 'labels'}"
+        coding = "codes" if self.coded else "labels"
+        return f"exact label shares in one pass (logit_bias), by {coding}{self.switch.describe()}"
 
     def frame(self, prompt: Prompt) -> Frame:
         if prompt.kind == "plain":
@@ -43,7 +44,7 @@ class BiasedTokens(TokenIds):
         before, mark, after = self._rendered(prompt.messages(MARK)).partition(MARK)
         if not mark:
             raise AnnotatorError("the server's chat template drops or changes the text")
-        return before, after + prompt.prefill, True
+        return before, self.switch.after(after) + prompt.prefill, True
 
     def _many(self, jobs: Sequence[tuple[str, bool, Question]]) -> list[Read]:
         return [self._one(*job) for job in jobs]
@@ -103,7 +104,7 @@ class BiasedTokens(TokenIds):
         return str(self.post("/detokenize", tokens=list(tokens))["content"])
 
     def _rendered(self, messages: Sequence[dict[str, str]]) -> str:
-        return str(self.post("/apply-template", messages=list(messages))["prompt"])
+        return str(self.post("/apply-template", messages=list(messages), **self.switch.template())["prompt"])
 
     def _end(self, prompt: Prompt) -> int:
         if prompt.kind == "plain":

@@ -10,11 +10,13 @@ import numpy as np
 
 from mollm.annotators import Answer, abstention
 from mollm.annotators._http import Refused, Trouble
+from mollm.annotators._thinking import Thinks, refuse_thought, said_of
 from mollm.annotators._ways import Frame, Way
 from mollm.errors import AnnotatorError, AnnotatorUnavailable
 from mollm.prompts import Prompt
 from mollm.prompts.parsing import parse_answer, parse_code
 
+THOUGHT = 8  # tokens of a thought that is left empty: a tag and line breaks, twice
 Hold = Callable[[Sequence[str]], dict[str, Any]]
 
 
@@ -26,15 +28,16 @@ class Samples(Way):
         self.prompt, self.rendered = self._rendered()
         self.answers = [answer.strip() for answer in self.prompt.answers]
         self.lead = " " if self.prompt.answers[0].startswith(" ") else ""
-        self.length = 4 + max(len(answer.encode()) for answer in self.answers)
+        self.length = 4 + max(len(answer.encode()) for answer in self.answers) + THOUGHT * bool(self.switch.asks)
         self.hold = next((hold for hold in (_choice, _schema) if self._holds_to(hold)), None)
         self.at_once = self._gives_at_once()
-        self._draw(self.prompt.piece("A short text."), 1)
+        replies, _ = self._draw(self.prompt.piece("A short text."), 1)
+        refuse_thought(replies[0])
 
     def describe(self) -> str:
         held = f"held to the labels ({HELD_BY[self.hold]})" if self.hold else "parsed"
         many = {1: "one by one", self.config.samples: "a request"}.get(self.at_once, f"by {self.at_once}")
-        return f"{self.config.samples} samples {many}, {held}"
+        return f"{self.config.samples} samples {many}, {held}{self.switch.describe()}"
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         return list(self.pool.map(self._one, texts))
@@ -45,7 +48,7 @@ class Samples(Way):
             (replies, usage), cut = self.fit(
                 self.harmless(self.prompt.piece(text)), lambda piece: self._draw(piece, wanted)
             )
-        except Refused as refused:
+        except (Refused, Thinks) as refused:
             return abstention(self.labels.C, str(refused))
         except Trouble as trouble:
             return abstention(self.labels.C, self.TROUBLE + str(trouble))
@@ -56,7 +59,9 @@ class Samples(Way):
                 counts[found] += 1
         calls = -(-wanted // self.at_once)
         votes, silent = counts / wanted, 1 - float(counts.sum()) / wanted
-        return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls)
+        said = " ".join(replies[0].split())[:60] if replies else ""
+        error = "" if counts.any() else f"none of {wanted} samples names a label; the first begins with {said!r}"
+        return Answer(votes.copy(), votes, silent, *usage, truncated=cut, calls=calls, error=error)
 
     def _draw(self, piece: str, count: int) -> tuple[list[str], tuple[int, int]]:
         settings: dict[str, Any] = {
@@ -69,7 +74,7 @@ class Samples(Way):
         while len(replies) < count:
             n = min(count - len(replies), self.at_once)
             body = self._send(piece, n=n, **settings)
-            replies += [_text_of(choice) for choice in self.choices(body, n)]
+            replies += [said_of(choice) for choice in self.choices(body, n)]
             usage = body.get("usage") or {}
             read, wrote = read + int(usage.get("prompt_tokens") or 0), wrote + int(usage.get("completion_tokens") or 0)
         return replies, (read, wrote)
@@ -79,14 +84,15 @@ class Samples(Way):
         prompt = self.prompts(coded=self.coded)[0]
         try:
             return prompt, self.frame(prompt)
-        except AnnotatorUnavailable:
+        except (AnnotatorUnavailable, Thinks):
             raise
         except AnnotatorError:
             return prompt.without_prefill(), None
 
     def _send(self, piece: str, **settings: Any) -> Any:
         if self.rendered is None:
-            return self.post("/v1/chat/completions", messages=self.prompt.messages(piece), **settings)
+            messages = self.switch.messages(self.prompt.messages(piece))
+            return self.post("/v1/chat/completions", messages=messages, **settings, **self.switch.body)
         before, after, special = self.rendered
         extra = {} if special else {"add_special_tokens": False}
         stop = ["\n"] if self.prompt.kind == "plain" else None
@@ -99,7 +105,7 @@ class Samples(Way):
             body = self._send(piece, n=1, max_tokens=12, temperature=0, **hold([odd]))
         except Refused:
             return False
-        return _text_of(self.choices(body, 1)[0]).strip(' "') == odd.strip()
+        return said_of(self.choices(body, 1)[0]).strip(' "') == odd.strip()
 
     def _gives_at_once(self) -> int:
         """How many samples one request gives. Some servers accept any `n` but give one sample; others refuse an `n`
@@ -123,12 +129,6 @@ def _schema(answers: Sequence[str]) -> dict[str, Any]:
     """OpenAI's parameter, which llama.cpp's server and Ollama know: the label comes as a JSON string."""
     schema = {"type": "string", "enum": [answer.strip() for answer in answers]}
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "label", "schema": schema}}}
-
-
-def _text_of(choice: Any) -> str:
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    return text if isinstance(text, str) else ""
 
 
 def _unquoted(answer: str) -> str:

@@ -13,6 +13,7 @@ from mollm.annotators import Answer
 from mollm.annotators._chosen import alike, logprob, numbers, said_first, second
 from mollm.annotators._http import Refused, Trouble
 from mollm.annotators._one_pass import OnePass, Question, Read
+from mollm.annotators._thinking import refuse_thought
 from mollm.annotators._ways import MARK, Frame, Way
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt
@@ -29,6 +30,7 @@ class TokenIds(Way):
     """
 
     two_steps: ClassVar[bool] = True
+    begun = ""  # the token that the model itself began its last answer with
 
     def probe(self) -> None:
         self.prepare(coded=self.config.coding == "codes")
@@ -39,6 +41,7 @@ class TokenIds(Way):
         read = self._alone("A short text.", Question(0, 0, at, tree.place(at).tokens or tree.paths[0][:1]))
         if read.error or not np.isfinite(read.logprobs).all():
             raise AnnotatorError(f"logprob_token_ids is ignored or incomplete ({read.error})")
+        refuse_thought(self.begun)
         foresees = self.two_steps and self._goes_on(Question(0, 0, at, tree.place(at).tokens), read)
         self.one_pass = OnePass(self.config, self.trees, self.ask, foresees=foresees)
 
@@ -97,7 +100,7 @@ class TokenIds(Way):
         return self.one_pass.annotate(texts)
 
     def describe(self) -> str:
-        coding = "codes" if self.coded else "labels"
+        coding = ("codes" if self.coded else "labels") + self.switch.describe()
         further = ", a step further in the same request" if self.one_pass.foresees else ""
         return f"exact label log-probabilities in one pass{further} (logprob_token_ids), by {coding}"
 
@@ -147,6 +150,7 @@ class TokenIds(Way):
                 logprob_token_ids=some, return_tokens_as_token_ids=True, add_special_tokens=self.frames[0][2], **go_on,
             )  # fmt: skip
             for known, choice in zip(found, self.choices(body, len(jobs)), strict=True):
+                self.begun = str(choice.get("text") or "")
                 known[0] |= {token: logprob(choice, token, 0) for token in some}
                 if forced is not None and said_first(choice, forced):
                     known[1] |= {token: logprob(choice, token, 1) for token in some}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from mollm.annotators import Answer, abstention
 from mollm.annotators._http import Refused, Trouble
 from mollm.annotators._one_pass import BIAS_BAR, CONTENT_FREE, ENOUGH_ORDERS
+from mollm.annotators._thinking import refuse_thought
 from mollm.annotators._ways import Way
 from mollm.errors import AnnotatorError, AnnotatorUnavailable
 from mollm.prompts import Prompt
@@ -49,8 +51,10 @@ class TopTokens(Way):
             raise AnnotatorError(f"{self.labels.C} codes do not fit into the top {TOP} tokens")
         if len({answer.casefold() for answer in answers}) < len(answers):
             raise AnnotatorError("two labels read the same: set coding = 'codes'")
-        if not self._top(self.asked[0], self.asked[0].piece("A short text."))[0]:
+        top = self._top(self.asked[0], self.asked[0].piece("A short text."))[0]
+        if not top:
             raise AnnotatorError("top_logprobs is ignored")
+        refuse_thought(max(top, key=lambda pair: pair[1])[0])
 
     def _unlike(self) -> bool:
         """Whether tokens can tell the labels apart: the first one in a chat, a few more in a plain prompt."""
@@ -60,7 +64,8 @@ class TopTokens(Way):
         return alike <= (FURTHER_AT_MOST if plain else 0)
 
     def describe(self) -> str:
-        return f"the top {TOP} tokens in one pass (top_logprobs), by {'codes' if self.coded else 'labels'}"
+        coding = "codes" if self.coded else "labels"
+        return f"the top {TOP} tokens in one pass (top_logprobs), by {coding}{self.switch.describe()}"
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         try:
@@ -130,19 +135,22 @@ class TopTokens(Way):
                 weights[list(beginning.alive)] += beginning.mass / len(beginning.alive)
         mass = float(weights.sum())
         if not mass > 0:
-            return abstention(self.labels.C, "no label is among the most probable tokens", spent[0], cut)
+            why = "no label is among the most probable tokens"
+            with contextlib.suppress(ValueError):
+                why += f"; the first is {max(top, key=lambda pair: pair[1])[0].strip()!r}"
+            return abstention(self.labels.C, why, spent[0], cut)
         probs = normalised(np.maximum(weights, floor))
         return Answer(probs, probs, 0.0, *spent, truncated=cut, calls=calls, mass=mass)
 
     def _top(self, prompt: Prompt, piece: str, written: str = "") -> tuple[Top, tuple[int, int]]:
         """(the most probable tokens after the prompt and the answer `written` so far, (tokens read, written))."""
-        settings = {"max_tokens": 1, "temperature": 0}
+        settings: dict[str, Any] = {"max_tokens": 1, "temperature": 0}
         if prompt.kind == "plain":
             text = prompt.before + piece + prompt.after + written
             body = self.post("/v1/completions", prompt=text, logprobs=TOP, **settings)
         else:
-            messages = prompt.messages(piece)
-            body = self.post("/v1/chat/completions", messages=messages, logprobs=True, top_logprobs=TOP, **settings)
+            settings |= {"logprobs": True, "top_logprobs": TOP, **self.switch.body}
+            body = self.post("/v1/chat/completions", messages=self.switch.messages(prompt.messages(piece)), **settings)
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         return _top_of(self.choices(body, 1)[0]), spent

@@ -40,6 +40,11 @@ class Warm:
         self._open[key] = annotator, wanted
         return annotator
 
+    def drop_server(self, key: str) -> None:
+        """Close an annotator that holds no model here: the next `get` opens and probes it anew."""
+        if key in self._open and not self._open[key][1].bytes:
+            self._close(key)
+
     def close(self) -> None:
         """Close all of them."""
         for key in list(self._open):

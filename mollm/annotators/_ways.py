@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from mollm.annotators import Answer
 from mollm.annotators._http import Refused, Server, Trouble
 from mollm.annotators._one_pass import prompts_for
+from mollm.annotators._thinking import AS_IS, Switch
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError
 from mollm.prompts import Prompt, Shot
@@ -31,9 +32,10 @@ class Way(ABC):
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot],
-        server: Server, window: int,
+        server: Server, window: int, switch: Switch = AS_IS,
     ) -> None:  # fmt: skip
         self.config, self.labels, self.server, self.window = config, labels, server, window
+        self.switch = switch
         self.instruction, self.shots = instruction, shots
         self.pool = ThreadPoolExecutor(max_workers=config.concurrency, thread_name_prefix=config.name)
 
@@ -88,10 +90,11 @@ class Way(ABC):
         """(before, after, whether the server adds its own start token). A chat is rendered by the server's template."""
         if prompt.kind == "plain":
             return prompt.before, prompt.after, True
-        tokens = self.post("/tokenize", messages=prompt.messages(MARK), add_generation_prompt=True).get("tokens")
+        asked = {**self.switch.template(), "messages": prompt.messages(MARK), "add_generation_prompt": True}
+        tokens = self.post("/tokenize", **asked).get("tokens")
         if not tokens:
             raise AnnotatorError("/tokenize does not render the chat template")
         before, mark, after = str(self.post("/detokenize", tokens=tokens).get("prompt")).partition(MARK)
         if not mark:
             raise AnnotatorError("the server's chat template drops or changes the text")
-        return before, after + prompt.prefill, False
+        return before, self.switch.after(after) + prompt.prefill, False

@@ -19,6 +19,7 @@ from mollm.annotators import Annotator, Answer
 from mollm.annotators._biased_tokens import BiasedTokens
 from mollm.annotators._http import Refused, Server, Trouble
 from mollm.annotators._samples import Samples
+from mollm.annotators._thinking import AS_IS, SWITCHES, UNSTOPPED, Switch, Thinks
 from mollm.annotators._token_ids import TokenIds
 from mollm.annotators._top_tokens import TopTokens
 from mollm.annotators._ways import Way
@@ -95,22 +96,37 @@ class OpenAI(Annotator):
         return min(self.config.max_tokens, int(window or self.config.max_tokens))
 
     def _choose_way(self) -> Way:
-        """The first way that passes its probe. Raises AnnotatorError if none does."""
-        room = (self.config, self.labels, self.instruction, self.shots, self.server, self.window)
+        """The first way that passes its probe, with thinking switched off if need be. Raises AnnotatorError if none
+        does."""
         tried: list[str] = []
+        thinks = False
         for kind in (TokenIds, BiasedTokens, TopTokens, Samples) if self.config.mode == "score" else (Samples,):
-            way = kind(*room)
-            try:
-                way.probe()
-            except (AnnotatorError, KeyError, IndexError, TypeError, ValueError) as error:
-                # The built-in errors mean that the reply does not have the form that this way needs.
-                way.close()
-                if isinstance(error, AnnotatorUnavailable) or _denied(error):
-                    raise
-                tried.append(f"{kind.__name__}: {error if isinstance(error, AnnotatorError) else repr(error)}")
-            else:
-                return way
-        raise AnnotatorError(f"{self.name}: {self.server.url} can do nothing of use; " + "; ".join(tried))
+            for switch in SWITCHES:
+                way, refusal = self._probed(kind, switch)
+                if way is not None:
+                    return way
+                thinks = thinks or isinstance(refusal, Thinks)
+                if switch is AS_IS:
+                    tried.append(
+                        f"{kind.__name__}: {refusal if isinstance(refusal, AnnotatorError) else repr(refusal)}"
+                    )
+                    if not isinstance(refusal, Thinks):
+                        break
+        why = f"{UNSTOPPED}; " if thinks else ""
+        raise AnnotatorError(f"{self.name}: {self.server.url} can do nothing of use; {why}" + "; ".join(tried))
+
+    def _probed(self, kind: type[Way], switch: Switch) -> tuple[Way, None] | tuple[None, Exception]:
+        """The way, or why its probe failed. Raises what no other way could help against."""
+        way = kind(self.config, self.labels, self.instruction, self.shots, self.server, self.window, switch)
+        try:
+            way.probe()
+        except (AnnotatorError, KeyError, IndexError, TypeError, ValueError) as error:
+            # The built-in errors mean that the reply does not have the form that this way needs.
+            way.close()
+            if isinstance(error, AnnotatorUnavailable) or _denied(error):
+                raise
+            return None, error
+        return way, None
 
 
 def _denied(error: Exception) -> bool:

@@ -37,7 +37,9 @@ class FakeServer:
     `slots`: llama.cpp refuses a greater `n`. `first`: how much the model likes the first-listed label (nats).
     `blank`: it opens an answer with a token that is a blank alone, and only then a word. `held`: a word that ends
     within a character, which llama.cpp holds back, probabilities and all. `clamps`: like vLLM, it writes fewer tokens
-    than it was asked for where the window ends, and refuses a prompt that leaves none.
+    than it was asked for where the window ends, and refuses a prompt that leaves none. `thinks`: it opens each answer
+    with a thought; what stands there switches that off (a key of the request, "prefill" or "/no_think"; "": nothing).
+    `apart`: the thought comes apart from the content, as servers with a reasoning parser give it.
     """
 
     can: frozenset[str] = ALL
@@ -48,6 +50,8 @@ class FakeServer:
     blank: bool = False
     clamps: bool = False
     held: str = ""
+    thinks: str | None = None
+    apart: bool = False
     broken: Callable[[httpx.Request, dict[str, Any]], Reply] = lambda request, body: None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     words: list[str] = field(default_factory=lambda: [""])
@@ -64,7 +68,7 @@ class FakeServer:
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": self.model, "max_model_len": self.window}]})
         if request.url.path == "/tokenize" and "tokenize" in self.can:
-            tokens = self.tokens(body["prompt"] if "prompt" in body else self.rendered(body["messages"]))
+            tokens = self.tokens(body["prompt"] if "prompt" in body else self.chat(body))
             return httpx.Response(200, json={"tokens": tokens, "count": len(tokens), "max_model_len": self.window})
         if request.url.path == "/detokenize" and "tokenize" in self.can:
             return httpx.Response(200, json={"prompt": "".join(self.words[token] for token in body["tokens"])})
@@ -73,7 +77,7 @@ class FakeServer:
         if request.url.path == "/v1/completions":
             return self.complete(body, self.prompts(body["prompt"]))
         if request.url.path == "/v1/chat/completions":
-            return self.complete(body, [self.rendered(body["messages"])], chat=True)
+            return self.complete(body, [self.chat(body)], chat=True)
         return httpx.Response(404, json={"error": {"message": "not found"}})
 
     def llama_cpp(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +86,7 @@ class FakeServer:
             return {"tokens": [{"id": t, "piece": self.words[t]} for t in self.tokens(body.get("content", ""))]}
         if path == "/detokenize":
             return {"content": "".join(self.words[token] for token in body["tokens"])}
-        return {"prompt": self.rendered(body["messages"])}
+        return {"prompt": self.chat(body)}
 
     def prompts(self, prompt: Any) -> list[str]:
         """One text, several, or one of text and tokens side by side."""
@@ -126,6 +130,9 @@ class FakeServer:
             said = json.dumps(max(options, key=lambda option: scores.get(words[option], -1.0)), ensure_ascii=False)
         else:
             said = max(scores, key=lambda word: scores[word])
+        if "<think>" in scores:
+            empty = self.thinks == "/no_think" and "/no_think" in prompt
+            said = "<think>\n\n</think>\n\n" + self.answer(prompt) if empty else "<think> I wonder"
         logprobs: dict[str, Any] | None = None
         norm = math.log(sum(math.exp(score) for score in scores.values()))
         if body.get("logprob_token_ids") and "logprob_token_ids" in self.can:
@@ -143,6 +150,8 @@ class FakeServer:
                 if chat
                 else {"top_logprobs": [{w: s - norm for w, s in top}]}
             )
+        if chat and self.apart and said.startswith("<think> "):
+            return {"message": {"content": "", "reasoning_content": said[8:]}, "logprobs": logprobs}
         return {"message": {"content": said}, "logprobs": logprobs} if chat else {"text": said, "logprobs": logprobs}
 
     def chosen(self, body: dict[str, Any], prompt: str) -> dict[str, Any]:
@@ -160,6 +169,8 @@ class FakeServer:
 
     def scores(self, prompt: str) -> dict[str, float]:
         """Next-word scores: the prompt's words with a blank before, those of the last text high."""
+        if self.thinks is not None and prompt.rstrip().endswith(AFTER):
+            return {"<think>": 9.0, " I": 0.0}
         near = set(re.findall(r"\w+", prompt.rsplit("Text:", 1)[-1]))
         liked = re.search(r"Labels:\W*(\w+)", prompt)
         gap = "" if self.blank and prompt.endswith(" ") else " "
@@ -168,9 +179,26 @@ class FakeServer:
             found[gap + liked.group(1)] += self.first
         return found | ({" ": 8.0} if self.blank and gap else {})
 
+    def answer(self, prompt: str) -> str:
+        """The likeliest word, where no thought comes before it."""
+        scores = self.scores(prompt + "</think>")
+        return max(scores, key=lambda word: scores[word]).strip()
+
+    def chat(self, body: dict[str, Any]) -> str:
+        """The rendered conversation: an empty thought at its end, where the request switches thinking off."""
+        text = self.rendered(body["messages"])
+        off = {
+            "chat_template_kwargs": (body.get("chat_template_kwargs") or {}).get("enable_thinking") is False,
+            "reasoning_effort": body.get("reasoning_effort") == "none",
+            "prefill": bool(body.get("continue_final_message")),
+        }
+        if off["prefill"]:
+            return text.removesuffix("<|end|>") if self.thinks == "prefill" else text + "<|assistant|>"
+        return text + "<think></think>" if self.thinks and off.get(self.thinks) else text
+
     def tokens(self, text: str) -> list[int]:
         found = []
-        for word in re.findall(r"<\|\w+\|>| ?\w+| ?[^\w\s]|\s", text):
+        for word in re.findall(r"<\|\w+\|>|</?think>| ?\w+| ?[^\w\s]|\s", text):
             if word not in self.words:
                 self.words.append(word)
             found.append(self.words.index(word))

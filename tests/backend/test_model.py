@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import redis
 
-from mollm.errors import InputError
 from mollm_backend.store import Store, projects, versions
 from mollm_backend.web import model
 from mollm_backend.work import queues
@@ -59,9 +59,44 @@ def test_fit_nudges_and_the_train_button_asks_for_training(home: Store, connecti
     assert queues.training_requested(connection, 7)
 
 
-def test_a_project_that_is_not_connected_says_what_to_do(home: Store, connection: redis.Redis) -> None:
-    with pytest.raises(InputError, match="mollm connect"):
-        model.Mollm(project_id="99").predict(TASKS)
+def test_a_project_that_is_not_connected_is_answered_what_to_do(home: Store, connection: redis.Redis) -> None:
+    """An error that is raised would be a 500 with a traceback under the framework."""
+    mollm = model.Mollm(project_id="99.170")
+    answers = mollm.predict(TASKS)
+    assert len(answers) == 2
+    assert all("mollm connect" in answer["error"] for answer in answers)
+    assert mollm.model_version == "mollm-waiting"
+    refused = mollm.fit("START_TRAINING", {"project": {"id": 99}})
+    assert refused["status"] == "refused"
+    assert "99" in refused["error"]
+    for odd in ("{", "[]", {"project": None}, {}):
+        assert mollm.fit("ANNOTATION_CREATED", odd)["status"] == "refused"
+    assert not queues.training_requested(connection, 99)
+    assert queues.queue(connection, "reconcile").job_ids == []
+
+
+def test_tasks_that_cannot_be_read_hold_no_others_up(home: Store, connection: redis.Redis) -> None:
+    odd: list[Any] = [None, {"id": "x", "data": 3}, {}, TASKS[0]]
+    assert [bool(answer) for answer in model.Mollm(project_id="7").predict(odd)] == [False, False, False, True]
+
+
+def test_a_process_opens_one_store(home: Store, connection: redis.Redis) -> None:
+    """The framework makes a model for each request."""
+    model.Mollm(project_id="7").predict(TASKS)
+    before, opened = psutil.Process().num_fds(), set[int]()
+    for _ in range(30):
+        mollm = model.Mollm(project_id="7")
+        mollm.predict(TASKS[:1])
+        opened.add(id(mollm._store))
+    assert len(opened) == 1
+    assert psutil.Process().num_fds() <= before + 1
+
+
+@pytest.mark.parametrize("params", [{"a": 1}, '{"a": 1}'], ids=["object", "text"])
+def test_extra_params_are_kept_as_text(home: Store, params: Any) -> None:
+    mollm = model.Mollm(project_id="7")
+    mollm.set_extra_params(params)
+    assert mollm.get("extra_params") == '{"a": 1}'
 
 
 def test_the_living_framework_is_known_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,19 @@ def test_a_kill_at_any_call_changes_nothing_of_it(store: Store, seed: int, monke
     assert studio.persons() == persons
 
 
+def test_no_annotation_lacks_what_people_must_fill(store: Store) -> None:
+    studio, project, made, wanted = prepared(store)
+    must = (
+        '<TextArea name="why" toName="text" required="true" visibleWhen="choice-selected" whenTagName="{}" {}/></View>'
+    )
+    control = project.decision.control
+    studio.label_config = CONFIG.replace("</View>", must.format(control, 'whenChoiceValue="B"'))
+    reconcile(store, studio, P)  # type: ignore[arg-type]
+    finish(store, studio, projects.get(store, P))
+    assert studio.accepted() == {task: label for task, label in wanted.items() if label != "B"}
+    assert certificates.states(store, P, made.id) == {"written": 13, "undone": 7}
+
+
 def test_nothing_of_a_person_is_overwritten_or_taken_back(store: Store) -> None:
     studio, project, made, wanted = prepared(store)
     ids = list(wanted)

@@ -56,6 +56,12 @@ CONFIGS = {
     ),
     "dialogue": '<Paragraphs name="text" value="$talk" layout="dialogue"/>' + TONE,
     "all on one text": TEXT + TONE + FLAGS + TOPIC + STARS,
+    "beside what people fill": (
+        TEXT + TONE + '<TextArea name="why" toName="text"/><Number name="n" toName="text"/>'
+        '<Labels name="parts" toName="text"><Label value="A"/></Labels><DateTime name="day" toName="text"/>'
+        '<Choices name="more" toName="text" visibleWhen="choice-selected" whenTagName="tone" whenChoiceValue="good">'
+        '<Choice value="x"/><Choice value="y"/></Choices>'
+    ),
 }
 DATA = {
     "pairwise": [{"one": text, "two": f"not {text}"} for text in TEXTS],

@@ -37,7 +37,7 @@ def test_an_alias_is_what_is_stored_and_the_value_is_what_is_shown() -> None:
         ("", "no label config"),
         ("<View>", "cannot be read"),
         ('<View><Text name="text" value="$text"/></View>', "no control"),
-        (PLAIN.replace("</View>", '<TextArea name="t2" toName="text"/></View>'), "'t2' is a TextArea"),
+        ('<View><Text name="text" value="$text"/><TextArea name="t2" toName="text"/></View>', "'t2' is a TextArea"),
         (f'<View><Image name="text" value="$text"/>{CHOICES}</View>', "Image"),
         (f'<View><Text name="text" value="$text" valueType="url"/>{CHOICES}</View>', "valueType"),
         (f'<View><Text name="text" value="Q: $a"/>{CHOICES}</View>', "one field"),

@@ -12,6 +12,7 @@ from mollm.errors import InputError
 from mollm_backend.cli.terminal import AsJson, ProjectId, nudge, open_store, say
 from mollm_backend.jobs import audit_outlook, audit_report, auditing
 from mollm_backend.jobs.audit_outlook import Wanted
+from mollm_backend.labelstudio.label_config import read
 from mollm_backend.store import Store, audits, projects
 from mollm_backend.store.projects import Project
 
@@ -61,6 +62,12 @@ def audit(
 
 def _draw(store: Store, project: Project, given: dict[str, Any], *, dry_run: bool, json_output: bool) -> bool:
     """Plan an audit, say what to expect, and draw it. False on a dry run, which writes nothing."""
+    must = [row for row in read(project.label_config).left if row.required and not row.conditions]
+    if must and given.get("target") is not None:
+        raise InputError(
+            f"Nothing can be accepted in project {project.id}: people must fill {must[0].tag} {must[0].name!r} in each "
+            "task. Remove `required` from it in Label Studio, or audit without --target, which estimates alone."
+        )
     fresh = {"seed": int(np.random.default_rng().integers(2**31))}
     planned = audit_outlook.plan(store, project, Wanted(**(fresh | given)))
     state, lines = planned.as_json(), planned.lines()

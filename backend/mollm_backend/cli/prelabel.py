@@ -8,21 +8,31 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mollm.errors import InputError
-from mollm_backend.cli.terminal import ProjectId, console, open_store, require_version
+from mollm_backend.cli.terminal import ProjectId, console, open_store, require_version, say
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.store import projects
+from mollm_backend.store import answer_errors, projects
 
 
 def prelabel(
     project: ProjectId,
     version: Annotated[str, typer.Option(help="The version to write; default: the published one.")] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask the LLMs again for answers that failed; write nothing.")
+    ] = False,
 ) -> None:
     """Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a stop.
 
     A refit publishes the next batch only; this writes the layer below it, for exports and for the Data Manager.
     """
     loaded, store = open_store()
+    if again:
+        panel = projects.get(store, project).panel
+        counts = {member.name: 0 for member in panel}
+        for member in panel:
+            counts[member.name] += answer_errors.ask_again(store, member.fingerprint)
+        say("; ".join(f"{name}: {count} texts are asked again" for name, count in counts.items()))
+        return
     chosen = version or projects.get(store, project).published_version
     if not chosen:
         why = f"`mollm doctor {project}` says what it waits for."

@@ -12,7 +12,7 @@ from rich.table import Table
 from mollm.errors import ConfigError
 from mollm_backend.cli.terminal import SCORES, AsJson, console, open_store, say
 from mollm_backend.jobs import standing
-from mollm_backend.store import audits, projects, signals
+from mollm_backend.store import answer_errors, audits, projects, signals
 from mollm_backend.web import dashboard
 from mollm_backend.work import people, queues
 
@@ -32,6 +32,9 @@ def report(
     for row in state["projects"]:
         try:
             found = projects.get(store, row["id"])
+            row["problems"] = [
+                asdict(failed) | {"line": failed.line} for failed in answer_errors.problems(store, found)
+            ]
             row |= standing.of_project(store, found, loaded.batch_size)
             row["people"] = people.of_project(store, found, audits.usable(store, found.id))
         except ConfigError as error:
@@ -61,6 +64,7 @@ def _print_project(project: dict[str, Any]) -> None:
         project["budget"]["line"],
         *project["people"]["lines"],
         *standing.lines(project),
+        *(f"{failed['line']}; {failed['remedy']}" for failed in project.get("problems", [])),
     ):
         if line:
             say(f"  {line}")

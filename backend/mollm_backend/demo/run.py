@@ -22,7 +22,7 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.packages import Tell
 from mollm_backend.settings import FILE, Settings, note_backend
-from mollm_backend.store import Store, events, projects
+from mollm_backend.store import Store, answer_errors, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
@@ -77,6 +77,7 @@ class Up:
         else:
             valkey.start(self.family, self.home / "valkey", self.settings.queue_url)
         queues.release_all(queues.connect(self.settings.queue_url))  # their causes may be mended now
+        answer_errors.try_at_once(store)
         # This process keeps the socket open: during a restart of the web server, requests wait in its queue.
         self.listening = server = ports.listen(self.settings.host, self.settings.port)
         url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"

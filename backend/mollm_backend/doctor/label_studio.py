@@ -110,12 +110,15 @@ def _or_fine(found: Iterator[Finding], name: str, line: str) -> Iterator[Finding
 
 def _config(store: Store, project: Project, remote: RemoteProject) -> Iterator[Finding]:
     try:
-        decisions = label_config.parse(remote.label_config)
+        asked = label_config.read(remote.label_config)
     except ConfigError as error:
         yield problem("label-config", str(error), "change the label config in Label Studio")
         return
-    for line in label_config.lines_of(decisions):
+    for line in label_config.lines_of(asked.decisions):
         yield fine("decision", f"project {project.id} asks {line}")
+    for line in label_config.lines_of_left(asked.left):
+        fix = "nothing: what people put there stays as it is; nothing is read from it or written to it"
+        yield notice("left-to-people", f"project {project.id}: {line}", fix)
     if remote.label_config != project.label_config:
         line = f"the label config of project {project.id} has changed since the last look"
         yield notice("label-config-changed", line, "nothing: the worker takes it in within a minute")

@@ -8,10 +8,12 @@ import redis
 
 from mollm_backend.doctor.finding import Finding, fine, notice, problem
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store import Store, answer_errors, signals, tasks
 from mollm_backend.store.projects import Project
 from mollm_backend.web import dashboard
 from mollm_backend.work import budget, progress, queues
+
+MANY = 0.05  # of the tasks (chosen by hand): fewer failed answers of one annotator change hardly any label
 
 
 def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator[Finding]:
@@ -40,6 +42,10 @@ def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[
             line = f"project {project.id}: {member.name} is away: {away[member.fingerprint].reason.rstrip('.')}"
             fix = "mend that; it is asked again by itself, and the others go on without it"
             yield notice("annotator-away", line, fix)
+    for failed in [*answer_errors.problems(store, project), *answer_errors.unnoted(store, project)]:
+        fix = f"{failed.remedy}; `mollm prelabel {project.id} --again` asks for them again at once"
+        tell = problem if failed.texts > MANY * tasks.count(store, project.id)[0] else notice
+        yield tell("answers-failed", f"project {project.id}: {failed.line}", fix)
     state = budget.of(store, project)
     if state.paused:
         yield notice("paused", f"project {project.id}: {state.paused}", f"`mollm options {project.id}`")

@@ -10,12 +10,12 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import accepting, auditing, drifting, due, predicting, standing, training
+from mollm_backend.jobs import accepting, auditing, drifting, due, failing, predicting, standing, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
 from mollm_backend.labelstudio import reconcile as reconciling
-from mollm_backend.store import batches, certificates, events, projects, signals
+from mollm_backend.store import answer_errors, batches, certificates, events, projects, signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
@@ -71,7 +71,7 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
     """Bring the store to what Label Studio says; events were only hints."""
     seen = queues.begin_nudges(runtime.connection, project_id)
     report = reconciling.reconcile(runtime.store, runtime.client(), project_id)
-    runtime.refresh_panel(projects.get(runtime.store, project_id))
+    failing.try_some(runtime, runtime.refresh_panel(projects.get(runtime.store, project_id)))
     queues.finish_nudges(runtime.connection, project_id, seen)
     for line in report.lines:
         events.add(runtime.store, "info", line, project_id)
@@ -104,6 +104,8 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
     """Ask for one chunk and store the answers. False where the annotator is away: its gap is filled later."""
     started = time.monotonic()
     try:
+        if answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows)):
+            runtime.probe_anew(member)
         answers = runtime.annotator(project, member).annotate([task.text or "" for task in rows])
     except MollmError as error:
         # Whatever is wrong with one LLM (down, model file cut, refused) never stops the others.
@@ -120,6 +122,8 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         abstained=sum(answer.abstained for answer in answers), truncated=sum(answer.truncated for answer in answers),
     )  # fmt: skip
+    errors = {task.text_key: answer.error for task, answer in zip(rows, answers, strict=True)}
+    failing.note(runtime, project, member, errors)  # first: after a kill between the two, they are asked again
     signals.save(runtime.store, member, project.id, found, cost)
     return True
 

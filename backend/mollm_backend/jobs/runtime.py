@@ -20,7 +20,7 @@ from mollm.prompts import Shot
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, projects
+from mollm_backend.store import Store, events, projects
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.work.progress import Progress
@@ -116,9 +116,16 @@ class Runtime:
         def opened() -> Annotator:
             decision = project.decision_of(member)
             instruction = decision.instruction(project.instruction(self.panel.instruction))
-            return open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
+            found = open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
+            if config.url:  # how a server can be asked is seen only now
+                events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
+            return found
 
         return self._annotators.get(member.fingerprint, room, opened)
+
+    def probe_anew(self, member: PanelMember) -> None:
+        """Open this annotator's server anew at the next question, because it may have changed."""
+        self._annotators.drop_server(member.fingerprint)
 
     def card(self, member: PanelMember) -> tuple[str, str]:
         """(the card on which this member's model takes turns with others, the model); empty where it needs none."""

@@ -13,7 +13,8 @@ from typing import Any
 from mollm.errors import InputError
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioError
-from mollm_backend.labelstudio.label_config import results_of
+from mollm_backend.labelstudio.label_config import read, results_of
+from mollm_backend.labelstudio.left_to_people import lacks
 from mollm_backend.labelstudio.provenance import certified_by, marked
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.store import Store, certificates, in_chunks, tasks
@@ -59,7 +60,11 @@ def _predictions(
 ) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """The rows to import, and by task id why one cannot be."""
     found, refused = [], dict[int, str]()
+    left = read(project.label_config).left
     for row in rows:
+        if lacking := lacks(left, project.decisions, row.labels):
+            refused[row.task_id] = f"people must fill {lacking.tag} {lacking.name!r} there"
+            continue
         try:
             result = results_of(project.decisions, {key: (label, 1.0) for key, label in row.labels.items()})
         except InputError as error:

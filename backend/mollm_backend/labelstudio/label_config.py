@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mollm.errors import ConfigError
 from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
+from mollm_backend.labelstudio.left_to_people import Left, left_of
 from mollm_backend.store.decisions import Decision, Source
 
 MAX_CONFIG = 1_000_000  # characters; a guess: far more than a real config has, and still quick to parse
@@ -20,20 +21,45 @@ LEAST = 0.002  # the least score outside the batch: a product of many decisions'
 _OBJECTS = ("Text", "HyperText", "Paragraphs")  # the object tags that show text
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a label config asks: `decisions` of the LLMs and people, and what is `left` to people alone."""
+
+    decisions: tuple[Decision, ...]
+    left: tuple[Left, ...] = ()
+
+
 def parse(xml: str) -> tuple[Decision, ...]:
-    """The decisions that a label config asks for, in its order.
+    """The decisions that a label config asks for, in its order; see `read`."""
+    return read(xml).decisions
+
+
+def read(xml: str) -> Read:
+    """The decisions that a label config asks for, in its order, and the controls that are none of ours.
 
     A label's name is what Label Studio stores (a Choice's alias, if it has one), `shown` is the Choice's value and
-    `descriptions` its hint. Raises ConfigError that says what is not supported and what to change.
+    `descriptions` its hint. A control that is not known, or that cannot be decided, is left to people: nothing is
+    asked, written or counted of it. Raises ConfigError where no control is left to decide, with what to change.
     """
     interface = _interface(xml)
     objects = dict(interface._objects)
     nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
-    if not nodes:
-        raise ConfigError(f"The label config has no control: {_wanted()}. Add one of them.")
-    found = [decision for node in nodes for decision in _decisions(node, objects)]
-    _check_same_text(found)
-    return _keyed(found)
+    found, left = list[Decision](), list[Left]()
+    refused = list[ConfigError]()
+    for node in nodes:
+        try:
+            decided = _decisions(node, objects)
+            _check_beside(found, decided)
+            found += decided
+        except ConfigError as error:
+            refused.append(error)
+            left.append(left_of(node, str(error) if _kind(node) else ""))
+    if not found:
+        if len(refused) == 1:
+            raise refused[0]
+        each = "".join(f" {error}" for error in refused[:5])
+        raise ConfigError(f"The label config has no control that can be decided: {_wanted()}. Add one of them.{each}")
+    return Read(_keyed(found), tuple(left))
 
 
 def _wanted() -> str:
@@ -56,12 +82,16 @@ def _interface(xml: str) -> Any:
 
 
 def _decisions(node: Any, objects: Mapping[str, Any]) -> tuple[Decision, ...]:
-    name = node.attrib["name"]
-    control = next((control for control in controls().values() if control.takes(node)), None)
+    control = _kind(node)
     if control is None:
-        raise ConfigError(f"The control {name!r} is a {node.tag}: {_wanted()}. Remove it.")
+        raise ConfigError(f"The control {node.attrib['name']!r} is a {node.tag}: {_wanted()}. Add one of them.")
     _check_control(node)
     return control.decisions(node, _sources(node, control, objects))
+
+
+def _kind(node: Any) -> Control | None:
+    """The kind of control that a node is; None for one that we do not know."""
+    return next((control for control in controls().values() if control.takes(node)), None)
 
 
 def _check_control(node: Any) -> None:
@@ -76,7 +106,7 @@ def _check_control(node: Any) -> None:
             raise ConfigError(f"{what} is {key}: labels of regions are not supported; label the whole task.")
     around = [node, *node.iterancestors()]
     if any(attributes(tag).get("visiblewhen") or attributes(tag).get("whentagname") for tag in around):
-        raise ConfigError(f"{what} is shown only sometimes (visibleWhen): remove the condition.")
+        raise ConfigError(f"{what} is shown only sometimes (visibleWhen): remove the condition, or leave it to people.")
 
 
 def _sources(node: Any, control: Control, objects: Mapping[str, Any]) -> tuple[Source, ...]:
@@ -106,25 +136,24 @@ def _source(what: str, target: Any) -> Source:
     return Source(target.name, value[1:], target.tag, *keys)
 
 
-def _check_same_text(decisions: Sequence[Decision]) -> None:
-    first = decisions[0]
-    other = next((row for row in decisions if row.sources != first.sources), None)
-    if other is not None:
-        one, two = ("+".join(source.name for source in row.sources) for row in (first, other))
+def _check_beside(others: Sequence[Decision], decided: Sequence[Decision]) -> None:
+    """Raises ConfigError if a control reads other text than those before it, or asks for something twice."""
+    what, names = f"The control {decided[0].control!r}", [decision.name for decision in (*others, *decided)]
+    if others and others[0].sources != decided[0].sources:
+        one, two = ("+".join(source.name for source in rows[0].sources) for rows in (others, decided))
         raise ConfigError(
-            f"The controls read different texts ({first.control!r} reads {one}, {other.control!r} reads {two}): "
-            "one project's decisions are all about the same text. Make a project for each."
+            f"{what} reads {two} where {others[0].control!r} reads {one}: one project's decisions are all about the "
+            "same text. Make a project for each."
         )
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise ConfigError(f"{what} asks for {doubles[0]!r} more than once: give each its own name.")
 
 
 def _keyed(decisions: Sequence[Decision]) -> tuple[Decision, ...]:
-    """Add keys and, for several controls, questions to the decisions. Raises ConfigError if two share a name."""
+    """Add keys and, for several controls, questions to the decisions."""
     if len(decisions) == 1:
         return tuple(decisions)
-    names = [decision.name for decision in decisions]
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        raise ConfigError(f"The label config asks for {doubles[0]!r} more than once: give each its own name.")
     several = len(by_control(decisions)) > 1
     return tuple(
         replace(row, key=row.name, question=row.question or (general_question(row.control) if several else ""))
@@ -140,6 +169,17 @@ def general_question(control: str) -> str:
 def lines_of(decisions: Sequence[Decision]) -> list[str]:
     """What the project asks, one line for each control."""
     return [f"{rows[0].control}: {control_of(rows).line(rows)}" for rows in by_control(decisions)]
+
+
+def lines_of_left(left: Sequence[Left]) -> list[str]:
+    """What is left to people: one line that names it, and one where nothing can be accepted without it."""
+    if not left:
+        return []
+    lines = [f"not asked of the LLMs, left to people: {', '.join(row.words for row in left)}"]
+    if must := [row.name for row in left if row.required]:
+        names = " and ".join(map(repr, must))
+        lines.append(f"people must fill {names} where it is shown (`required`): no task is accepted unseen without it")
+    return lines
 
 
 def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:

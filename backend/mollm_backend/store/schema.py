@@ -94,6 +94,19 @@ absences = sa.Table(
     sa.Column("retry_at", sa.Float, nullable=False),
 )  # fmt: skip
 
+# Why an annotator failed at a text (its signal is then an abstention): the kind, the words, how often it was tried, and
+# when it is tried again (seconds since the epoch; none where the same would come out).
+answer_errors = sa.Table(
+    "answer_errors", metadata,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("text_key", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("retry_at", sa.Float),
+    sa.Column("since", sa.String, nullable=False),
+)  # fmt: skip
+
 ledger = sa.Table(
     "ledger", metadata,
     sa.Column("fingerprint", sa.String, primary_key=True),

@@ -9,7 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
+from functools import cache
 from typing import Any
+
+import redis
 
 from mollm.errors import InputError
 from mollm_backend import settings
@@ -37,7 +41,7 @@ class OwnBase:
     def set(self, key: str, value: str) -> None:
         self._values[key] = value
 
-    def set_extra_params(self, extra_params: str) -> None:
+    def set_extra_params(self, extra_params: Any) -> None:
         self.set("extra_params", extra_params)
 
     @property
@@ -53,14 +57,36 @@ def _base() -> Any:
     return base if hasattr(base, "set_extra_params") else OwnBase
 
 
+@cache
+def _store(_process: int, url: str) -> Store:
+    """The store of a process (a forked one opens its own): the framework makes a model for each request."""
+    return Store(url)
+
+
+@cache
+def _queue(_process: int, url: str) -> redis.Redis:
+    return queues.connect(url)
+
+
 class Mollm(_base()):  # type: ignore[misc]
-    """mollm as a 2.x model: `predict(tasks, context)` answers from the store, `fit(event, data)` queues a job."""
+    """mollm as a 2.x model: `predict(tasks, context)` answers from the store, `fit(event, data)` queues a job.
+
+    What is wrong with a request is answered, not raised: the framework would answer 500 with a traceback.
+    """
 
     def setup(self) -> None:
         """Read the settings, and set `model_version` to the published version of this project."""
         self._settings = settings.load()
-        self._store = Store(self._settings.store_url)
+        self._store = _store(os.getpid(), self._settings.store_url)
         self.set("model_version", lookup.shown_version(self._project()))
+
+    @property
+    def _queue(self) -> redis.Redis:
+        return _queue(os.getpid(), self._settings.queue_url)
+
+    def set_extra_params(self, extra_params: Any) -> None:
+        """As text, which is what the framework can keep; Label Studio also sends an object."""
+        super().set_extra_params(extra_params if isinstance(extra_params, str) else json.dumps(extra_params))
 
     def _project(self) -> projects.Project | None:
         number = str(self.project_id).split(".", 1)[0]
@@ -72,24 +98,40 @@ class Mollm(_base()):  # type: ignore[misc]
         context: dict[str, Any] | None = None,  # noqa: ARG002
         **_kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """One prediction for each task, in order; `{}` for a task without one (a reconciliation is then queued)."""
+        """One prediction for each task, in order; `{}` for a task without one (a reconciliation is then queued).
+
+        In a project that is not connected, each has an `error`: Label Studio then shows nothing.
+        """
         project = self._project()
         if project is None:
-            raise InputError(f"Project {self.project_id!r} is not connected: run `mollm connect`.")
+            return [{"error": _unknown(self.project_id)} for _ in tasks]
         self.set("model_version", lookup.shown_version(project))
-        asked = [events.AskedTask(int(task.get("id") or 0), dict(task.get("data") or {})) for task in tasks]
-        found = lookup.answers(self._store, project, asked)
+        found = lookup.answers(self._store, project, [_asked(task) for task in tasks])
         if any(not answer for answer in found):
-            queues.nudge(queues.connect(self._settings.queue_url), project.id)
+            queues.nudge(self._queue, project.id)
         return found
 
     def fit(self, event: str, data: dict[str, Any] | str, **_kwargs: Any) -> dict[str, Any]:
-        """Queue what the event asks for; the worker reconciles and trains."""
-        body = json.loads(data) if isinstance(data, str) else dict(data)
-        parsed = events.parse({**body, "action": event})
-        connection = queues.connect(self._settings.queue_url)
+        """Queue what the event asks for; the worker reconciles and trains. What is refused has an `error`."""
+        try:
+            parsed = events.parse({**(json.loads(data) if isinstance(data, str) else data), "action": event})
+            if parsed.known:
+                projects.require(self._store, parsed.project_id)
+        except (InputError, ValueError, TypeError) as error:
+            return {"status": "refused", "error": str(error)}
         if parsed.start_training:
-            queues.request_training(connection, parsed.project_id)
+            queues.request_training(self._queue, parsed.project_id)
         elif parsed.known:
-            queues.nudge(connection, parsed.project_id)
+            queues.nudge(self._queue, parsed.project_id)
         return {"status": "queued"}
+
+
+def _unknown(project_id: object) -> str:
+    number = str(project_id).split(".", 1)[0]
+    return f"Project {number!r} is not connected: `mollm connect` ties a project to this backend."
+
+
+def _asked(task: object) -> events.AskedTask:
+    """A task as the framework passes it; one that cannot be read has no prediction."""
+    (asked,) = events.parse_predict({"project": 1, "tasks": [task]}).tasks
+    return asked
