@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
     batch_size: int = Field(50, ge=1)
     sweep_seconds: float = Field(30.0, gt=0)
-    chunk_texts: int = Field(16, ge=1, description="texts an annotate job; a job stays under 30 s")
+    chunk_texts: int = Field(0, ge=0, description="texts an LLM is asked for at once; 0: as many as take some seconds")
     encoder: str = "all-MiniLM-L6-v2"
     log_level: str = "INFO"
     alert_webhook: SecretStr = Field(SecretStr(""), description="address that alerts are posted to; default: none")

@@ -12,7 +12,7 @@ from mollm_backend.doctor.finding import Finding
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, projects, signals, tasks
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import queues
+from mollm_backend.work import queues, workers
 from tests.backend.conftest import add_texts
 
 
@@ -27,10 +27,10 @@ def test_no_queue_and_no_worker_are_said(
     assert set(found(store, nowhere)) == {"no-queue"}
     assert "no-worker" in found(store, settings)
     jobs = queues.queue(connection, "train")
-    worker = SimpleWorker([jobs], connection=connection, name=queues.worker_name(), serializer=JSONSerializer)
+    worker = SimpleWorker([jobs], connection=connection, name=workers.worker_name(), serializer=JSONSerializer)
     worker.register_birth()
     assert "no-worker" not in found(store, settings)
-    monkeypatch.setattr(queues, "worker_alive", lambda name: False)  # its process is gone, its row is not yet
+    monkeypatch.setattr(workers, "alive", lambda connection, name: False)  # its process is gone, its row is not yet
     assert "no-worker" in found(store, settings)
 
 

@@ -15,10 +15,10 @@ from mollm.annotators import Answer, recording
 from mollm.records import digest
 from mollm_backend.jobs import worker
 
-answer = recording.Recording.annotate_batch
+answer = recording.RecordedAnnotator.annotate_batch
 
 
-def slowly(annotator: recording.Recording, texts: Sequence[str]) -> list[Answer]:
+def slowly(annotator: recording.RecordedAnnotator, texts: Sequence[str]) -> list[Answer]:
     asked = os.open(Path(sys.argv[1]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(asked, "".join(f"{digest(text)}\n" for text in texts).encode())
     os.close(asked)
@@ -27,5 +27,5 @@ def slowly(annotator: recording.Recording, texts: Sequence[str]) -> list[Answer]
 
 
 if __name__ == "__main__":
-    recording.Recording.annotate_batch = slowly  # type: ignore[method-assign]
+    recording.RecordedAnnotator.annotate_batch = slowly  # type: ignore[method-assign]
     worker.main()

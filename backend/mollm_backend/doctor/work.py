@@ -11,7 +11,7 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, answer_errors, signals, tasks
 from mollm_backend.store.projects import Project
 from mollm_backend.web import dashboard
-from mollm_backend.work import budget, progress, queues
+from mollm_backend.work import budget, progress, queues, workers
 
 MANY = 0.05  # of the tasks (chosen by hand): fewer failed answers of one annotator change hardly any label
 
@@ -20,8 +20,11 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
     """What the queue and the store tell of the work on the chosen projects that are connected."""
     connection = queues.connect(settings.queue_url)
     try:
-        if not queues.workers(connection):
+        if not workers.every(connection):
             yield problem("no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
+        for name, job in workers.dead(connection).items():
+            line = f"the worker {name} died today in the middle of {job}, which was queued again"
+            yield notice("worker-died", line, "look at the end of its log; too little memory is the usual reason")
         failing = queues.failing(connection)
     except redis.RedisError:
         yield problem("no-queue", "the queue does not answer, so nothing is read or learned", "`mollm up`")

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import accepting, auditing, drifting, due, failing, predicting, standing, training
+from mollm_backend.jobs import accepting, auditing, drifting, due, failing, predicting, reading, standing, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -19,7 +19,7 @@ from mollm_backend.store import answer_errors, batches, certificates, events, pr
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
-from mollm_backend.work import budget, progress, queues
+from mollm_backend.work import progress, queues, split
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -81,23 +81,25 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
 
 
 @job
-def annotate(runtime: Runtime, project_id: int, annotator: str) -> None:
-    """Ask one annotator for the texts that it has not answered, chunk by chunk, for some seconds."""
+def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = split.WHOLE) -> None:
+    """Ask one annotator for the texts (of one part) that it has not answered, chunk by chunk, for some seconds."""
+    if not split.in_force(runtime.connection, project_id, annotator, part):
+        runtime.concluded.pop(project_id, None)  # the split has changed since: look anew at what is due
+        return
     project = projects.get(runtime.store, project_id)
-    stop, size = time.monotonic() + ANNOTATE_SECONDS, runtime.settings.chunk_texts
-    mine = [member for member in project.panel if member.name == annotator]
+    stop, mine = time.monotonic() + ANNOTATE_SECONDS, [one for one in project.panel if one.name == annotator]
     for member in mine:
-        before = None
-        while rows := signals.missing(runtime.store, project_id, member.fingerprint, size, before=before):
-            if budget.rests(runtime.store, project):
+        for rows, took in reading.chunks(runtime, project, member, part):
+            started = time.monotonic()
+            if not _ask(runtime, project, member, rows):
                 break
-            before = rows[-1].task_id
-            if not _ask(runtime, project, member, rows) or time.monotonic() > stop:
+            took(time.monotonic() - started)
+            if time.monotonic() > stop:
                 break
         if time.monotonic() > stop:
             break
     if mine:
-        _tell_progress(runtime, project, mine[0])
+        _tell_progress(runtime, project, mine[0], part)
 
 
 def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Task]) -> bool:
@@ -128,8 +130,10 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
     return True
 
 
-def _tell_progress(runtime: Runtime, project: Project, member: PanelMember) -> None:
+def _tell_progress(runtime: Runtime, project: Project, member: PanelMember, part: str) -> None:
     left = progress.count(runtime.store, project).left_by_name(project)[member.name]
+    if left and part not in split.parts(1) and not part.startswith("1of"):
+        return  # a line for all parts
     what = "tasks" if len(project.decisions) == 1 else "answers"
     line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} {what} to go"
     events.add(runtime.store, "info", line, project.id)

@@ -29,7 +29,7 @@ from mollm_backend.store import (
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
-from mollm_backend.work import budget, progress, queues
+from mollm_backend.work import budget, progress, queues, split, workers
 from mollm_backend.work.progress import Progress
 
 # A pool that is still being read gets its first version at this size, so that people can begin while it is read. A new
@@ -94,7 +94,7 @@ def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool)
         yield "reconcile", "accept", (project.id,)
     current = {project.batch_version or "", project.published_version or ""}
     if prunable(runtime.store, project.id, current, datetime.now(UTC)):
-        yield "annotate", "prune", (project.id,)
+        yield "reconcile", "prune", (project.id,)  # any worker that talks to Label Studio; it is short
 
 
 def _until(store: Store, project: Project) -> float:
@@ -108,18 +108,32 @@ def _until(store: Store, project: Project) -> float:
 
 
 def _readings(runtime: Runtime, project: Project, found: Progress) -> Iterator[Job]:
-    """A job for each annotator that has not read all; on one card, one model after the other."""
+    """The jobs for each annotator that has not read all; on one card, one model after the other."""
     away = signals.absent(runtime.store)
     turns: dict[str, str] = {}  # each swap on a card loads a model anew: the next waits until this one is done
+    owed: dict[str, set[str]] = {}  # by name, over all decisions, the slots in which texts are left
     for member in project.panel:
         waits = member.fingerprint in away and away[member.fingerprint].retry_at > time.time()
         if waits or not found.left[member.fingerprint]:
             continue
         if budget.rests(runtime.store, project):
-            return
+            break
         card, model = runtime.card(member)
         if not card or turns.setdefault(card, model) == model:
-            yield "annotate", "annotate", (project.id, member.name)
+            owed.setdefault(member.name, set()).update(found.slots[member.fingerprint])
+    for name, slots in owed.items():
+        yield from _parts(runtime, project.id, name, slots)
+
+
+def _parts(runtime: Runtime, project_id: int, annotator: str, slots: set[str]) -> Iterator[Job]:
+    """The jobs of one reading: a part for each worker that serves it, where texts of that part are left."""
+    queue, size = queues.reading(annotator), split.wanted(runtime.connection, annotator)
+    if not workers.alive_on(runtime.connection, queue):
+        queue = "annotate"  # nobody serves it: any worker that serves all takes it, and says what is wrong
+    if split.agree(runtime.connection, project_id, annotator, size):  # else jobs of the split before end first
+        for part in split.parts(size):
+            if slots.intersection(split.slots(part)):
+                yield queue, "annotate", (project_id, annotator, *filter(None, [part]))
 
 
 def _enqueue(runtime: Runtime, queue: str, name: str, *args: int | str) -> None:

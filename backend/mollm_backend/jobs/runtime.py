@@ -55,6 +55,7 @@ class Runtime:
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
         self.concluded: dict[int, Conclusion] = {}  # by project
+        self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
 
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""

@@ -6,23 +6,26 @@ again for each job and would carry CUDA across a fork, which CUDA does not survi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 import structlog
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker, worker_registration
 from rq.serializers import JSONSerializer
 from sqlalchemy.exc import SQLAlchemyError
 
-from mollm.errors import MollmError
+from mollm.errors import ConfigError, MollmError
 from mollm_backend import jobs, logs, settings
 from mollm_backend.jobs import alerting, due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import Store, projects
-from mollm_backend.work import queues
+from mollm_backend.work import queues, workers
 
 log = structlog.get_logger()
 # What passes by itself: a busy or restarting database or queue.
@@ -33,6 +36,20 @@ class Worker(SimpleWorker):  # type: ignore[misc]
     """After each job it queues what the store lacks, so that work never waits for the next sweep."""
 
     runtime: Runtime
+    _ordered_queues: list[Queue]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:  # noqa: ARG002
+        """RQ's hook: its row of this worker expires soon, whatever the job's own time-out (hours for a training)."""
+        super().heartbeat(workers.DEAD_AFTER, pipeline=pipeline)
+
+    def beat(self, connection: redis.Redis) -> None:
+        """Say that this worker lives; it is written anew where it had expired or the queue was emptied."""
+        with connection.pipeline() as pipeline:
+            self.heartbeat(pipeline=pipeline)
+            if pipeline.execute()[0] == 1:  # the row holds nothing but this beat
+                pipeline.hset(self.key, mapping=self.serialize())
+                worker_registration.register(self, pipeline)
+                pipeline.execute()
 
     def _shutdown(self) -> None:
         """Remember the stop: between jobs RQ only raises it, and a library that is interrupted there may swallow it."""
@@ -48,9 +65,13 @@ class Worker(SimpleWorker):  # type: ignore[misc]
         names = list(queues.QUEUES)
         if reference_queue.name == "reconcile":
             names.append(names.pop(names.index("reconcile")))
-        self._ordered_queues = sorted(self.queues, key=lambda queue: names.index(queue.name))
+        # The annotators take turns, too: the one that was served goes to the end.
+        turn = sorted(self._ordered_queues, key=lambda queue: queue.name == reference_queue.name)
+        self._ordered_queues = sorted(turn, key=lambda queue: names.index(queues.kind(queue.name)))
 
     def execute_job(self, job: Any, queue: Any) -> None:
+        if not queues.still_waits(self.connection, job):
+            return  # this process slept so long that the job was taken for dropped: another has it
         super().execute_job(job, queue)
         project_id = job.args[0] if job.args else None
         try:
@@ -62,19 +83,31 @@ class Worker(SimpleWorker):  # type: ignore[misc]
 
 
 def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
-    """At start and every `sweep_seconds`: forget jobs of dead workers, queue what is missing."""
-    first = True
+    """At start and every `sweep_seconds` queue what is missing; after each beat forget jobs of dead workers, and then
+    queue at once."""
+    first, next_sweep = True, 0.0
     while True:
         try:
-            for identity in queues.reap(runtime.connection):
-                log.warning("a job was lost with its worker", job=identity)
-            due.sweep(runtime, reconcile=first)
-            first = False
-            alerting.check(runtime)
+            lost = queues.reap(runtime.connection)
+            for identity, worker in lost.items():
+                log.warning("a job was lost with its worker", job=identity, worker=worker)
+                workers.note_dead(runtime.connection, worker, identity)
+            if lost or time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + runtime.settings.sweep_seconds
+                due.sweep(runtime, reconcile=first)
+                first = False
+                alerting.check(runtime)
         except TRANSIENT as error:
             log.warning("sweep put off", error=str(error))
-        if stop.wait(runtime.settings.sweep_seconds):
+        if stop.wait(min(workers.BEAT, runtime.settings.sweep_seconds)):
             return
+
+
+def _beat_for_ever(worker: Worker, connection: redis.Redis, stop: threading.Event) -> None:
+    """In a thread of its own, which waits for nothing but the queue: a long job or a slow store is no death."""
+    while not stop.wait(workers.BEAT):
+        with contextlib.suppress(redis.RedisError):  # the next beat makes it good
+            worker.beat(connection)
 
 
 def limit_threads() -> None:
@@ -86,8 +119,27 @@ def limit_threads() -> None:
     os.nice(max(0, 10 - os.nice(0)))
 
 
-def main() -> None:
-    """Run one worker until SIGTERM or SIGINT."""
+def listens_to(panel: Sequence[str], serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> list[str]:
+    """The queues of a worker, in the order in which it takes from them.
+
+    `serves`: which of the queues (none: all). `annotators`: whose readings (none: those of the whole panel, and what
+    nobody else serves). Raises ConfigError for a name that there is not.
+    """
+    for given, known, what in ((serves, queues.QUEUES, "queue"), (annotators, panel, "annotator of the panel file")):
+        if unknown := [name for name in given if name not in known]:
+            raise ConfigError(f"{unknown[0]!r} is no {what}: there are {', '.join(known)}.")
+    if annotators and serves and "annotate" not in serves:
+        raise ConfigError("A worker for some annotators has to serve the queue annotate.")
+    names = [name for name in queues.QUEUES if name in (serves or queues.QUEUES)]
+    if "annotate" not in names:
+        return names
+    if annotators:
+        names.remove("annotate")
+    return [*names, *map(queues.reading, annotators or panel)]
+
+
+def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
+    """Run one worker until SIGTERM or SIGINT. What it takes is as `listens_to` says. Raises ConfigError."""
     limit_threads()
     logs.set_up()
     loaded = settings.load()
@@ -95,15 +147,19 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
     connection = queues.connect(loaded.queue_url)
     runtime = Runtime(loaded, Store(loaded.store_url), connection)
+    names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
     jobs.install(runtime)
     stop = threading.Event()
-    threading.Thread(target=_sweep_for_ever, args=(runtime, stop), name="sweep", daemon=True).start()
     Worker.runtime = runtime
     work = queues.connect(loaded.queue_url, waiting=True)
     worker = Worker(
-        [queues.queue(work, name) for name in queues.QUEUES], connection=work,
-        name=queues.worker_name(), serializer=JSONSerializer, maintenance_interval=60, worker_ttl=120,
+        [queues.queue(work, name) for name in names], connection=work,
+        name=workers.worker_name(), serializer=JSONSerializer, maintenance_interval=60, worker_ttl=120,
     )  # fmt: skip
+    beats = threading.Thread(target=_beat_for_ever, args=(worker, connection, stop), name="beat", daemon=True)
+    threads = [threading.Thread(target=_sweep_for_ever, args=(runtime, stop), name="sweep", daemon=True), beats]
+    for thread in threads:
+        thread.start()
     try:
         worker.work(logging_level=loaded.log_level)
     finally:

@@ -17,6 +17,8 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
 from mollm_backend.store.tasks import Task, from_row
 
+_SLOT = sa.func.substr(tasks.c.text_key, 1, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
@@ -42,16 +44,22 @@ class Cost:
     seconds: float = 0.0
 
 
-def missing(store: Store, project_id: int, fingerprint: str, limit: int, *, before: int | None = None) -> list[Task]:
+def missing(
+    store: Store, project_id: int, fingerprint: str, limit: int, *, before: int | None = None, slots: str = ""
+) -> list[Task]:
     """Up to `limit` readable tasks with distinct texts that this annotator has not answered, newest first: a new task
     need not wait until all others are read.
 
     `before`: the tasks from this id on were looked at already. A long reading goes on from there, so that its chunks
-    do not walk over all that is answered again and again.
+    do not walk over all that is answered again and again. `slots`: only texts whose keys begin with one of these
+    digits.
     """
-    query = sa.select(tasks).where(_unanswered(project_id, fingerprint))
+    query = sa.select(tasks).where(tasks.c.project_id == project_id)
     if before is not None:
         query = query.where(tasks.c.task_id < before)
+    if slots:
+        query = query.where(_SLOT.in_(list(slots)))
+    query = query.where(_unanswered(project_id, fingerprint))
     with store.read() as connection:
         rows = connection.execute(query.order_by(tasks.c.task_id.desc()).limit(limit)).all()
     distinct: dict[str, Task] = {}
@@ -69,9 +77,14 @@ def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
 
 def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
     """How many tasks still wait for one annotator."""
-    query = sa.select(sa.func.count()).select_from(tasks).where(_unanswered(project_id, fingerprint))
+    return sum(unanswered_by_slot(store, project_id, fingerprint).values())
+
+
+def unanswered_by_slot(store: Store, project_id: int, fingerprint: str) -> dict[str, int]:
+    """How many tasks still wait for one annotator, by the first digit of their text's key where there are any."""
+    query = sa.select(_SLOT, sa.func.count()).where(_unanswered(project_id, fingerprint)).group_by(_SLOT)
     with store.read() as connection:
-        return int(connection.execute(query).scalar_one())
+        return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:

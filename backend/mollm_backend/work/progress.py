@@ -16,11 +16,13 @@ KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator."""
+    """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator: in all, and by
+    the first digit of their text's key."""
 
     tasks: int
     unreadable: int
     left: dict[str, int]
+    slots: dict[str, dict[str, int]]
 
     @property
     def readable(self) -> int:
@@ -51,8 +53,9 @@ class Progress:
 
 def count(store: Store, project: Project) -> Progress:
     """Count now."""
-    left = {member.fingerprint: signals.unanswered(store, project.id, member.fingerprint) for member in project.panel}
-    return Progress(*tasks.count(store, project.id), left)
+    prints = [member.fingerprint for member in project.panel]
+    slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
+    return Progress(*tasks.count(store, project.id), {one: sum(slots[one].values()) for one in prints}, slots)
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:

@@ -6,23 +6,30 @@ Every job has a deterministic id: the same work never waits twice and never runs
 
 from __future__ import annotations
 
-import os
-import socket
+import re
 from typing import Any
 
-import psutil
 import redis
-from rq import Queue, Worker
+from rq import Queue, get_current_job
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.utils import utcformat
 
-# In the order in which a free worker takes them. People wait for the results of the first three.
+from mollm_backend.work.workers import alive
+
+# In the order in which a free worker takes them. People wait for the results of the first three. The readings of each
+# annotator have a queue of their own (`reading`), for those workers that serve it.
 QUEUES = ("train", "publish", "reconcile", "annotate")
 # Seconds after which a job is stopped. Training is long: a round may tune an encoder for minutes, for each decision.
 # The others are guesses, long enough for a slow machine; an annotate job should take less than 30 s.
 TIMEOUTS = {"train": 6 * 3600, "publish": 300, "reconcile": 900, "annotate": 300}
+# A job that waits in no queue was dropped by a worker that died just then, if it is so for this time. Between taking
+# a job and starting it a worker needs milliseconds; a machine that swaps may need seconds.
+DROPPED_AFTER = 10
+_KNOWN = Queue.redis_queues_keys
+_UNPLACED_KEPT = 600  # seconds for which it is remembered since when a job has no place; longer than two sweeps
 _OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)  # such a job never runs again
 
 
@@ -34,12 +41,33 @@ def connect(url: str, *, waiting: bool = False) -> redis.Redis:
 
 def queue(connection: redis.Redis, name: str) -> Queue:
     """A queue by name. Its jobs are JSON, and are stopped after the queue's time in `TIMEOUTS`."""
-    return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=TIMEOUTS[name])
+    return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=TIMEOUTS[kind(name)])
+
+
+def reading(annotator: str) -> str:
+    """The name of the queue of one annotator's readings."""
+    return f"annotate.{annotator}"
+
+
+def kind(name: str) -> str:
+    """Which of `QUEUES` a queue is, or is a part of."""
+    return name.partition(".")[0]
+
+
+def every(connection: redis.Redis) -> list[str]:
+    """The names of all queues in which something may wait or run."""
+    known = {key.decode().removeprefix(Queue.redis_queue_namespace_prefix) for key in connection.smembers(_KNOWN)}
+    return [*QUEUES, *sorted(name for name in known if name.startswith(reading("")))]
 
 
 def job_id(name: str, *args: int | str) -> str:
-    """A job's id. The same work has the same id, so that it waits only once."""
-    return "-".join([name, *(str(arg) for arg in args)])
+    """A job's id. The same work has the same id, so that it waits only once. RQ takes letters, digits, _ and -."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda sign: f"_{ord(sign[0]):x}_", "-".join([name, *map(str, args)]))
+
+
+def row(identity: str) -> str:
+    """The key under which the queue holds a job."""
+    return str(Job.key_for(identity))
 
 
 def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | str) -> bool:
@@ -50,7 +78,7 @@ def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | st
         try:
             jobs.enqueue_call(
                 f"mollm_backend.jobs.{name}", args=args, job_id=identity, unique=True,
-                timeout=TIMEOUTS[queue_name], result_ttl=0, failure_ttl=3600,
+                timeout=TIMEOUTS[kind(queue_name)], result_ttl=0, failure_ttl=3600,
             )  # fmt: skip
             return True
         except DuplicateJobError:
@@ -64,19 +92,74 @@ def enqueued(connection: redis.Redis, name: str, *args: int | str) -> bool:
     return bool(Job.exists(job_id(name, *args), connection=connection))
 
 
+def gone(connection: redis.Redis, identity: str) -> bool:
+    """Whether the job of this id neither waits nor runs. What is over, or lost with its worker, is deleted first."""
+    origin = connection.hget(row(identity), "origin")
+    return origin is None or _forget_if_over(connection, queue(connection, origin.decode()), identity)
+
+
 def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool:
-    """Delete the job of this id if it will never run (again). True if no such job is left."""
+    """Delete the job of this id if it will never run (again). True if no such job is left.
+
+    What was looked at and what is deleted are the same job: if another process changes it meanwhile, it stays.
+    """
+    with connection.pipeline() as pipeline:
+        pipeline.watch(row(identity))
+        try:
+            job = Job.fetch(identity, connection=connection, serializer=JSONSerializer)
+        except NoSuchJobError:
+            return True
+        status = job.get_status(refresh=False)
+        lost = status == JobStatus.STARTED and job.worker_name is not None and not alive(connection, job.worker_name)
+        if not (status in _OVER or lost or (status == JobStatus.QUEUED and _dropped(connection, jobs, job))):
+            return False
+        pipeline.multi()
+        job.delete(pipeline=pipeline)
+        # A worker of one queue alone moves a job here before it starts it; it would be found there and failed later.
+        pipeline.lrem(jobs.intermediate_queue_key, 0, identity)
+        pipeline.delete(_unplaced(identity), jobs.intermediate_queue.get_first_seen_key(identity))
+        try:
+            pipeline.execute()
+        except redis.WatchError:
+            return False
+    return True
+
+
+def _dropped(connection: redis.Redis, jobs: Queue, job: Job) -> bool:
+    """Whether a job that should wait has had no place in its queue for `DROPPED_AFTER` seconds, seen by the server's
+    clock. A worker takes a job out of the queue first and marks it started then: without the wait it would be taken
+    for lost in between, and run twice."""
+    if jobs.get_job_position(job.id) is not None:
+        return False
+    key, stamp = _unplaced(job.id), utcformat(job.enqueued_at)
+    if connection.set(key, stamp, nx=True, ex=_UNPLACED_KEPT):
+        return False
+    if connection.get(key) != stamp.encode():  # that was an earlier job of this id
+        connection.set(key, stamp, ex=_UNPLACED_KEPT)
+        return False
+    return bool(_UNPLACED_KEPT - connection.ttl(key) >= DROPPED_AFTER)
+
+
+def _unplaced(identity: str) -> str:
+    return f"mollm:unplaced:{identity}"
+
+
+def still_waits(connection: redis.Redis, job: Job) -> bool:
+    """Whether a job that was just taken from its queue is still this one: it may have been taken for dropped."""
+    return bool(connection.hget(job.key, "enqueued_at") == utcformat(job.enqueued_at).encode())
+
+
+def still_mine(connection: redis.Redis) -> bool:
+    """Whether the job that runs in this process is still this worker's. Not so if the worker was taken for dead, or
+    the queue was emptied: then another may run the same job. True outside a job, and while the queue is away."""
+    job = get_current_job()
+    if job is None:
+        return True
     try:
-        job = Job.fetch(identity, connection=connection, serializer=JSONSerializer)
-    except NoSuchJobError:
+        status, name = connection.hmget(job.key, "status", "worker_name")
+    except redis.RedisError:
         return True
-    status = job.get_status(refresh=False)
-    lost = status == JobStatus.STARTED and job.worker_name is not None and not worker_alive(job.worker_name)
-    dropped = status == JobStatus.QUEUED and jobs.get_job_position(identity) is None
-    if status in _OVER or lost or dropped:
-        job.delete()
-        return True
-    return False
+    return bool(status == JobStatus.STARTED.value.encode() and name == str(job.worker_name).encode())
 
 
 def nudge(connection: redis.Redis, project_id: int) -> None:
@@ -161,46 +244,24 @@ def release_all(connection: redis.Redis) -> None:
         release(connection, identity)
 
 
-def workers(connection: redis.Redis) -> list[str]:
-    """The names of the workers that are alive."""
-    return [name for name in map(str, (row.name for row in Worker.all(connection=connection))) if worker_alive(name)]
-
-
-def worker_name() -> str:
-    """The name of a worker in this process: its host, pid and start time, by which a dead worker is recognised."""
-    process = psutil.Process()
-    return f"{socket.gethostname()}.{os.getpid()}.{int(process.create_time() * 100)}"
-
-
-def worker_alive(name: str) -> bool:
-    """Whether the worker of that name still runs. True for another host: RQ's own timeouts decide there."""
-    host, pid, started = name.rsplit(".", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        return int(psutil.Process(int(pid)).create_time() * 100) == int(started)
-    except (psutil.NoSuchProcess, ValueError):
-        return False
-
-
-def reap(connection: redis.Redis) -> list[str]:
-    """Delete started jobs whose worker is dead. Returns their ids; the sweep queues again what the store lacks."""
-    lost = []
-    for name in QUEUES:
+def reap(connection: redis.Redis) -> dict[str, str]:
+    """Delete started jobs whose worker is dead. Returns by their ids the worker; the sweep queues again what the store
+    lacks."""
+    lost = {}
+    for name in every(connection):
         jobs = queue(connection, name)
-        registry = StartedJobRegistry(queue=jobs)
-        for identity in registry.get_job_ids(cleanup=False):
-            if _forget_if_over(connection, jobs, identity):
-                lost.append(identity)
+        for identity in set(StartedJobRegistry(queue=jobs).get_job_ids(cleanup=False)):
+            worker = connection.hget(row(identity), "worker_name")
+            if worker is not None and _forget_if_over(connection, jobs, identity):
+                lost[identity] = worker.decode()
     return lost
 
 
 def waiting(connection: redis.Redis) -> dict[str, Any]:
-    """For each queue, how many jobs wait and which jobs run; for the status page."""
-    return {
-        name: {
-            "waiting": queue(connection, name).count,
-            "running": StartedJobRegistry(queue=queue(connection, name)).get_job_ids(cleanup=False),
-        }
-        for name in QUEUES
-    }
+    """For each of `QUEUES`, how many jobs wait and which jobs run; for the status page."""
+    found: dict[str, Any] = {name: {"waiting": 0, "running": []} for name in QUEUES}
+    for name in every(connection):
+        jobs, state = queue(connection, name), found[kind(name)]
+        state["waiting"] += jobs.count
+        state["running"] += StartedJobRegistry(queue=jobs).get_job_ids(cleanup=False)
+    return found
