@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from mollm.errors import ConfigError
+from mollm_backend.labelstudio import show_why
 from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.store.decisions import Decision, Source
 
@@ -26,7 +27,7 @@ def parse(xml: str) -> tuple[Decision, ...]:
     A label's name is what Label Studio stores (a Choice's alias, if it has one), `shown` is the Choice's value and
     `descriptions` its hint. Raises ConfigError that says what is not supported and what to change.
     """
-    interface = _interface(xml)
+    interface = _interface(show_why.without(xml) if isinstance(xml, str) else xml)
     objects = dict(interface._objects)
     nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
     if not nodes:
