@@ -118,6 +118,30 @@ def test_disconnect_removes_exactly_ours(
     assert before == THEIRS
 
 
+def test_a_kill_before_the_answer_leaves_no_double(
+    store: Store, client: LabelStudioClient, connected: tuple[int, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, _ = connected
+    tabs.remove(store, client, number)
+    made, create_view = list[str](), LabelStudioClient.create_view
+
+    def dies(self: LabelStudioClient, project_id: int, data: dict[str, Any]) -> dict[str, Any]:
+        made.append(data["title"])
+        found = create_view(self, project_id, data)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelStudioClient, "create_view", dies)
+        with pytest.raises(KeyboardInterrupt):
+            tabs.keep(store, client, number, make=True)
+    tabs.keep(store, client, number)  # the next publish, not another `connect`
+    assert titles(client, number) == [THEIRS["title"], tabs.NEXT, tabs.DOUBTFUL, tabs.ACCEPTED, tabs.WAITING]
+    tabs.remove(store, client, number)
+    assert titles(client, number) == [THEIRS["title"]]
+
+
 def test_the_field_that_says_why_comes_and_goes(
     store: Store, client: LabelStudioClient, settings: Settings, recorder: Recorder, connected: tuple[int, list[int]]
 ) -> None:

@@ -16,6 +16,7 @@ from mollm_backend.store.tasks import Task
 
 from .fake_studio import CONFIG
 
+ALIAS = CONFIG.replace('value="B"', 'value="Bee" alias="b"')
 TWO = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text"><Choice value="A"/><Choice value="B"/>'
     '</Choices><Rating name="stars" toName="text" maxRating="3"/></View>'
@@ -48,6 +49,11 @@ def test_they_say_why_a_task_came_and_what_each_llm_says(store: Store) -> None:
     (part,) = why.result(found, {"": ("B", 0.27)}, "margin", said[7])
     assert part[why.KEY] == "27 % sure: B; chosen: margin; one: B 70%, two: A 60%"
     assert 99 not in said
+
+
+def test_a_label_is_named_as_the_screen_names_it() -> None:
+    (part,) = why.result(project(ALIAS), {"": ("b", 0.6)})
+    assert part[why.KEY] == "60 % sure: Bee"
 
 
 def test_the_field_is_filled_only_where_the_label_config_has_it() -> None:

@@ -47,11 +47,19 @@ def result(
 
 def _words(decisions: Sequence[Decision], labels: Mapping[str, str], confidence: float, reason: str, said: Said) -> str:
     """Such as `31 % sure: Red; chosen: margin; qwen: Red 40 %, smol: Blue 35 %`."""
-    words = f"{_percent(confidence)}{SURE}{control_of(decisions).words(decisions, labels)}"
+    words = f"{_percent(confidence)}{SURE}{_shown(decisions, labels)}"
     more = [f"chosen: {reason}"] if reason else []
     if len(decisions) == 1 and said.get(decisions[0].key):
         more.append(said[decisions[0].key])
     return "; ".join([words, *more])
+
+
+def _shown(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
+    """What is chosen, as people read it on the labelling screen (a Choice's value, where its alias is stored)."""
+    one = decisions[0]
+    if len(decisions) == 1 and not one.part:
+        return one.labels.text_of(one.labels.index(labels[one.key]))
+    return control_of(decisions).words(decisions, labels)
 
 
 def _percent(confidence: float) -> str:
@@ -69,7 +77,7 @@ def panel_says(store: Store, project: Project, task_ids: Sequence[int]) -> dict[
         best = np.nan_to_num(panel.label_probs).argmax(axis=2)
         for n, row in enumerate(rows):
             said = [
-                f"{name}: {panel.labels[best[n, m]]} {panel.label_probs[n, m, best[n, m]]:.0%}"
+                f"{name}: {decision.labels.text_of(int(best[n, m]))} {panel.label_probs[n, m, best[n, m]]:.0%}"
                 for m, name in enumerate(panel.annotators)
                 if not panel.missing[n, m]
             ]
