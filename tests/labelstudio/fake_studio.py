@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 from mollm_backend.labelstudio.client import RemoteProject, RemoteTask
@@ -131,17 +132,28 @@ class FakeStudio:
     def touched_at(self, project_id: int, annotation_ids: Sequence[int]) -> str:
         return max((self.stamps[row["task"]] for n, row in self.every().items() if n in annotation_ids), default="")
 
-    def views(self, project_id: int) -> list[dict[str, Any]]:
-        return [{"id": number, "data": data} for number, data in self.tabs.items()]
+    # Tabs as the real server treats them: it keeps filters and order apart from the rest, and gives back only those
+    # that are set; a change without filters, or without an order, leaves them as they are; the rest is replaced.
 
-    def create_view(self, project_id: int, data: dict[str, Any]) -> None:
-        self.tabs[self.new_id()] = data
+    def views(self, project_id: int) -> list[dict[str, Any]]:
+        self._call()
+        return [{"id": number, "data": deepcopy(data)} for number, data in self.tabs.items()]
+
+    def create_view(self, project_id: int, data: dict[str, Any]) -> dict[str, Any]:
+        self._call()
+        number = self.new_id()
+        self.tabs[number] = {key: value for key, value in deepcopy(data).items() if key != "ordering" or value}
+        return {"id": number, "data": deepcopy(self.tabs[number])}
 
     def patch_view(self, view_id: int, project_id: int, data: dict[str, Any]) -> None:
-        self.tabs[view_id] = data
+        self._call()
+        apart = {key: self.tabs[view_id][key] for key in ("filters", "ordering") if key in self.tabs[view_id]}
+        given = {key: value for key, value in deepcopy(data).items() if key not in apart or value}
+        self.tabs[view_id] = apart | given
 
     def delete_view(self, view_id: int) -> None:
-        del self.tabs[view_id]
+        self._call()
+        self.tabs.pop(view_id, None)
 
     def close(self) -> None:
         pass

@@ -111,11 +111,6 @@ def test_a_stream_that_does_not_serve_the_batch(
             "live-backend" if TITLE in change.values() else "order"
         }
         client.patch_project(project, sampling=order.UNCERTAINTY, model_version="b1", maximum_annotations=1)
-    line = order.tab_fallback(client, project, "b1")
-    order.tab_fallback(client, project, "b1")
-    assert order.TAB in line
-    tabs = [view for view in client.views(project) if view["data"].get("title") == order.TAB]
-    assert len(tabs) == 1
 
 
 def test_a_changed_or_unusable_config(

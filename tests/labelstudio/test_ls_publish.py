@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio import label_config, order, prune, publish
+from mollm_backend.labelstudio import label_config, order, prune, publish, tabs
 from mollm_backend.labelstudio.client import Imported, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.prune import prunable
@@ -69,8 +69,9 @@ class FakePages:
     def views(self, project_id: int) -> list[dict[str, Any]]:
         return self.tabs
 
-    def create_view(self, project_id: int, data: dict[str, Any]) -> None:
-        self.tabs.append({"id": 1, "data": data})
+    def create_view(self, project_id: int, data: dict[str, Any]) -> dict[str, Any]:
+        self.tabs.append({"id": 1 + len(self.tabs), "data": data})
+        return self.tabs[-1]
 
     def patch_view(self, view_id: int, project_id: int, data: dict[str, Any]) -> None:
         self.tabs[0]["data"] = data
@@ -140,12 +141,11 @@ def test_a_batch_of_nothing_does_not_become_current(store: Store, pages: FakePag
 
 def test_a_server_that_serves_another_order_gets_a_tab(store: Store, pages: FakePages) -> None:
     projects.change(store, P, connection={"order": {"served": False, "reason": "it is random"}})
-    batches.save(store, P, "b1", entries([9]))
-    assert any("it is random" in line for line in run(store, pages).lines)
-    batches.save(store, P, "b2", entries([4]))
-    run(store, pages, "b2")
-    assert len(pages.tabs) == 1
-    assert "b2" in str(pages.tabs[0])
+    for batch, task in (("b1", 9), ("b2", 4)):
+        batches.save(store, P, batch, entries([task]))
+        lines = run(store, pages, batch).lines
+        assert any("it is random" in line and tabs.NEXT in line for line in lines)
+    assert [tab["data"]["title"] for tab in pages.tabs].count(tabs.NEXT) == 1
 
 
 def test_the_order_check_names_what_hinders() -> None:

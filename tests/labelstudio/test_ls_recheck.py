@@ -10,7 +10,7 @@ import pytest
 from mollm_backend.labelstudio import recheck
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioNotFound
-from mollm_backend.labelstudio.order import find_tab
+from mollm_backend.labelstudio.recheck import find_tab
 
 pytestmark = pytest.mark.label_studio
 

@@ -26,20 +26,29 @@ def connect(
     instruction: Annotated[
         str, typer.Option(help="What the LLMs are told to do in this project; default: the panel's own words.")
     ] = "",
+    show_why: Annotated[
+        bool | None,
+        typer.Option(
+            "--show-why/--hide-why",
+            help="Show on the labelling screen how sure mollm is, why the task came and what each LLM says: adds one "
+            "field to the label config, which `mollm disconnect` takes out again.",
+        ),
+    ] = None,
 ) -> None:
-    """Connect a project: backend row, webhook, sampling; its annotations become the first training set."""
+    """Connect a project: backend row, webhook, sampling, tabs; its annotations become the first training set."""
     chosen = one_number(number, project)
     with opened(url) as (settings, store, client):
         here = backend_url or _address(store, settings, chosen)
+        told: list[str] = []
         with console.status(f"connecting project {chosen} of {client.url} ..."):
-            found = connecting.connect(store, client, settings, chosen, here)
+            found = connecting.connect(store, client, settings, chosen, here, why=show_why, tell=told.append)
         if instruction:
             projects.change(store, chosen, options=found.options | {"instruction": instruction})
             found = projects.get(store, chosen)
-        told = found.instruction(settings.panel_config().instruction).strip()
-        for line in (*_connected(found), *_taken_in(store, found)):
+        instructed = found.instruction(settings.panel_config().instruction).strip()
+        for line in (*_connected(found), *_taken_in(store, found), *(f"{line[0].upper()}{line[1:]}." for line in told)):
             say(line)
-        say(f"The LLMs are told: {told!r} (`mollm options {chosen} --instruction`).")
+        say(f"The LLMs are told: {instructed!r} (`mollm options {chosen} --instruction`).")
         nudge(settings, chosen)
         for finding in label_studio.examine(store, client, settings, chosen):
             if finding.kind != "fine":

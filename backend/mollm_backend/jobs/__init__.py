@@ -10,7 +10,18 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import accepting, auditing, drifting, due, failing, predicting, reading, standing, training
+from mollm_backend.jobs import (
+    accepting,
+    auditing,
+    drifting,
+    due,
+    failing,
+    predicting,
+    reading,
+    standing,
+    tabs,
+    training,
+)
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -77,6 +88,7 @@ def reconcile(runtime: Runtime, project_id: int) -> None:
         events.add(runtime.store, "info", line, project_id)
     if report.new_labels or report.changed_labels:
         drifting.check(runtime.store, projects.get(runtime.store, project_id))
+    tabs.keep(runtime, project_id)
     events.prune(runtime.store, project_id)
 
 
@@ -184,6 +196,7 @@ def publish(runtime: Runtime, project_id: int) -> None:
     report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version or "")
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
+    tabs.keep(runtime, project_id)
 
 
 @job

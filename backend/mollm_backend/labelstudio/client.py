@@ -1,33 +1,22 @@
-"""Label Studio's API as plain records: server, projects, tasks, annotations, predictions, webhooks, backends, tabs."""
+"""Label Studio's API as plain records: the server and its projects here, the rest in the files `client_*`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mollm_backend.labelstudio.errors import (
-    LabelStudioDown,
-    LabelStudioError,
-    LabelStudioNotFound,
-    LabelStudioRefused,
-)
-from mollm_backend.labelstudio.transport import JSON, ONCE, Transport
+from mollm_backend.labelstudio.client_hooks import HookCalls
+from mollm_backend.labelstudio.client_predictions import Imported, PredictionCalls
+from mollm_backend.labelstudio.client_tasks import LONG, PAGE, RemoteTask, numbers
+from mollm_backend.labelstudio.client_views import ViewCalls
+from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFound
+from mollm_backend.labelstudio.transport import JSON, ONCE
 from mollm_backend.settings import Settings
 
-PAGE = 1000  # tasks on one page of a listing; with it, Label Studio lists about 570 tasks a second
-_EXPORT_IDS = 200  # ids in one export call: keeps its address under 4,000 characters
-_IMPORT_SECONDS = 1800.0  # time limit: without a queue, Label Studio recounts 1,000 tasks a second during an import
-# The fields that `tasks` reads; Label Studio then leaves the others out.
-_INCLUDE = "id,data,updated_at,total_annotations,cancelled_annotations"
-
-
-def numbers(ids: Iterable[int]) -> str:
-    """Ids as the Data Manager's filter of annotations takes them."""
-    return ",".join(str(number) for number in ids)
+__all__ = ["Imported", "LabelStudioClient", "RemoteProject", "RemoteTask", "numbers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +36,7 @@ class RemoteProject:
     show_predictions: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteTask:
-    """A task without its annotations; `annotations` is the number of them, skips included."""
-
-    id: int
-    data: JSON
-    updated_at: str
-    annotations: int
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """The result of an import: how many predictions were created, and (task id, reason) of each that was not."""
-
-    created: int
-    refused: tuple[tuple[int, str], ...] = ()
-
-
-class LabelStudioClient(Transport):
+class LabelStudioClient(PredictionCalls, HookCalls, ViewCalls):
     """The calls that mollm makes to Label Studio, one method for each."""
 
     @classmethod
@@ -138,7 +109,7 @@ class LabelStudioClient(Transport):
         """Import tasks (each its `data`, or a whole task); returns their ids in the same order."""
         answer = self._raw(
             "import tasks", "POST", f"api/projects/{project_id}/import", params={"return_task_ids": True},
-            body=list(rows), seconds=_IMPORT_SECONDS,
+            body=list(rows), seconds=LONG,
         )  # fmt: skip
         return [int(task_id) for task_id in answer["task_ids"]]
 
@@ -154,226 +125,3 @@ class LabelStudioClient(Transport):
         except LabelStudioNotFound:
             return None
         return dict(found)
-
-    # --- tasks and annotations ---------------------------------------------------------------------------------
-
-    def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:
-        """All tasks in order of id, or those updated at or after `since` (a time of Label Studio's clock).
-
-        Each page starts after the last id of the page before, so that no task is missed when another is deleted.
-        """
-        touched = [("updated_at", "greater_or_equal", "Datetime", since)] if since else []
-        for row in self._listed(project_id, touched, _INCLUDE):
-            count = int(row.get("total_annotations") or 0) + int(row.get("cancelled_annotations") or 0)
-            yield RemoteTask(int(row["id"]), row.get("data") or {}, str(row.get("updated_at") or ""), count)
-
-    def _listed(
-        self, project_id: int, conditions: Sequence[tuple[str, str, str, object]], include: str
-    ) -> Iterator[JSON]:
-        """All tasks, in order of id, that meet all conditions (column, operator, type, value)."""
-        last = 0
-        while True:
-            wanted = [("id", "greater", "Number", last), *conditions]
-            items = [_condition(*one) for one in wanted]
-            query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
-            page = self._raw(
-                "list tasks", "GET", "api/tasks/",
-                params={"project": project_id, "page": 1, "page_size": PAGE, "fields": "task_only",
-                        "include": include, "query": json.dumps(query)},
-            )  # fmt: skip
-            rows, total = page["tasks"], int(page["total"])
-            if not rows and total:
-                raise LabelStudioError(f"Label Studio says {total} tasks but lists none: half a page, try again.")
-            yield from rows
-            if len(rows) >= total:
-                return
-            last = int(rows[-1]["id"])
-
-    def touched_at(self, project_id: int, annotation_ids: Sequence[int]) -> str:
-        """When the last of these annotations' tasks was updated, by Label Studio's clock; "" if none is there."""
-        condition = ("annotations_ids", "contains", "String", numbers(annotation_ids))
-        return max(
-            (str(row["updated_at"]) for row in self._listed(project_id, [condition], "id,updated_at")), default=""
-        )
-
-    def task_exists(self, task_id: int) -> bool:
-        """Whether Label Studio holds the task. Raises LabelStudioError if that cannot be found out."""
-        try:
-            self._raw(f"task {task_id}", "GET", f"api/tasks/{task_id}/")
-        except LabelStudioNotFound:
-            return False
-        return True
-
-    def annotations(self, project_id: int, task_ids: Sequence[int]) -> Iterator[tuple[int, list[JSON]]]:
-        """Yields (task id, its annotations, skips included) for each of these tasks that has any.
-
-        It reads the JSON export, because only that contains `prediction`, the pre-annotation that was shown.
-        """
-        for start in range(0, len(task_ids), _EXPORT_IDS):
-            chunk = list(task_ids[start : start + _EXPORT_IDS])
-            rows = self._raw(
-                "export annotations", "GET", f"api/projects/{project_id}/export",
-                params={"exportType": "JSON", "ids[]": chunk},
-            )  # fmt: skip
-            for row in rows:
-                yield int(row["id"]), list(row.get("annotations") or [])
-
-    def tasks_with_drafts(self, project_id: int, task_ids: Sequence[int]) -> set[int]:
-        """The tasks of these on which a person has begun something that is not submitted."""
-        begun = ("draft_exists", "equal", "Boolean", "true")
-        rows = self._listed(project_id, [begun, *_between(task_ids)], "id")
-        return {int(row["id"]) for row in rows} & set(task_ids)
-
-    def last_touch(self, project_id: int, task_ids: Sequence[int]) -> str:
-        """When the last of these tasks was touched, by Label Studio's clock; "" where none of them is there."""
-        rows = self._listed(project_id, _between(task_ids), "id,updated_at")
-        wanted = set(task_ids)
-        return max((str(row["updated_at"]) for row in rows if int(row["id"]) in wanted), default="")
-
-    def annotate_from(self, project_id: int, version: str, task_ids: Sequence[int]) -> None:
-        """Make this version's predictions on these tasks annotations of this token's user, with their
-        `parent_prediction`. Leaves out a task that has any annotation; called again, it makes none twice."""
-        nothing = [_condition(f"{kind}_annotations", "equal", "Number", 0) for kind in ("total", "cancelled")]
-        self._act("predictions_to_annotations", project_id, task_ids, nothing, model_version=version)
-
-    def delete_annotations(self, project_id: int, user_id: int, task_ids: Sequence[int], untouched_since: str) -> None:
-        """Delete a user's annotations on these tasks, but on none that was touched since, or on which one is begun."""
-        still = [_condition("updated_at", "less_or_equal", "Datetime", untouched_since),
-                 _condition("draft_exists", "equal", "Boolean", "false")]  # fmt: skip
-        self._act("delete_tasks_annotations", project_id, task_ids, still, annotator=str(user_id))
-
-    def _act(
-        self, action: str, project_id: int, task_ids: Sequence[int], conditions: Sequence[JSON], **more: object
-    ) -> None:
-        """An action of the Data Manager on those of the tasks that meet the conditions."""
-        selected = {"all": False, "included": list(task_ids)}
-        filters = {"conjunction": "and", "items": list(conditions)} if conditions else None
-        self._raw(
-            action.replace("_", " "), "POST", "api/dm/actions", params={"id": action, "project": project_id},
-            body={"project": str(project_id), "selectedItems": selected, "filters": filters, "ordering": [], **more},
-            seconds=_IMPORT_SECONDS,
-        )  # fmt: skip
-
-    def annotation_ids(self, task_id: int) -> set[int]:
-        """The ids of one task's annotations, skips included, without an export; empty if the task is deleted."""
-        try:
-            return {int(row["id"]) for row in self._raw("annotations", "GET", f"api/tasks/{task_id}/annotations/")}
-        except LabelStudioNotFound:
-            return set()
-
-    # --- predictions -------------------------------------------------------------------------------------------
-
-    def prediction(self, prediction_id: int) -> JSON | None:
-        """One prediction, or None if it does not exist any more."""
-        try:
-            return dict(self._raw("prediction", "GET", f"api/predictions/{prediction_id}/"))
-        except LabelStudioNotFound:
-            return None
-
-    def tasks_with_version(self, project_id: int, version: str, among: Sequence[int] = ()) -> set[int]:
-        """Ids of the tasks that hold a prediction of this version; only of tasks numbered as `among` are, if given."""
-        holds = [("predictions_model_versions", "contains", "List", version), *_between(among)]
-        rows = self._listed(project_id, holds, "id,predictions_model_versions")
-        return {int(row["id"]) for row in rows if version in (row.get("predictions_model_versions") or "").split(",")}
-
-    def versions_of(self, project_id: int, task_ids: Sequence[int]) -> dict[int, set[str]]:
-        """For each of these tasks, the versions of its predictions; a task without predictions is left out."""
-        wanted = set(task_ids)
-        if not wanted:
-            return {}
-        # Label Studio computes this column only if a filter names it.
-        having = [*_between(task_ids), ("predictions_model_versions", "empty", "List", False)]
-        rows = self._listed(project_id, having, "id,predictions_model_versions")
-        held = {int(row["id"]): row.get("predictions_model_versions") or "" for row in rows}
-        return {task: set(held[task].split(",")) for task in sorted(wanted & held.keys()) if held[task]}
-
-    def import_predictions(self, project_id: int, rows: Sequence[JSON]) -> Imported:
-        """Import predictions (`task`, `model_version`, `score`, `result`) of one version in one call.
-
-        Label Studio refuses the whole call for one unknown task: such a call is split in two until each bad row is
-        alone. It drops a wrong result without an error: if too few were created, a listing shows which are missing.
-        """
-        rows = list(rows)
-        if not rows:
-            return Imported(0)
-        try:
-            answer = self._raw(
-                "import predictions", "POST", f"api/projects/{project_id}/import/predictions", body=rows,
-                seconds=_IMPORT_SECONDS,
-            )  # fmt: skip
-        except (LabelStudioRefused, LabelStudioDown, LabelStudioNotFound):
-            raise
-        except LabelStudioError as error:
-            if len(rows) == 1:
-                return Imported(0, ((int(rows[0]["task"]), str(error)),))
-            half = len(rows) // 2
-            first, second = (self.import_predictions(project_id, part) for part in (rows[:half], rows[half:]))
-            return Imported(first.created + second.created, first.refused + second.refused)
-        created = int(answer["created"])
-        if created == len(rows):
-            return Imported(created)
-        held = self.tasks_with_version(project_id, str(rows[0]["model_version"]))
-        missing = [int(row["task"]) for row in rows if int(row["task"]) not in held]
-        return Imported(created, tuple((task, "Label Studio dropped its prediction in silence") for task in missing))
-
-    def delete_version(self, project_id: int, version: str) -> None:
-        """Delete all predictions of a version. If the project's model_version is this one, it becomes null."""
-        path, body = f"api/projects/{project_id}/model-versions/", {"model_version": version}
-        self._raw("delete a version", "DELETE", path, body=body, seconds=_IMPORT_SECONDS)
-
-    # --- webhooks, ML backends, views --------------------------------------------------------------------------
-
-    def webhooks(self, project_id: int | None = None) -> list[JSON]:
-        """All webhooks, or those of one project."""
-        found = self._raw("list webhooks", "GET", "api/webhooks/")
-        return [hook for hook in found if project_id is None or hook.get("project") == project_id]
-
-    def create_webhook(self, **values: Any) -> JSON:
-        return dict(self._raw("create the webhook", "POST", "api/webhooks/", body=values))
-
-    def patch_webhook(self, webhook_id: int, **values: Any) -> None:
-        """Change a webhook. Always give `actions`: Label Studio empties the list if they are left out."""
-        self._raw("patch the webhook", "PATCH", f"api/webhooks/{webhook_id}/", body=values)
-
-    def delete_webhook(self, webhook_id: int) -> None:
-        self._gone("delete the webhook", f"api/webhooks/{webhook_id}/")
-
-    def ml_backends(self, project_id: int) -> list[JSON]:
-        """The project's ML backends. For this call, Label Studio requests /health and /setup of each of them."""
-        return list(self._raw("list ML backends", "GET", "api/ml/", params={"project": project_id}))
-
-    def create_ml_backend(self, **values: Any) -> JSON:
-        return dict(self._raw("add the ML backend", "POST", "api/ml/", body=values))
-
-    def patch_ml_backend(self, backend_id: int, **values: Any) -> None:
-        self._raw("patch the ML backend", "PATCH", f"api/ml/{backend_id}", body=values)
-
-    def delete_ml_backend(self, backend_id: int) -> None:
-        self._gone("delete the ML backend", f"api/ml/{backend_id}")
-
-    def views(self, project_id: int) -> list[JSON]:
-        """The project's Data Manager tabs."""
-        return list(self._raw("list tabs", "GET", "api/dm/views/", params={"project": project_id}))
-
-    def create_view(self, project_id: int, data: JSON) -> JSON:
-        body = {"project": project_id, "data": data}
-        return dict(self._raw("add the tab", "POST", "api/dm/views/", body=body))
-
-    def patch_view(self, view_id: int, project_id: int, data: JSON) -> None:
-        body = {"project": project_id, "data": data}
-        self._raw("change the tab", "PATCH", f"api/dm/views/{view_id}/", params={"project": project_id}, body=body)
-
-    def delete_view(self, view_id: int) -> None:
-        self._gone("delete the tab", f"api/dm/views/{view_id}/")
-
-
-def _condition(column: str, operator: str, kind: str, value: object) -> JSON:
-    """A condition of the Data Manager's filters on tasks."""
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def _between(task_ids: Sequence[int]) -> list[tuple[str, str, str, object]]:
-    """The conditions that a task's number lies among these; none for no numbers."""
-    if not task_ids:
-        return []
-    return [("id", "greater", "Number", min(task_ids) - 1), ("id", "less", "Number", max(task_ids) + 1)]

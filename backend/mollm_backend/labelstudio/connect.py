@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio import label_config, show_why, tabs
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
+from mollm_backend.labelstudio.controls import by_control, control_of
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.labelstudio.order import UNCERTAINTY, rehearse
@@ -18,6 +20,7 @@ from mollm_backend.labelstudio.ssrf import flags_for
 from mollm_backend.labelstudio.transport import JSON
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
+from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import Project
 
 TITLE = "mollm"  # the ML backend's title; Label Studio also sets project.model_version to it
@@ -31,12 +34,16 @@ def connect(
     backend_url: str,
     *,
     check_order: bool = True,
+    why: bool | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> Project:
     """Register the backend and our webhook, set the sampling, and read the labels that people have given already.
 
     `backend_url` is the backend's address as Label Studio sees it; the backend must be running. A second call repairs
     the connection: it updates what exists, and keeps the values that the first call stored for `disconnect`.
-    `check_order` tests if this server serves a batch in its order; if it does not, batches are offered as a tab.
+    `check_order` tests if this server serves a batch in its order; if it does not, people are sent to a tab. `why`:
+    show why a task came on the labelling screen, by a field in the label config, or (False) no more; None: as it is.
+    `tell` gets a line for each tab that is made.
     Raises ConfigError for an unsupported label config, LabelStudioError with the fix for a refused address.
     """
     backend_url = _checked(backend_url)
@@ -63,8 +70,33 @@ def connect(
         make_current(client, project_id, project.batch_version)
     elif remote.sampling != UNCERTAINTY:
         client.patch_project(project_id, sampling=UNCERTAINTY)
+    if why is not None:
+        _show_why(client, remote, decisions, show=why)
     reconcile(store, client, project_id, full=True)
+    for line in _kept_tabs(store, client, project_id):
+        tell(line)
     return projects.get(store, project_id)
+
+
+def _show_why(client: LabelStudioClient, remote: RemoteProject, decisions: Sequence[Decision], *, show: bool) -> None:
+    """Add our field to the label config, or take it out."""
+    config = show_why.without(remote.label_config)
+    if show:
+        if not any(control_of(rows).tag == "Choices" for rows in by_control(decisions)):
+            raise ConfigError("--show-why needs a `Choices` in the label config: the words stand below what it shows.")
+        config = show_why.added_to(config, decisions[0].sources[0].name)
+    if config != remote.label_config:
+        client.patch_project(remote.id, label_config=config)
+
+
+def _kept_tabs(store: Store, client: LabelStudioClient, project_id: int) -> list[str]:
+    """Make our tabs. Without them all else still works."""
+    try:
+        return tabs.keep(store, client, project_id, make=True)
+    except LabelStudioDown:
+        raise
+    except LabelStudioError as error:
+        return [f"the tabs are not made: {error}"]
 
 
 def _checked(backend_url: str) -> str:
@@ -87,7 +119,7 @@ def _found(remote: RemoteProject) -> JSON:
 
 
 def _ids(known: Project | None) -> JSON:
-    keep = ("ml_backend", "webhook", "order")
+    keep = ("ml_backend", "webhook", "order", "tabs")
     return {key: known.connection[key] for key in keep if known and key in known.connection}
 
 
@@ -181,10 +213,13 @@ def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tupl
     if "ml_backend" in connection:
         client.delete_ml_backend(connection["ml_backend"])
         lines.append(f"removed the ML backend {connection['ml_backend']}")
-    for key, value in _restored(client.project(project_id), project).items():
+    lines += tabs.remove(store, client, project_id)
+    remote = client.project(project_id)
+    for key, value in _restored(remote, project).items():
         try:
             client.patch_project(project_id, **{key: value})
-            lines.append(f"set {key} back to {value!r}")
+            said = "what it was without our field" if key == "label_config" else repr(value)
+            lines.append(f"set {key} back to {said}")
         except LabelStudioDown:
             raise
         except LabelStudioError as error:
@@ -197,6 +232,8 @@ def _restored(remote: RemoteProject, project: Project) -> JSON:
     """The values to restore: they are still as connect and publish set them, and were different before."""
     found = project.connection.get("found") or {}
     change: JSON = {}
+    if show_why.shows(remote.label_config):
+        change["label_config"] = show_why.without(remote.label_config)
     if remote.sampling == UNCERTAINTY and found.get("sampling", UNCERTAINTY) != UNCERTAINTY:
         change["sampling"] = found["sampling"]
     ours = (project.batch_version, TITLE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mollm.errors import ConfigError
+from mollm_backend.labelstudio import show_why
 from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.labelstudio.left_to_people import Left, left_of
 from mollm_backend.store.decisions import Decision, Source
@@ -41,7 +42,7 @@ def read(xml: str) -> Read:
     `descriptions` its hint. A control that is not known, or that cannot be decided, is left to people: nothing is
     asked, written or counted of it. Raises ConfigError where no control is left to decide, with what to change.
     """
-    interface = _interface(xml)
+    interface = _interface(show_why.without(xml) if isinstance(xml, str) else xml)
     objects = dict(interface._objects)
     nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
     found, left = list[Decision](), list[Left]()

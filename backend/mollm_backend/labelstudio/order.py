@@ -1,4 +1,4 @@
-"""Test if the label stream serves a batch in its order (this is undocumented), and offer a tab if it does not."""
+"""Test if the label stream serves a batch in its order, which is undocumented."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.label_config import rank_score
-from mollm_backend.labelstudio.transport import JSON
 
 UNCERTAINTY = "Uncertainty sampling"  # the project setting that serves the lowest prediction score first
-TAB = "mollm: next batch"  # the tab's title, by which it is found again
 # The smallest project on which the order can be tested: two labels, and the same prediction on every task.
 _CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
@@ -71,37 +69,3 @@ def why_not_served(remote: RemoteProject, batch_version: str) -> str:
     if remote.maximum_annotations > 1:
         return f"{remote.maximum_annotations} annotations a task are asked for: half-labelled tasks come first"
     return ""
-
-
-def tab_fallback(client: LabelStudioClient, project_id: int, batch_version: str) -> str:
-    """Create or update the Data Manager tab that shows the batch in its order; returns a line for people."""
-    data = {
-        "title": TAB,
-        "type": "list",
-        "target": "tasks",
-        "filters": {
-            "conjunction": "and",
-            "items": [
-                {"filter": "filter:tasks:predictions_model_versions", "operator": "contains", "type": "List",
-                 "value": batch_version},
-                {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True},
-            ],
-        },
-        "ordering": ["tasks:predictions_score"],
-    }  # fmt: skip
-    put_tab(client, project_id, data)
-    return f'the tab "{TAB}" holds the batch in its order: label it with "Label Tasks As Displayed"'
-
-
-def find_tab(client: LabelStudioClient, project_id: int, title: str) -> JSON | None:
-    """The project's Data Manager tab of this title."""
-    return next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == title), None)
-
-
-def put_tab(client: LabelStudioClient, project_id: int, data: JSON) -> None:
-    """Create the tab of this title, or change its filters where they differ."""
-    mine = find_tab(client, project_id, data["title"])
-    if mine is None:
-        client.create_view(project_id, data)
-    elif mine["data"].get("filters") != data["filters"]:
-        client.patch_view(int(mine["id"]), project_id, data)

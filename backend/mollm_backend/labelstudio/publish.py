@@ -13,10 +13,11 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
+from mollm_backend.labelstudio import tabs, why
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
-from mollm_backend.labelstudio.label_config import certainty, rank_score, results_of
-from mollm_backend.labelstudio.order import UNCERTAINTY, tab_fallback, why_not_served
+from mollm_backend.labelstudio.label_config import certainty, rank_score
+from mollm_backend.labelstudio.order import UNCERTAINTY, why_not_served
 from mollm_backend.store import Store, audits, batches, projects, tasks, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
@@ -55,20 +56,23 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
         batches.mark_published(store, project_id, batch_version, [row.task_id for row in waiting])
     lines = make_current(client, project_id, batch_version)
     if created or lines:
-        lines += _fallback(client, project, batch_version)
+        lines += _fallback(store, client, project, batch_version)
     if created:
         lines.insert(0, f"published {created} tasks of the batch {batch_version}")
     lines += [f"task {task_id} was not published: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
 
 
-def _fallback(client: LabelStudioClient, project: Project, batch_version: str) -> list[str]:
-    """If the stream does not serve the batch in order, offer it as a tab; returns the lines for people."""
+def _fallback(store: Store, client: LabelStudioClient, project: Project, batch_version: str) -> list[str]:
+    """If the stream does not serve the batch in order, name the tab that does; returns the lines for people."""
     order = project.connection.get("order") or {}
     reason = why_not_served(client.project(project.id), batch_version)
     if order.get("served") is False:
         reason = str(order.get("reason"))
-    return [f"{reason}; {tab_fallback(client, project.id, batch_version)}"] if reason else []
+    if not reason:
+        return []
+    more = tabs.keep(store, client, project.id, make="tabs" not in project.connection)
+    return [f'{reason}; the tab "{tabs.NEXT}" holds the batch in its order: "Label Tasks As Displayed" there', *more]
 
 
 def is_blind(project: Project, batch_version: str, task_id: int) -> bool:
@@ -95,6 +99,7 @@ def _batch_rows(
     """The rows to import, in the order of the batch, and (task id, reason) of entries that cannot be imported."""
     there = tasks.some(store, project.id, [row.task_id for row in entries])
     predicted, apart = _predicted(store, project, entries), audits.set_aside(store, project.id)
+    said = why.panel_says(store, project, [row.task_id for row in entries])
     rows, refused = [], []
     for entry in entries:
         try:
@@ -102,7 +107,8 @@ def _batch_rows(
                 raise InputError("the task is not in Label Studio any more")
             blind = entry.blind or entry.task_id in apart or is_blind(project, batch_version, entry.task_id)
             # A blind task is served at its rank like the others, but no label is shown.
-            result = [] if blind else results_of(project.decisions, predicted[entry.task_id])
+            shown = predicted[entry.task_id]
+            result = [] if blind else why.result(project, shown, entry.reason, said[entry.task_id])
         except InputError as error:
             refused.append((entry.task_id, str(error)))
             continue
@@ -199,7 +205,7 @@ def _base_rows(
     for task_id, found in versions.of_tasks(store, project.id, version, task_ids).items():
         predicted = _asked(project, found)
         try:
-            result = results_of(project.decisions, predicted)
+            result = why.result(project, predicted)
         except InputError as error:
             refused.append((task_id, str(error)))
             continue

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from mollm_backend.labelstudio.client import LabelStudioClient, numbers
 from mollm_backend.labelstudio.errors import LabelStudioError
-from mollm_backend.labelstudio.order import find_tab, put_tab
+from mollm_backend.labelstudio.transport import JSON
 
 TAB = "mollm: recheck"  # the tab's title, by which it is found again
 # The columns that a new tab of Label Studio's own page hides in the list, and also beside an open task. A tab that says
@@ -55,3 +55,17 @@ def remove(client: LabelStudioClient, project_id: int) -> bool:
     if mine is not None:
         client.delete_view(int(mine["id"]))
     return mine is not None
+
+
+def find_tab(client: LabelStudioClient, project_id: int, title: str) -> JSON | None:
+    """The project's Data Manager tab of this title."""
+    return next((view for view in client.views(project_id) if (view.get("data") or {}).get("title") == title), None)
+
+
+def put_tab(client: LabelStudioClient, project_id: int, data: JSON) -> None:
+    """Create the tab of this title, or change its filters where they differ."""
+    mine = find_tab(client, project_id, data["title"])
+    if mine is None:
+        client.create_view(project_id, data)
+    elif mine["data"].get("filters") != data["filters"]:
+        client.patch_view(int(mine["id"]), project_id, data)

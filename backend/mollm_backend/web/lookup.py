@@ -7,7 +7,7 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
-from mollm_backend.labelstudio import label_config
+from mollm_backend.labelstudio import label_config, why
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.publish import is_blind
 from mollm_backend.labelstudio.task_text import text_of
@@ -41,7 +41,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
         if not predicted or blind or task.task_id in apart:
             found_answers.append({})
             continue
-        result = label_config.results_of(project.decisions, predicted)
+        result = why.result(project, predicted)
         rank = ranks.get(task.task_id)
         sure = label_config.certainty(confidence for _, confidence in predicted.values())
         score = label_config.outside_score(sure) if rank is None else label_config.rank_score(rank)
