@@ -29,7 +29,7 @@ def only(connection: redis.Redis) -> Running:
 
 def test_a_work_is_seen_while_it_runs_and_not_after(connection: redis.Redis) -> None:
     with noted(connection, 7, "writing labels", 40) as note:
-        note(10, "task 10")
+        note.reached(10)
         assert only(connection).what == "writing labels"
         assert progress.running(connection, 8) == []
     assert progress.running(connection, 7) == []
@@ -46,7 +46,7 @@ def test_the_end_is_expected_by_the_speed_so_far(connection: redis.Redis) -> Non
     with noted(connection, 7, "reading by tiny", 100, done=20, clock=clock) as note:
         assert only(connection).ends is None
         clock.now += 10
-        note(40)
+        note.reached(40)
         found = only(connection)
         assert (found.done, found.of) == (40, 100)
         assert found.ends == pytest.approx(clock.now + 30)  # 20 in 10 s, 60 to go
@@ -56,11 +56,11 @@ def test_the_end_is_expected_by_the_speed_so_far(connection: redis.Redis) -> Non
 
 def test_what_cannot_be_counted_is_expected_to_take_what_the_last_one_took(connection: redis.Redis) -> None:
     clock = Clock()
-    with noted(connection, 7, "training", clock=clock) as note:
-        note(word="fusing")
+    with noted(connection, 7, "training", alike=True, clock=clock) as note:
+        note.say("fusing")
         assert only(connection).share(clock.now) is None
         clock.now += 60
-    with noted(connection, 7, "training", clock=clock):
+    with noted(connection, 7, "training", alike=True, clock=clock):
         found = only(connection)
         assert found.ends == pytest.approx(clock.now + 60)
         assert found.share(clock.now + 15) == pytest.approx(0.25)
@@ -71,10 +71,10 @@ def test_a_note_is_written_at_most_once_a_second(connection: redis.Redis) -> Non
     clock = Clock()
     with noted(connection, 7, "training", 1000, clock=clock) as note:
         for step in range(100):
-            note(step)
+            note.reached(step)
         assert only(connection).done == 0
         clock.now += 1
-        note(100)
+        note.reached(100)
         assert only(connection).done == 100
 
 
@@ -84,18 +84,18 @@ def test_pieces_of_one_work_count_together(connection: redis.Redis) -> None:
     for done in (0, 10, 20):
         with noted(connection, 7, "reading by tiny", 40, done=done, in_pieces=True, clock=clock) as note:
             clock.now += 5
-            note(done + 10)
+            note.reached(done + 10)
         found = only(connection)
         assert found.since == begun
     assert found.ends == pytest.approx(clock.now + 5)
     with noted(connection, 7, "reading by tiny", 40, done=30, in_pieces=True, clock=clock) as note:
-        note(40)
+        note.reached(40)
     assert progress.running(connection, 7) == []
 
 
 def test_a_note_goes_by_itself_when_its_process_has_died(connection: redis.Redis) -> None:
     start = Running("training", 7, 0, 0, time.time(), None, "")
-    noting.Note(connection, start, in_pieces=False, clock=lambda: time.time() - noting.GONE - 1).open()
+    noting.Note(connection, start, in_pieces=False, alike=True, clock=lambda: time.time() - noting.GONE - 1).open()
     assert progress.running(connection, 7) == []
     assert 0 < connection.ttl("mollm:running:7") <= noting.BETWEEN
 
@@ -115,7 +115,7 @@ def test_a_silent_work_stays_in_sight(connection: redis.Redis, monkeypatch: pyte
 def test_without_a_queue_the_work_goes_on() -> None:
     nothing = queues.connect("unix:///nowhere/valkey.sock")
     with noted(nothing, 7, "training") as note:
-        note(word="fusing")
+        note.say("fusing")
     assert progress.running(nothing, 7) == []
 
 

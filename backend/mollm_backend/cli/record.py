@@ -95,7 +95,7 @@ def _ask(
     todo = [n for n in range(len(wanted.items)) if n not in known]
     if todo:
         if config.runtime == "transformers" and config.model in packages.PACKAGES:
-            packages.ensure_model(config.model, loaded.home, console.print)
+            packages.ensure_model(config.model, loaded.models_dir, console.print)
         with (
             open_annotator(config, wanted.labels, wanted.instruction, wanted.shots, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,

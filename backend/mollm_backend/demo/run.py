@@ -161,7 +161,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
-        content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
+        content = given or texts.from_corpus(settings.models_dir / texts.CORPUS)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
         with contextlib.closing(LabelStudioClient.of(up.settings)) as client:
             project = DemoProject(settings.home, client, content.first(limit) if limit else content)

@@ -19,9 +19,10 @@ STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running t
 
 @dataclass
 class Setup:
-    """Installs and downloads what is missing in `home`. Each step is a child of `family`."""
+    """Installs and downloads what is missing in `home` and `models`. Each step is a child of `family`."""
 
     home: Path
+    models: Path
     family: Family
     tell: Tell
     names: tuple[str, ...]
@@ -33,13 +34,13 @@ class Setup:
         """What the worker needs: the panel's models and the encoder, as far as they are packages of ours."""
         models = [config.model for config in settings.panel_config().annotators if config.runtime == "transformers"]
         names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if name in packages.PACKAGES))
-        return cls(settings.home, family, tell, names, with_label_studio=False)
+        return cls(settings.home, settings.models_dir, family, tell, names, with_label_studio=False)
 
     @classmethod
     def for_demo(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
         """The same, with Label Studio and the demo's texts."""
         names = cls.for_panel(settings, family, tell).names
-        return cls(settings.home, family, tell, (texts.CORPUS, *names), with_label_studio=True)
+        return cls(settings.home, settings.models_dir, family, tell, (texts.CORPUS, *names), with_label_studio=True)
 
     def is_done(self) -> bool:
         return (not self.with_label_studio or label_studio.is_installed(self.home)) and not list(self._missing())
@@ -59,10 +60,10 @@ class Setup:
 
     def _models(self) -> Iterator[Program]:
         for name in self._missing():
-            yield parts.fetch(name, str(self.home))
+            yield parts.fetch(name, str(self.models))
 
     def _missing(self) -> Iterator[str]:
-        return (name for name in self.names if not packages.is_ready(name, self.home))
+        return (name for name in self.names if not packages.is_ready(name, self.models))
 
     def still_at_it(self) -> None:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""

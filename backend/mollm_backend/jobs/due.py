@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
+from mollm_backend import logs
 from mollm_backend.jobs import auditing
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -53,7 +54,8 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
     for project in projects.every(runtime.store):
         if project.connected:
             try:
-                sweep_project(runtime, project, reconcile=reconcile)
+                with logs.about(project=project.id):
+                    sweep_project(runtime, project, reconcile=reconcile)
             except MollmError as error:
                 events.add_once(runtime.store, "problem", f"nothing is queued: {error}", project.id)
 

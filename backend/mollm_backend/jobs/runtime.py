@@ -106,7 +106,7 @@ class Runtime:
 
         def room() -> Needs:
             if config.runtime == "transformers" and config.model in packages.PACKAGES:
-                packages.ensure_model(config.model, self.settings.home, lambda _line: None)
+                packages.ensure_model(config.model, models, lambda _line: None)
             return needs(config, models)
 
         def opened() -> Annotator:

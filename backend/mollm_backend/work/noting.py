@@ -49,7 +49,7 @@ class Running:
     def line(self, now: float | None = None) -> str:
         """All of it in words: "training: picking the next batch, for 40 s, about 20 s to go"."""
         now = now or time.time()
-        counted = f"{self.done:,} of {self.of:,}" if self.of else ""
+        counted = f"{min(self.done, self.of):,} of {self.of:,}" if self.of else f"{self.done:,}" if self.done else ""
         left = "" if self.ends is None else _to_go(self.ends - now)
         parts = [self.word, counted, f"for {in_time(now - self.since)}", left]
         return f"{self.what}: {', '.join(part for part in parts if part)}"
@@ -60,19 +60,36 @@ class Running:
 
 
 class Note:
-    """One work's note. Call it with how much is done, the last word, or both."""
+    """One work's note, as `noted` gives it: the work tells it how far it is."""
 
-    def __init__(self, connection: redis.Redis, start: Running, *, in_pieces: bool, clock: Callable[[], float]) -> None:
-        self._connection, self._clock, self._in_pieces = connection, clock, in_pieces
+    def __init__(
+        self, connection: redis.Redis, start: Running, *, in_pieces: bool, alike: bool, clock: Callable[[], float]
+    ) -> None:
+        self._connection, self._clock, self._in_pieces, self._alike = connection, clock, in_pieces, alike
         self._now, self._before, self._written = start, start.done, 0.0
         self._lock = threading.Lock()
         self._took: float | None = None
 
-    def __call__(self, done: int | None = None, word: str | None = None, of: int | None = None) -> None:
-        """Note what is given. Cheap: what comes within a second of the last writing is written with the next."""
+    def say(self, word: str) -> None:
+        """Note what it is doing now."""
+        self._change(word=word)
+
+    def reached(self, done: int) -> None:
+        """Note how much is done."""
+        self._change(done=done)
+
+    def add(self, more: int) -> None:
+        """Note that so much more is done."""
+        self._change(done=self._now.done + more)
+
+    def rest(self) -> None:
+        """It does not go on soon: at the end of the block nothing stays noted."""
+        self._in_pieces = False
+
+    def _change(self, **given: Any) -> None:
+        """Cheap: what comes within a second of the last writing is written with the next."""
         with self._lock:
-            given: dict[str, Any] = {"done": done, "word": word, "of": of}
-            self._now = replace(self._now, **{key: value for key, value in given.items() if value is not None})
+            self._now = replace(self._now, **given)
             if self._clock() - self._written >= EVERY:
                 self._write(GONE)
 
@@ -83,7 +100,7 @@ class Note:
             if found is not None and self._in_pieces and found[0].done <= self._now.done:
                 self._now = replace(self._now, since=found[0].since)
                 self._before = found[1]
-            took = self._connection.hget(_took(self._now.project_id), self._now.what)
+            took = self._connection.hget(_took(self._now.project_id), self._now.what) if self._alike else None
             self._took = float(took) if took else None
             self._write(GONE)
 
@@ -99,7 +116,7 @@ class Note:
                 self._write(BETWEEN)
                 return
             self._connection.hdel(_key(self._now.project_id), self._now.what)
-            if completed and not self._now.of:
+            if completed and self._alike:
                 key = _took(self._now.project_id)
                 self._connection.hset(key, self._now.what, str(self._clock() - self._now.since))
                 self._connection.expire(key, REMEMBERED)
@@ -118,7 +135,7 @@ class Note:
         done = self._now.done - self._before
         if self._now.of and done > 0:
             return now + (now - self._now.since) / done * max(self._now.of - self._now.done, 0)
-        return None if self._took is None or self._now.of else self._now.since + self._took
+        return None if self._took is None else self._now.since + self._took
 
 
 @contextmanager
@@ -130,14 +147,16 @@ def noted(
     *,
     done: int = 0,
     in_pieces: bool = False,
+    alike: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Note]:
     """Note a long work while the block runs; a thread keeps the note alive while the work says nothing.
 
-    `in_pieces`: other jobs go on with it, and what is not done at the end stays noted for `BETWEEN` seconds.
+    `in_pieces`: other jobs go on with it, and what is not done at the end stays noted for `BETWEEN` seconds. `alike`:
+    one takes about as long as the last one took, which tells the end of what cannot be counted.
     """
     start = Running(what, project_id, done, of, clock(), None, "")
-    note = Note(connection, start, in_pieces=in_pieces, clock=clock)
+    note = Note(connection, start, in_pieces=in_pieces, alike=alike, clock=clock)
     note.open()
     over = threading.Event()
     thread = threading.Thread(target=_beats, args=(note, over), name=f"note of {what}", daemon=True)
