@@ -25,6 +25,7 @@ COMMANDS = {
     "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
     "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
     "doctor": "Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem.",
+    "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
     "options": "Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's "
                "spending.",
     "train": "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.",
