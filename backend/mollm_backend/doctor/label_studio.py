@@ -83,7 +83,7 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
         yield problem(
             "other-project",
             f"project {project.id} is not the one that was connected ({project.url}, {project.ls_created_at})",
-            f"correct LABEL_STUDIO_URL; `mollm connect {project.id}` after a move; another MOLLM_HOME for another server",
+            f"correct LABEL_STUDIO_URL; `mollm connect {project.id}` after a move; another MOLLM_HOME for another one",
         )
         return
     if not project.connected:
