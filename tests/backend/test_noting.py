@@ -101,7 +101,7 @@ def test_a_note_goes_by_itself_when_its_process_has_died(connection: redis.Redis
 
 
 def test_a_silent_work_stays_in_sight(connection: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noting, "BEAT", 0.01)
+    monkeypatch.setattr(noting, "EVERY", 0.01)
     ticks = itertools.count()
     began = time.time()
     with noted(connection, 7, "training", clock=lambda: began + next(ticks)):

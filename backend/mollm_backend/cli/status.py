@@ -160,8 +160,10 @@ def _answers(url: str) -> bool:
 
 def _next_step(services: Services, rows: tuple[Overview, ...]) -> str:
     """What to do before any project can go on; "" where each project says itself."""
-    if not services.queue or not services.workers:
+    if not services.queue:
         return START
+    if not services.workers:
+        return "wait where `mollm up` has just started; else end it and start it again, its worker is gone"
     return "" if rows else CONNECT
 
 

@@ -80,5 +80,12 @@ class Setup:
                     self.tell(line)
                 self._told[name] = (now, read_to + len(lines))
             elif now - told_at >= STILL_AT_IT:
-                self.tell(f"{name}: {now - child.started_at:.0f} s")
+                self.tell(f"{_in_words(name)}: {now - child.started_at:.0f} s so far")
                 self._told[name] = (now, read_to)
+
+
+def _in_words(child: str) -> str:
+    """What a child does, for people."""
+    if child.startswith(parts.FETCH):
+        return f"fetching {child.removeprefix(parts.FETCH)}"
+    return "Label Studio starts" if child == label_studio.NAME else "installing Label Studio"

@@ -67,7 +67,7 @@ class Note:
     ) -> None:
         self._connection, self._clock, self._in_pieces, self._alike = connection, clock, in_pieces, alike
         self._now, self._before, self._written = start, start.done, 0.0
-        self._lock = threading.Lock()
+        self._lock, self._unwritten = threading.Lock(), False
         self._took: float | None = None
 
     def say(self, word: str) -> None:
@@ -89,7 +89,7 @@ class Note:
     def _change(self, **given: Any) -> None:
         """Cheap: what comes within a second of the last writing is written with the next."""
         with self._lock:
-            self._now = replace(self._now, **given)
+            self._now, self._unwritten = replace(self._now, **given), True
             if self._clock() - self._written >= EVERY:
                 self._write(GONE)
 
@@ -105,9 +105,10 @@ class Note:
             self._write(GONE)
 
     def beat(self) -> None:
-        """Say that the work is alive."""
+        """Write what is not written yet, and now and then that the work is alive."""
         with self._lock:
-            self._write(GONE)
+            if self._unwritten or self._clock() - self._written >= BEAT:
+                self._write(GONE)
 
     def close(self, *, completed: bool) -> None:
         """Take the note away; that of a piece after which there is more to do stays for a while."""
@@ -123,6 +124,7 @@ class Note:
 
     def _write(self, seconds: float) -> None:
         now = self._written = self._clock()
+        self._unwritten = False
         row = asdict(replace(self._now, ends=self._ends(now))) | {"before": self._before, "until": now + seconds}
         with contextlib.suppress(redis.RedisError):
             pipeline = self._connection.pipeline(transaction=False)
@@ -172,7 +174,7 @@ def noted(
 
 
 def _beats(note: Note, over: threading.Event) -> None:
-    while not over.wait(BEAT):
+    while not over.wait(EVERY):
         note.beat()
 
 

@@ -53,10 +53,10 @@ class Overview:
         unread = f"; {self.tasks - self.readable:,} cannot be read" if self.tasks > self.readable else ""
         if not self.read:
             return f"{self.tasks:,} tasks, the panel has yet to start{unread}"
-        behind = [f"{name} {count:,}" for name, count in self.read.items() if count < self.readable]
+        behind = [f"{name} has read {count:,} of {self.readable:,} tasks" for name, count in self.read.items() if count < self.readable]
         if not behind:
             return f"all {self.readable:,} tasks are read{unread}"
-        return f"of {self.readable:,} tasks {', '.join(behind)} read{unread}"
+        return f"{', '.join(behind)}{unread}"
 
     def labelling(self) -> str:
         """What people have done, and what waits for them."""

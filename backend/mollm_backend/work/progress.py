@@ -13,9 +13,9 @@ import redis
 
 from mollm_backend.store import Store, signals, tasks
 from mollm_backend.store.projects import Project
-from mollm_backend.work.noting import Running, running
+from mollm_backend.work.noting import Running, noted, running
 
-__all__ = ["Progress", "Running", "count", "in_words", "newest", "note", "running"]
+__all__ = ["Progress", "Running", "count", "in_words", "newest", "note", "noted", "running"]
 
 KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 
