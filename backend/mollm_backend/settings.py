@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mollm.config import LoopConfig, PanelConfig
@@ -15,6 +16,16 @@ from mollm.errors import ConfigError
 
 DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"  # two models that are small enough for a CPU
 FILE = "mollm.env"  # in the home, so that every command reads the same settings
+DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its Label Studio is, and its token
+
+
+def _alias(name: str, theirs: str) -> AliasChoices:
+    """Our variable, and the name that Label Studio's own ML backends know; ours outranks it."""
+    return AliasChoices(f"MOLLM_{name}", theirs)
+
+
+def _level(given: Any) -> Any:
+    return given.upper() if isinstance(given, str) else given
 
 
 class Settings(BaseSettings):
@@ -33,18 +44,43 @@ class Settings(BaseSettings):
     redis_url: str = Field("", validation_alias="REDIS_URL", description="default: embedded Valkey under MOLLM_HOME")
     panel: Path | None = Field(None, description="the panel's TOML file; default: the two small models")
     host: str = Field("127.0.0.1", description="address that the web backend listens on")
-    port: int = Field(9090, ge=1, le=65535, description="first port to try for the web backend")
+    port: int = Field(
+        9090,
+        ge=1,
+        le=65535,
+        validation_alias=_alias("PORT", "PORT"),
+        description="first port to try for the web backend; PORT is understood too",
+    )
     backend_url: str = Field("", description="the backend's address as Label Studio sees it")
-    basic_auth_user: str = "mollm"
-    basic_auth_password: SecretStr = SecretStr("")
-    webhook_secret: SecretStr = SecretStr("")
-    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    basic_auth_user: str = Field(
+        "mollm",
+        validation_alias=_alias("BASIC_AUTH_USER", "BASIC_AUTH_USER"),
+        description="the user of the backend's login; BASIC_AUTH_USER is understood too",
+    )
+    basic_auth_password: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=_alias("BASIC_AUTH_PASSWORD", "BASIC_AUTH_PASS"),
+        description="its password; default: made once, in MOLLM_HOME/secrets; BASIC_AUTH_PASS is understood too",
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="what events must carry; default: made once, in MOLLM_HOME/secrets"
+    )
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="larger requests are refused")
     refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
-    batch_size: int = Field(50, ge=1)
-    sweep_seconds: float = Field(30.0, gt=0)
+    batch_size: int = Field(50, ge=1, description="tasks of a batch; more stand behind it in reserve")
+    sweep_seconds: float = Field(30.0, gt=0, description="how often a worker looks for what is missing")
     chunk_texts: int = Field(0, ge=0, description="texts an LLM is asked for at once; 0: as many as take some seconds")
-    encoder: str = "all-MiniLM-L6-v2"
-    log_level: str = "INFO"
+    encoder: str = Field("all-MiniLM-L6-v2", description="the text encoder, a directory among the models")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)] = Field(
+        "INFO",
+        validation_alias=_alias("LOG_LEVEL", "LOG_LEVEL"),
+        description="least level that is logged; LOG_LEVEL is understood too",
+    )
+    model_dir: Path | None = Field(
+        None,
+        validation_alias=_alias("MODEL_DIR", "MODEL_DIR"),
+        description="where the models lie; default: MOLLM_HOME/models; MODEL_DIR is understood too",
+    )
     alert_webhook: SecretStr = Field(SecretStr(""), description="address that alerts are posted to; default: none")
     alert_webhook_secret: SecretStr = Field(SecretStr(""), description="signs what is posted (X-Mollm-Signature)")
     alert_mail_to: str = Field("", description="addresses that alerts are mailed to, with commas; default: none")
@@ -65,7 +101,7 @@ class Settings(BaseSettings):
 
     @property
     def models_dir(self) -> Path:
-        return self.home / "models"
+        return (self.model_dir or self.home / "models").expanduser()
 
     @property
     def versions_dir(self) -> Path:
@@ -92,7 +128,8 @@ class Settings(BaseSettings):
 def load(home: Path | None = None) -> Settings:
     """Read the settings. The first call creates the home (0700) and its secrets (0600). `home` overrides MOLLM_HOME.
 
-    Values that the environment does not set are read from `mollm.env` in the home.
+    Values that the environment does not set are read from `mollm.env` in the home; where neither names a Label Studio,
+    it is the demo's that runs in this home.
     Raises ConfigError that names the setting and what is wrong with it.
     """
     try:
@@ -100,10 +137,30 @@ def load(home: Path | None = None) -> Settings:
         first = Settings(_env_file=home / FILE)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
-        return first.model_copy(update={"home": home} | unset)
+        return first.model_copy(update={"home": home} | unset | _demo(first, home))
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
+
+
+def password_file(home: Path) -> Path:
+    """Where the generated password of the backend's login lies."""
+    return home / "secrets" / "basic_auth_password"
+
+
+def _demo(given: Settings, home: Path) -> dict[str, object]:
+    """Address and token of the demo's Label Studio, as far as they are not set. Nothing where no demo runs, or where
+    another address is set: the token is for no other server.
+    """
+    try:
+        told = json.loads((home / DEMO_FILE).read_text(encoding="utf-8"))
+        url, token = str(told["label_studio_url"]), str(told["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    if given.label_studio_url.rstrip("/") not in ("", url.rstrip("/")):
+        return {}
+    found = {"label_studio_url": url, "label_studio_api_key": SecretStr(token)}
+    return {name: value for name, value in found.items() if not getattr(given, name)}
 
 
 def note_backend(home: Path, url: str) -> None:

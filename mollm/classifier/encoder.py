@@ -37,6 +37,7 @@ class Encoder:
     def __init__(self, directory: Path, cache: Path | None = None) -> None:
         self.directory = Path(directory)
         self.cache = None if cache is None else Path(cache)
+        self.tell: Progress | None = None  # told how far a long `embed` is, where the call names nobody else
         self._loaded: tuple[Any, Any] | None = None
         self._fingerprint: str | None = None
 
@@ -56,6 +57,7 @@ class Encoder:
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
         """(N, D), rows of length 1. Raises ModelFileError if the model is missing or broken."""
         self._check_files()
+        progress = progress or self.tell
         keys = [digest(self.fingerprint, RECIPE, text) for text in texts]
         wanted = dict(zip(keys, texts, strict=True))
         known = self._read(list(wanted))

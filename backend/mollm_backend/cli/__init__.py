@@ -26,6 +26,7 @@ COMMANDS = {
     "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
     "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
     "doctor": "Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem.",
+    "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
     "alerts": "Show where alerts are sent and which are open; with --test, send one and say whether it arrived.",
     "options": "Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's "
                "spending.",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from mollm.errors import InputError
 from mollm.records import Provenance
@@ -19,6 +18,9 @@ from mollm_backend.store.decisions import Decision
 BLIND = "no: it is a task of an audit, which people label without a pre-annotation"
 
 
+NOT_READ = "has not read it, or gave no usable answer"
+
+
 def explain(
     project: ProjectId, task: Annotated[int, typer.Argument(help="The task's number.")], json_output: AsJson = False
 ) -> None:
@@ -27,7 +29,9 @@ def explain(
     found = projects.get(store, project)
     row = tasks.some(store, project, [task]).get(task)
     if row is None:
-        raise InputError(f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor`).")
+        raise InputError(
+            f"Task {task} is not in the store: it was deleted, or not reconciled yet (`mollm doctor {project}`)."
+        )
     shown: dict[str, Any] = {"task": task, "text": row.text, "problem": row.problem}
     predictions = versions.of_tasks(store, project, found.published_version or "", [task]).get(task, {})
     each = {one.name: _decision(store, found, one, row, predictions.get(one.key)) for one in found.decisions}
@@ -104,7 +108,8 @@ def _print_explanation(shown: dict[str, Any]) -> None:
     console.print(shown["text"] or shown["problem"], style="bold", soft_wrap=True, markup=False)
     if shown["text"]:
         for name, decision in shown.get("decisions", {"": shown}).items():
-            console.print(_opinions(name, decision))
+            for line in _opinions(name, decision):
+                say(line)
     batch = shown["batch"]
     why = "it is labelled or skipped, so it has no place" if shown["human"] else "not in it"
     say(f"Next batch: {why if batch is None else 'place {place} of {of}. {reason}'.format(**batch)}")
@@ -116,15 +121,19 @@ def _print_explanation(shown: dict[str, Any]) -> None:
     say(f"Pre-annotation visible: {shown['visible']}")
 
 
-def _opinions(name: str, shown: dict[str, Any]) -> Table:
-    """A row for each LLM, the mixture and the classifier: what it says, how sure it is, and a column a label."""
-    table = Table("who", "says", "", *shown["labels"], title=name or None)
-    for who, probs in [
-        *shown["panel"].items(),
-        ("mixture", shown.get("mixture")),
-        ("classifier", shown.get("classifier")),
-    ]:
-        cells = ["-"] * len(shown["labels"]) if probs is None else [f"{value:.3f}" for value in probs.values()]
+def _opinions(name: str, shown: dict[str, Any]) -> Iterator[str]:
+    """A line for each LLM, the mixture and the classifier: its word, its label where it is called otherwise, and the
+    probability of each label, most probable first."""
+    if name:
+        yield f"{name}:"
+    everyone = [*shown["panel"].items(), ("mixture", shown.get("mixture")), ("classifier", shown.get("classifier"))]
+    width = max(len(who) for who, _ in everyone)
+    for who, probs in everyone:
         chosen = shown["says"].get(who)
-        table.add_row(who, *(("-", "") if chosen is None else (chosen["word"], f"{chosen['probability']:.0%}")), *cells)
-    return table
+        if chosen is None:
+            yield f"  {who:{width}}  {NOT_READ if who in shown['panel'] else 'no opinion yet'}"
+            continue
+        label = "" if chosen["word"] == chosen["label"] else f" (label {chosen['label']})"
+        others = sorted(probs.items(), key=lambda pair: -pair[1])[1:]
+        rest = ", ".join(f"{other} {value:.1%}" for other, value in others)
+        yield f"  {who:{width}}  {chosen['word']}{label} {chosen['probability']:.1%}; {rest}"

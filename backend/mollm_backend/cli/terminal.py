@@ -85,6 +85,12 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def bar(share: float, width: int = 20) -> str:
+    """A bar of `width` characters, of which `share` (0 to 1) are full."""
+    full = round(width * min(max(share, 0.0), 1.0))
+    return "█" * full + "░" * (width - full)
+
+
 def say(line: str) -> None:
     """Print one line, however narrow the terminal is. Nothing in it is taken for markup."""
     console.print(line, highlight=False, soft_wrap=True, markup=False)

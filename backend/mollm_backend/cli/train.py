@@ -8,9 +8,11 @@ import typer
 
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
-from mollm_backend.cli.terminal import ProjectId, a_queue, console, open_store
-from mollm_backend.store import Store, audits, labels, projects, signals, tasks
-from mollm_backend.work import queues
+from mollm_backend.cli import waiting
+from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, say
+from mollm_backend.store import Store, audits, labels, projects, signals, tasks, versions
+from mollm_backend.store.versions import Version
+from mollm_backend.work import asked, queues
 
 
 def train(
@@ -19,26 +21,52 @@ def train(
         bool, typer.Option("--refresh-prompts", help="Put examples from human labels into the prompts first.")
     ] = False,
     per_label: Annotated[int, typer.Option(min=1, help="Examples a label, with --refresh-prompts.")] = 1,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the panel reads everything again.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before the panel reads everything again.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is trained, and show how far it is.")] = False,
 ) -> None:
     """Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.
 
     A new prompt asks the panel again: --refresh-prompts shows what that costs before it does anything.
+    Examples: `mollm train 12 --wait`, `mollm train 12 --refresh-prompts`.
     """
     loaded, store = open_store()
     found = projects.get(store, project)
+    connection = queues.connect(loaded.queue_url)
+    with a_queue():
+        unseen = asked.unseen(connection, project)
     if refresh_prompts:
         shots = _shots(store, found, per_label)
-        console.print(_cost_line(store, found, len(shots)))
+        say(_cost_line(store, found, len(shots)))
         if not yes and not typer.confirm("Ask the panel again?"):
             raise typer.Exit(1)
-        options = found.options | {"shots": shots}
-        projects.change(store, project, options=options)
+        projects.change(store, project, options=found.options | {"shots": shots})
+    elif not unseen and (why := asked.nothing_to_learn(store, found)):
+        raise InputError(why)
+    before = versions.newest(store, project)
     with a_queue():
-        queues.request_training(queues.connect(loaded.queue_url), project)
-    console.print(
-        "Asked for a training: it starts after the labels are reconciled (see the status page).", soft_wrap=True
-    )
+        queues.request_training(connection, project)
+        say(f"Asked for a training; {asked.waits_for(store, connection, found)}.")
+    if not wait:
+        say(f"`mollm status {project}` says how far it is.")
+        return
+    waiting.wait(
+        store, connection, project, over=lambda: not queues.training_requested(connection, project),
+        why=lambda: asked.waits_for(store, connection, projects.get(store, project)),
+    )  # fmt: skip
+    _say_what_came(store, project, before)
+
+
+def _say_what_came(store: Store, project: int, before: Version | None) -> None:
+    """The line of the new version; Exit(1) where there is none."""
+    newest = versions.newest(store, project)
+    if newest is not None and (before is None or newest.id != before.id):
+        say(f"{newest.id} from {newest.human_labels} labels of people: {newest.facts.get('gate', newest.status)}.")
+        say(f"`mollm versions {project}` lists it.")
+        return
+    say(asked.nothing_to_learn(store, projects.get(store, project)) or "No version came of it.")
+    raise typer.Exit(1)
 
 
 def _shots(store: Store, project: projects.Project, per_label: int) -> list[list[str]]:

@@ -38,6 +38,8 @@ def up(
     file = run.TaskFile(tasks, text_column, label_column, names_in(labels)) if tasks else None
     loaded = settings.load()
     with home_lock(loaded.home):
+        (loaded.home / settings.DEMO_FILE).unlink(missing_ok=True)  # of a killed run: its Label Studio is gone
+        loaded = settings.load()
         family = Family(loaded.home, tell)
         try:
             with family.until_stopped():

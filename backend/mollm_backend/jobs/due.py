@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from mollm.config import refit_after
 from mollm.errors import MollmError
+from mollm_backend import logs
 from mollm_backend.jobs import auditing
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -29,7 +30,7 @@ from mollm_backend.store import (
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
-from mollm_backend.work import budget, progress, queues, split, workers
+from mollm_backend.work import asked, budget, progress, queues, split, workers
 from mollm_backend.work.progress import Progress
 
 # A pool that is still being read gets its first version at this size, so that people can begin while it is read. A new
@@ -53,7 +54,8 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
     for project in projects.every(runtime.store):
         if project.connected:
             try:
-                sweep_project(runtime, project, reconcile=reconcile)
+                with logs.about(project=project.id):
+                    sweep_project(runtime, project, reconcile=reconcile)
             except MollmError as error:
                 events.add_once(runtime.store, "problem", f"nothing is queued: {error}", project.id)
 
@@ -78,6 +80,20 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
         _enqueue(runtime, queue, name, *args)
         jobs.append((queue, name, args))
     runtime.concluded[project.id] = replace(last, jobs=tuple(jobs))
+    if requested and not any(name == "train" for _, name, _ in jobs):
+        _refuse_training(runtime, project)
+
+
+def _refuse_training(runtime: Runtime, project: Project) -> None:
+    """Answer a request for a training from which nothing can be learned: it would fire at the next label, unasked."""
+    request = queues.training_requested(runtime.connection, project.id)
+    newest = versions.newest(runtime.store, project.id)
+    taken_in = queues.nudges_done(runtime.connection, project.id) >= request
+    if request and taken_in and newest is not None and newest.facts.get("panel") == project.fingerprints:
+        why = asked.nothing_to_learn(runtime.store, project)
+        if why:
+            queues.training_answered(runtime.connection, project.id, request)
+            events.add(runtime.store, "info", f"no training, although one was asked for. {why}", project.id)
 
 
 def _lacks(runtime: Runtime, project: Project, found: Progress, requested: bool) -> Iterator[Job]:
@@ -236,10 +252,9 @@ def training_reason(
         return f"the pool has doubled: {found.read} tasks are read, {before} before"
     if idle and set(newest.facts.get("silent", [])) - set(found.silent):
         return "an annotator answers now that had said nothing before"
-    same = newest.facts.get("labels_at") == labels.revision(store, project.id)
-    rows = [] if same else audits.usable(store, project.id)
+    changed = asked.changed(store, project, newest)
+    rows = audits.usable(store, project.id) if changed else []
     human = [labels.human_labels(rows, decision.key) for decision in project.decisions]
-    changed = 0 if same else len(labels.row_keys(*human) ^ set(newest.facts.get("label_rows", [])))
     if changed >= refit_after(max(map(len, human), default=0), refit_every):
         return f"{changed} human labels are new or changed"
     if requested and changed:

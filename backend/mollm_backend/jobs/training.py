@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from mollm.errors import InputError
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
-from mollm.round.run import RoundInput, RoundOutcome, run_round
+from mollm.round.run import RoundInput, RoundOutcome, no_op, run_round
 from mollm_backend.jobs import accuracy, pretrained, suspects
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
@@ -68,11 +68,15 @@ class Decided:
         }  # fmt: skip
 
 
-def train(runtime: Runtime, project: Project, reason: str) -> Version:
-    """Run a round of each decision and store what came of it. Raises InputError: there is nothing to learn from."""
+def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str], None] = no_op) -> Version:
+    """Run a round of each decision and store what came of it; `tell` hears each step.
+
+    Raises InputError: there is nothing to learn from.
+    """
     # Noted first: what changes from now on is predicted by the version afterwards.
     seen, found = changes.newest(runtime.store, project.id), progress.count(runtime.store, project)
     labels_at = labels.revision(runtime.store, project.id)
+    tell("reading what is known")
     pools = read_pools(runtime, project)
     if not pools:
         raise InputError("No task has been read by the panel yet: there is nothing to train on.")
@@ -81,7 +85,8 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
-    decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier)) for pool in pools]
+    decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier, tell)) for pool in pools]
+    tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     published = versions.find(runtime.store, project.id, project.published_version)
     if published is not None and published.unreadable:
@@ -104,17 +109,29 @@ def train(runtime: Runtime, project: Project, reason: str) -> Version:
 
 
 def _round(
-    runtime: Runtime, pool: DecisionPool, config: LoopConfig, round_index: int, earlier: Sequence[Version]
-) -> RoundOutcome:
+    runtime: Runtime, pool: DecisionPool, config: LoopConfig, round_index: int, earlier: Sequence[Version],
+    tell: Callable[[str], None],
+) -> RoundOutcome:  # fmt: skip
     """One decision's round. All decisions share the encoder, and with it the cached embeddings."""
+    named = f"{pool.decision.name}: " if pool.decision.key else ""
+
+    def step(line: str) -> None:
+        log.info("training", decision=pool.decision.key, line=line)
+        tell(f"{named}{line}")
+
+    encoder = runtime.encoder()
+    if encoder is not None:
+        encoder.tell = lambda line: tell(f"{named}{line}")
     given = RoundInput(
         [task.item for task in pool.tasks], pool.signals, pool.targets, round_index, pool.open_items,
         _curve(pool, earlier),
     )  # fmt: skip
-    return run_round(
-        given, config=config, encoder=runtime.encoder(), rng=np.random.default_rng([config.seed, round_index]),
-        progress=lambda line: log.info("training", decision=pool.decision.key, line=line),
-    )  # fmt: skip
+    rng = np.random.default_rng([config.seed, round_index])
+    try:
+        return run_round(given, config=config, encoder=encoder, rng=rng, progress=step)
+    finally:
+        if encoder is not None:
+            encoder.tell = None
 
 
 def _curve(pool: DecisionPool, newest_first: Sequence[Version]) -> list[stopping.Earlier]:

@@ -141,9 +141,9 @@ def listens_to(panel: Sequence[str], serves: Sequence[str] = (), annotators: Seq
 def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     """Run one worker until SIGTERM or SIGINT. What it takes is as `listens_to` says. Raises ConfigError."""
     limit_threads()
-    logs.set_up()
     loaded = settings.load()
-    logging.basicConfig(level=loaded.log_level, format="%(asctime)s %(name)s %(message)s")
+    logs.set_up(loaded.log_level)
+    logs.set_up_libraries(loaded.log_level)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
     connection = queues.connect(loaded.queue_url)
     runtime = Runtime(loaded, Store(loaded.store_url), connection)

@@ -7,7 +7,7 @@ that has an annotation, so that each step may be done again after a kill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mollm.errors import InputError
@@ -27,8 +27,13 @@ LOOK = 2000  # tasks that are looked at and then cleared in one call, which leav
 FORGET = 10_000  # predictions that are deleted at the end: Label Studio needs 20 s for each thousand, in one call
 
 
-def write(store: Store, client: LabelStudioClient, project: Project, certificate: Certificate) -> list[str]:
+def write(
+    store: Store, client: LabelStudioClient, project: Project, certificate: Certificate,
+    tell: Callable[[int], None] = lambda _done: None,
+) -> list[str]:  # fmt: skip
     """Write a piece of what waits; returns lines for people. It can be called again, also after a kill.
+
+    `tell` hears how many of the piece are done.
 
     A task that a person has labelled since is left as it is, and one whose text has changed is not covered. Raises
     LabelStudioError and what `reconcile` raises.
@@ -42,8 +47,9 @@ def write(store: Store, client: LabelStudioClient, project: Project, certificate
         held = client.tasks_with_version(project.id, certificate.version, [row["task"] for row in rows])
         imported = client.import_predictions(project.id, [row for row in rows if row["task"] not in held])
         refused |= dict(imported.refused)
-        for chunk in in_chunks([row["task"] for row in rows if row["task"] not in refused], ACTION):
+        for n, chunk in enumerate(in_chunks([row["task"] for row in rows if row["task"] not in refused], ACTION)):
             client.annotate_from(project.id, certificate.version, chunk)
+            tell(n * ACTION + len(chunk))
         reconcile(store, client, project.id)
     certificates.settle(store, project.id)
     left = {row.task_id for row in certificates.rows(store, project.id, certificate.id, WAITING, PIECE)}
@@ -78,7 +84,10 @@ def _predictions(
     return found, refused
 
 
-def take_back(store: Store, client: LabelStudioClient, project: Project, certificate: Certificate) -> list[str]:
+def take_back(
+    store: Store, client: LabelStudioClient, project: Project, certificate: Certificate,
+    tell: Callable[[int], None] = lambda _done: None,
+) -> list[str]:  # fmt: skip
     """Take back a piece of what was written, but nothing that a person has touched; returns lines for people.
 
     It can be called again, also after a kill. Raises LabelStudioError and what `reconcile` raises.
@@ -87,10 +96,11 @@ def take_back(store: Store, client: LabelStudioClient, project: Project, certifi
     certificates.settle(store, project.id)
     written = certificates.rows(store, project.id, certificate.id, WRITTEN, PIECE)
     kept = 0
-    for chunk in in_chunks([row.task_id for row in written], LOOK):
+    for n, chunk in enumerate(in_chunks([row.task_id for row in written], LOOK)):
         free = _clear(client, project.id, certificate, chunk)
         certificates.mark(store, project.id, certificate.id, sorted(set(chunk) - free), KEPT)
         kept += len(chunk) - len(free)
+        tell(n * LOOK + len(chunk))
     if written:
         reconcile(store, client, project.id)
         certificates.settle(store, project.id)

@@ -58,7 +58,7 @@ def publish_batch(store: Store, client: LabelStudioClient, project_id: int, batc
     if created or lines:
         lines += _fallback(store, client, project, batch_version)
     if created:
-        lines.insert(0, f"published {created} tasks of the batch {batch_version}")
+        lines.insert(0, f"Label Studio has {created} more tasks in order: the batch {batch_version} and its reserve")
     lines += [f"task {task_id} was not published: {reason}" for task_id, reason in refused[:5]]
     return PublishReport(created, tuple(refused), tuple(lines))
 
@@ -174,7 +174,7 @@ def prelabel(
     """
     project = projects.get(store, project_id)
     if versions.find(store, project_id, version) is None:
-        raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions`.")
+        raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions {project_id}`.")
     held, apart = client.tasks_with_version(project_id, version), audits.set_aside(store, project_id)
     todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held | apart]
     created, unknown, refused = 0, 0, list[tuple[int, str]]()

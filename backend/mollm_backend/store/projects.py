@@ -161,7 +161,7 @@ def require(store: Store, project_id: int) -> None:
     with store.read() as connection:
         known = connection.execute(sa.select(projects.c.id).where(projects.c.id == project_id)).first()
     if known is None:
-        raise InputError(f"Project {project_id} is not connected: run `mollm connect --project {project_id}`.")
+        raise InputError(f"Project {project_id} is not connected: run `mollm connect {project_id}`.")
 
 
 def get(store: Store, project_id: int) -> Project:

@@ -1,4 +1,4 @@
-"""`python -m mollm_backend.supervisor.fetch NAME HOME`: download one model, in a process that can be ended.
+"""`python -m mollm_backend.supervisor.fetch NAME DIRECTORY`: download one model, in a process that can be ended.
 
 A model of a hub that cannot be fetched ends it without an error: the other members of the panel go on without it.
 """
@@ -13,9 +13,9 @@ from mollm_backend import packages
 from mollm_backend.hub import HubModel
 
 
-def main(name: str, home: str) -> None:
+def main(name: str, models: str) -> None:
     try:
-        packages.ensure_model(name, Path(home), lambda line: print(line, flush=True))  # noqa: T201
+        packages.ensure_model(name, Path(models), lambda line: print(line, flush=True))  # noqa: T201
     except MollmError as error:
         if HubModel.of(name) is None:
             sys.exit(str(error))

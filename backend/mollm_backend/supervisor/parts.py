@@ -29,11 +29,11 @@ def worker(environment: Mapping[str, str]) -> Program:
     return Program(WORKER, (sys.executable, "-m", "mollm_backend.jobs.worker"), environment)
 
 
-def fetch(name: str, home: str) -> Program:
-    """Downloads a model into `home/models`. The lines that it prints are its progress."""
+def fetch(name: str, models: str) -> Program:
+    """Downloads a model into the directory `models`. The lines that it prints are its progress."""
     return Program(
         f"{FETCH}{name.replace('/', '--')}",
-        (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, home),
+        (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, models),
         niceness=5,
     )
 

@@ -3,5 +3,6 @@
 from mollm_backend import logs, settings
 from mollm_backend.web.app import create_app
 
-logs.set_up()
-app = create_app(settings.load())
+_settings = settings.load()
+logs.set_up(_settings.log_level)
+app = create_app(_settings)

@@ -1,4 +1,7 @@
-"""How far the reading is. Counting walks over all tasks, so a worker counts and web pages read what it noted."""
+"""How far the reading is. Counting walks over all tasks, so a worker counts and web pages read what it noted.
+
+How far each long work is (a training, a reading, ...) is in `running`, as `mollm_backend.work.noting` notes it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ import redis
 
 from mollm_backend.store import Store, signals, tasks
 from mollm_backend.store.projects import Project
+from mollm_backend.work.noting import Running, noted, running
+
+__all__ = ["Progress", "Running", "count", "in_words", "newest", "note", "noted", "running"]
 
 KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 
