@@ -8,10 +8,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mollm.errors import InputError
-from mollm_backend.cli.terminal import ProjectId, console, open_store, require_version
+from mollm_backend.cli.terminal import ProjectId, console, open_store
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.store import projects
+from mollm_backend.store import projects, versions
 
 
 def prelabel(
@@ -23,11 +23,12 @@ def prelabel(
     A refit publishes the next batch only; this writes the layer below it, for exports and for the Data Manager.
     """
     loaded, store = open_store()
-    chosen = version or projects.get(store, project).published_version
+    found = projects.get(store, project)
+    chosen = version or found.published_version
     if not chosen:
         why = f"`mollm doctor {project}` says what it waits for."
         raise InputError(f"Project {project} has no published version yet: {why}")
-    require_version(store, project, chosen)
+    versions.require(store, project, chosen)
     client = LabelStudioClient.of(loaded)
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -8,9 +8,11 @@ import typer
 
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
-from mollm_backend.cli.terminal import ProjectId, a_queue, console, open_store
+from mollm_backend.cli.terminal import ProjectId, a_queue, console, open_store, say
+from mollm_backend.jobs import acting
 from mollm_backend.store import Store, audits, labels, projects, signals, tasks
 from mollm_backend.work import queues
+from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 
 def train(
@@ -35,10 +37,8 @@ def train(
         options = found.options | {"shots": shots}
         projects.change(store, project, options=options)
     with a_queue():
-        queues.request_training(queues.connect(loaded.queue_url), project)
-    console.print(
-        "Asked for a training: it starts after the labels are reconciled (see the status page).", soft_wrap=True
-    )
+        for line in acting.train(store, queues.connect(loaded.queue_url), Asked(project, "train", "", COMMAND_LINE)):
+            say(line)
 
 
 def _shots(store: Store, project: projects.Project, per_label: int) -> list[list[str]]:

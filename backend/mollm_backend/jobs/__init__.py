@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from mollm.errors import MollmError
-from mollm_backend.jobs import accepting, auditing, drifting, due, predicting, standing, training
+from mollm_backend.jobs import accepting, acting, auditing, drifting, due, predicting, standing, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
@@ -20,6 +20,7 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import budget, progress, queues
+from mollm_backend.work.actions import Asked
 
 log = structlog.get_logger()
 P = ParamSpec("P")
@@ -183,6 +184,12 @@ def prune(runtime: Runtime, project_id: int) -> None:
     """Take the predictions of batches that nobody can hold open any more out of Label Studio."""
     for line in pruning.prune(runtime.store, runtime.client(), project_id):
         events.add(runtime.store, "info", line, project_id)
+
+
+def act(project_id: int, action: str, subject: str, user: str) -> None:
+    """Do what a person asked for on the page. It is tried once: the page says how it went, and they may ask again."""
+    runtime = installed()
+    acting.act(runtime.store, runtime.connection, Asked(project_id, action, subject, user))
 
 
 def _batch_size(runtime: Runtime, project: Project) -> int:

@@ -42,15 +42,20 @@ def job_id(name: str, *args: int | str) -> str:
     return "-".join([name, *(str(arg) for arg in args)])
 
 
-def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | str) -> bool:
-    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True if it was queued."""
+def enqueue(
+    connection: redis.Redis, queue_name: str, name: str, *args: int | str, identity: str = "", ttl: int | None = None
+) -> bool:
+    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True if it was queued.
+
+    `identity`: its id, where `job_id` would hold what no id may. `ttl`: seconds after which it is not begun any more.
+    """
     jobs = queue(connection, queue_name)
-    identity = job_id(name, *args)
+    identity = identity or job_id(name, *args)
     for _attempt in range(2):
         try:
             jobs.enqueue_call(
                 f"mollm_backend.jobs.{name}", args=args, job_id=identity, unique=True,
-                timeout=TIMEOUTS[queue_name], result_ttl=0, failure_ttl=3600,
+                timeout=TIMEOUTS[queue_name], result_ttl=0, failure_ttl=3600, ttl=ttl,
             )  # fmt: skip
             return True
         except DuplicateJobError:
