@@ -24,6 +24,7 @@ ACTIONS = {
     "retry": "another try of {}",
     "audit": "an audit of {} tasks",
 }
+SUBJECTS = {"rollback": "version", "retry": "job", "audit": "labels"}  # action: what its subject is
 COMMAND_LINE = "the command line"
 # Seconds. What nobody has done by then is forgotten: nobody expects a button of yesterday to work today.
 PATIENCE = 3600
@@ -90,7 +91,7 @@ def labels_of(asked: Asked) -> int:
 def failing(connection: redis.Redis, project_id: int) -> dict[str, int]:
     """By job id, how often a job of this project has failed since it last succeeded."""
     found = queues.failing(connection)
-    return {job: times for job, times in found.items() if job.split("-")[1:2] == [str(project_id)]}
+    return {job: found[job] for job in queues.of_project(found, project_id)}
 
 
 def queue(connection: redis.Redis, asked: Asked) -> bool:

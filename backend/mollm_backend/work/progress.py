@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import redis
@@ -62,15 +63,24 @@ def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
 
 def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
     """What was noted last for this panel; counted where no worker has noted anything lately."""
+    return of_all(store, connection, [project])[project.id]
+
+
+def of_all(store: Store, connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
+    """`newest` of several projects, by their ids, in one round trip. What must be counted is noted for the next."""
     try:
-        noted = connection.get(_key(project))
+        noted = connection.mget([_key(project) for project in projects]) if projects else []
     except redis.RedisError:
-        noted = None
-    if noted:
-        found = Progress(**json.loads(noted))
-        if set(found.left) == {member.fingerprint for member in project.panel}:
-            return found
-    return count(store, project)
+        noted = [None] * len(projects)
+    found = {}
+    for project, row in zip(projects, noted, strict=True):
+        known = Progress(**json.loads(row)) if row else None
+        if known is None or set(known.left) != {member.fingerprint for member in project.panel}:
+            known = count(store, project)
+            with suppress(redis.RedisError):
+                note(connection, project, known)
+        found[project.id] = known
+    return found
 
 
 def in_words(left: Mapping[str, int], owed: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
@@ -40,6 +41,11 @@ def queue(connection: redis.Redis, name: str) -> Queue:
 def job_id(name: str, *args: int | str) -> str:
     """A job's id. The same work has the same id, so that it waits only once."""
     return "-".join([name, *(str(arg) for arg in args)])
+
+
+def of_project(jobs: Iterable[str], project_id: int) -> list[str]:
+    """Those of the jobs' ids that are of this project: a job's first argument is its project."""
+    return [identity for identity in jobs if identity.split("-")[1:2] == [str(project_id)]]
 
 
 def enqueue(
