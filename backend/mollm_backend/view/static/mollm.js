@@ -68,7 +68,7 @@
   function address() {
     const here = new URL(location.href);
     here.searchParams.delete("said");
-    here.hash = "";
+    here.hash = here.username = here.password = "";
     return here;
   }
 
