@@ -9,7 +9,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from mollm_backend.jobs import acting
+from mollm_backend.jobs import acting, due
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import Store, audits, events, projects, schema, signals
@@ -47,10 +47,12 @@ def test_a_project_says_how_far_it_is(browser: Browser, store: Store, connection
 def test_a_project_says_what_waits_and_what_is_done(browser: Browser, store: Store, runtime: Runtime) -> None:
     version = projects.get(store, 7).published_version
     found = row(browser)
-    assert found["state"] == f"version {version}, from 0 human labels"
-    assert (found["labelled"], found["tasks"], found["waits"]) == (0, 40, "20 tasks in the batch")
+    assert found["state"] == f"{version}, from 0 human labels"
+    assert (found["labelled"], found["tasks"], found["waits"]) == (0, 40, "20 tasks wait in the batch")
     assert (found["warning"], found["more_warnings"]) == ("", 0)
     label(store, *range(1, 11))
+    assert row(browser)["labelled"] == 0, "a worker counts"
+    due.sweep_project(runtime, projects.get(store, 7))
     found = row(browser)
     assert found["labelled"] == 10
     page = browser.get("/").text
@@ -60,14 +62,14 @@ def test_a_project_says_what_waits_and_what_is_done(browser: Browser, store: Sto
     acting.draw(store, Asked(7, "audit", "5", "x"), Wanted(labels=5, seed=1))
     left = len(audits.pending(store, 7))
     assert left == 5
-    assert str(row(browser)["waits"]).endswith("tasks in the batch, 5 in the audit")
+    assert str(row(browser)["waits"]).endswith("tasks wait in the batch, 5 in the audit")
 
 
 def test_one_warning_is_shown_the_worst_first(browser: Browser, store: Store, connection: redis.Redis) -> None:
     queues.hold(connection, "train-7")
     queues.hold(connection, "train-77")
     found = row(browser)
-    assert (found["warning"], found["more_warnings"]) == ("a job fails: train-7, 1 times", 0)
+    assert (found["warning"], found["more_warnings"]) == ("the job train-7 has failed 1 time", 0)
     signals.mark_absent(store, "f-tiny", "it is down <b>")
     projects.change(store, 7, attention="the label config has changed")
     found = row(browser)
@@ -77,6 +79,13 @@ def test_one_warning_is_shown_the_worst_first(browser: Browser, store: Store, co
     projects.change(store, 7, connected=False)
     found = row(browser)
     assert (found["state"], found["warning"], found["waits"]) == ("disconnected", "", "")
+
+
+def test_what_stands_between_backticks_is_code(browser: Browser, store: Store) -> None:
+    projects.change(store, 7, attention="run `mollm <b> 7` again & `again")
+    assert "run `mollm &lt;b&gt; 7` again &amp; `again" in browser.get("/").text, "one backtick has no other"
+    projects.change(store, 7, attention="run `mollm <b> 7` again")
+    assert "run <code>mollm &lt;b&gt; 7</code> again" in browser.get("/").text
 
 
 def test_names_with_markup_are_text(browser: Browser, store: Store) -> None:
@@ -116,6 +125,6 @@ def test_fifty_projects_are_read_by_a_handful_of_statements(
     started = time.perf_counter()
     page = browser.get("/").text
     seconds = time.perf_counter() - started
-    assert page.count('class="title"') == 50
+    assert page.count('class="title ') == 50
     assert sum(statement != "BEGIN" for statement in told) < 12, told
     assert seconds < 2  # bounds a hang; the figure is measured by hand

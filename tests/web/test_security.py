@@ -62,7 +62,7 @@ def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(app: Flask, bro
     assert '<a href="/"' in page.text
     said = app.test_client().get(path, headers=BASIC)
     assert (said.status_code, said.mimetype) == (404, "application/json")
-    assert said.json["error"].replace("`", "") in page.text.replace("`", "")  # type: ignore[index]
+    assert template.commands(said.json["error"]) in page.text  # type: ignore[index]
 
 
 def test_an_unknown_project_says_what_to_do(browser: Browser) -> None:

@@ -9,17 +9,7 @@ import sqlalchemy as sa
 from mollm_backend.store import Store
 from mollm_backend.store.audits import CERTIFICATE, OPEN
 from mollm_backend.store.labels import closed
-from mollm_backend.store.schema import audit_tasks, audits, batch_entries, human_annotations, projects, tasks, versions
-
-
-def closed_tasks(store: Store) -> dict[int, int]:
-    """By project, how many of the readable tasks people have labelled or skipped; a project without one is left out."""
-    same = (tasks.c.project_id == human_annotations.c.project_id, tasks.c.task_id == human_annotations.c.task_id)
-    query = sa.select(tasks.c.project_id, sa.func.count(tasks.c.task_id.distinct()))
-    query = query.select_from(human_annotations.join(tasks, sa.and_(*same))).where(
-        human_annotations.c.deleted_at.is_(None), tasks.c.deleted_at.is_(None), tasks.c.problem == ""
-    )
-    return _counts(store, query.group_by(tasks.c.project_id))
+from mollm_backend.store.schema import audit_tasks, audits, batch_entries, projects, tasks, versions
 
 
 def batches_open(store: Store) -> dict[int, int]:

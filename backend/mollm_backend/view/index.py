@@ -25,8 +25,7 @@ def state(store: Store, connection: redis.Redis) -> dict[str, Any]:
     except redis.RedisError:
         waiting, failing = {}, {}
     running = [job for queue in waiting.values() for job in queue["running"]]
-    closed, learned = overview.closed_tasks(store), overview.learned(store)
-    batches, audits = overview.batches_open(store), overview.audits_open(store)
+    learned, batches, audits = overview.learned(store), overview.batches_open(store), overview.audits_open(store)
     read = progress.of_all(store, connection, [project for project in found if project.connected])
     away = signals.absent(store)
     rows = []
@@ -37,7 +36,7 @@ def state(store: Store, connection: redis.Redis) -> dict[str, Any]:
         rows.append({
             "id": number, "title": project.title, "url": project.url, "connected": project.connected,
             "state": _state(project, far, learned.get(number, 0), queues.of_project(running, number)),
-            "labelled": min(closed.get(number, 0), far.readable), "tasks": far.readable,
+            "labelled": min(far.closed, far.readable), "tasks": far.readable,
             "waits": _waits(project, batches.get(number, 0), audits.get(number)),
             "warning": warnings[0] if warnings else "", "more_warnings": max(len(warnings) - 1, 0),
         })  # fmt: skip
@@ -69,7 +68,7 @@ def _state(project: Project, far: Progress, labels: int, running: list[str]) -> 
         return "disconnected"
     if not far.tasks:
         return "no tasks yet"
-    version = f"version {project.published_version}, from {labels} human labels" if project.published_version else ""
+    version = f"{project.published_version}, from {labels} human labels" if project.published_version else ""
     whole = len(far.left) * far.readable
     if f"train-{project.id}" in running:
         now = "training"
@@ -84,9 +83,9 @@ def _waits(project: Project, batch: int, audit: int | None) -> str:
     """What waits for people, in words; "" where nothing does."""
     if not project.connected:
         return ""
-    asked = [f"{batch} {'task' if batch == 1 else 'tasks'} in the batch"] if batch else []
+    asked = [f"{batch} {'task waits' if batch == 1 else 'tasks wait'} in the batch"] if batch else []
     if audit is not None:
-        asked.append(f"{audit} in the audit" if audit else "the decision of an answered audit")
+        asked.append(f"{audit} in the audit" if audit else "an answered audit waits for its decision")
     return ", ".join(asked)
 
 
@@ -95,7 +94,10 @@ def _warnings(
 ) -> list[str]:
     """What is wrong, in words, the worst first."""
     found = [project.attention] if project.attention else []
-    found += [f"a job fails: {job}, {times} times" for job, times in sorted(failing.items())]
+    found += [
+        f"the job {job} has failed {times} {'time' if times == 1 else 'times'}"
+        for job, times in sorted(failing.items())
+    ]
     members = {member.name: away[member.fingerprint] for member in project.panel if member.fingerprint in away}
     found += [f"{name} is away: {absence.reason}" for name, absence in members.items()]
     spent = budget.state(store, project)

@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 import jinja2
+from markupsafe import Markup, escape
 
 from mollm_backend.view import assets
 
@@ -18,6 +19,16 @@ def safe_url(address: object) -> str:
     return text if _HTTP.fullmatch(text) else ""
 
 
+def commands(line: object) -> Markup:
+    """A line, escaped, in which what stands between backticks is set as code."""
+    parts = str(line).split("`")
+    if len(parts) % 2 == 0:  # a backtick without its other one
+        return escape(line)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+    )
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The environment of all pages. A name that a page lacks is an error, never an empty place."""
@@ -25,7 +36,7 @@ def environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["safe_url"] = safe_url
+    made.filters.update(safe_url=safe_url, commands=commands)
     made.globals.update(asset=assets.address, styles=assets.styles)
     return made
 

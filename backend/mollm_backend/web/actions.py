@@ -16,7 +16,7 @@ from mollm_backend.work.actions import Asked
 SAID = {
     "asked": "Asked for. A worker does it when it is free; a line under “What happened” then says how it went.",
     "again": "This was asked for already and still waits for a worker.",
-    "waits": "Asked for, but no worker is running: start mollm up within the hour, or ask again then.",
+    "waits": "Asked for, but no worker is running: start `mollm up` within the hour, or ask again then.",
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import redis
 
-from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store import Store, labels, signals, tasks
 from mollm_backend.store.projects import Project
 
 KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
@@ -17,11 +17,15 @@ KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator."""
+    """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator.
+
+    `closed`: readable tasks that people have labelled or skipped.
+    """
 
     tasks: int
     unreadable: int
     left: dict[str, int]
+    closed: int = 0
 
     @property
     def readable(self) -> int:
@@ -53,7 +57,7 @@ class Progress:
 def count(store: Store, project: Project) -> Progress:
     """Count now."""
     left = {member.fingerprint: signals.unanswered(store, project.id, member.fingerprint) for member in project.panel}
-    return Progress(*tasks.count(store, project.id), left)
+    return Progress(*tasks.count(store, project.id), left, labels.closed_count(store, project.id))
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
