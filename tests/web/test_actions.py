@@ -225,7 +225,11 @@ def test_what_cannot_be_done_is_said_and_not_queued(
         answer = browser.press(action, **fields)
         assert (answer.status_code, what in answer.text) == (status, True), (action, answer.text)
         assert 'href="/projects/7"' in answer.text
-    assert "is not connected" in browser.press("train", project=99).text
+    for number in (99, 10**30):
+        answer = browser.press("train", project=number)
+        assert (answer.status_code, f"Project {number} is not connected" in answer.text) == (404, True)
+    for strange in ("\0", "\ud800", "a\nb", "x" * 301, "\u202e"):
+        assert browser.press("rollback", version=strange.encode("utf-8", "replace").decode()).status_code == 400
     token = browser.token()
     projects.change(store, 7, connected=False)
     for action in ("train", "unpin", "audit", "rollback", "retry"):

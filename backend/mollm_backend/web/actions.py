@@ -32,6 +32,7 @@ def install(app: Flask, web: Web) -> None:
     def act(project_id: int, action: str) -> Response:
         user = (request.authorization.username if request.authorization else "") or ""
         security.check_action(web.settings, request, user, security.today())
+        web.project(project_id)
         subject = request.form.get(actions.SUBJECTS.get(action, ""), "").strip()
         asked = Asked(project_id, action, subject, user)
         actions.check(web.store, web.connection, asked)

@@ -147,6 +147,7 @@ def _action() -> JSON:
     fields = {name: {"type": "string"} for name in ("csrf", *SUBJECTS.values())}
     answers = {"303": {"description": "Queued: back to the page, which says so"}, "401": _error("Wrong credentials"),
                "400": _error("It cannot be done, and why"), "403": _error("Not from a form of our pages"),
+               "404": _error("The project is not connected"),
                "413": _error("The form is too large"), "503": _error("The queue cannot be reached")}  # fmt: skip
     form = {"schema": _object("csrf", **fields)}
     return {

@@ -9,8 +9,6 @@ import redis
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
-from mollm_backend.store import projects
-from mollm_backend.store.projects import Project
 from mollm_backend.view import assets, index, render
 from mollm_backend.view import project as project_view
 from mollm_backend.web import actions, dashboard, openapi, prometheus, security
@@ -34,14 +32,14 @@ def install(app: Flask, web: Web) -> None:
 
     @app.get("/projects/<int:project_id>")
     def project_page(project_id: int) -> str:
-        state = project_view.state(web.store, web.connection, _project(web, project_id))
+        state = project_view.state(web.store, web.connection, web.project(project_id))
         user = (request.authorization.username if request.authorization else "") or ""
         buttons = render.Actions(security.token(web.settings, user, security.today()))
         return render.project_page(_said(web, state), actions=buttons)
 
     @app.get("/projects/<int:project_id>.json")
     def project_json(project_id: int) -> Response:
-        return jsonify(project_view.state(web.store, web.connection, _project(web, project_id)))
+        return jsonify(project_view.state(web.store, web.connection, web.project(project_id)))
 
     @app.get("/status.json")
     def status_json() -> Response:
@@ -66,13 +64,6 @@ def install(app: Flask, web: Web) -> None:
     def metrics() -> Response:
         text = prometheus.text(web.store, web.connection)
         return Response(text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
-
-
-def _project(web: Web, project_id: int) -> Project:
-    found = projects.find(web.store, project_id) if project_id < 2**53 else None
-    if found is None:
-        raise NotFound(f"Project {project_id} is not connected: run `mollm connect {project_id}`.")
-    return found
 
 
 def _said(web: Web, state: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import redis
+from werkzeug.exceptions import NotFound
 
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store
+from mollm_backend.store import Store, projects
+from mollm_backend.store.projects import Project
+
+MOST = 2**31  # no project has such a number, and a database would fail on a longer one
 
 
 @dataclass(frozen=True)
@@ -17,3 +21,10 @@ class Web:
     settings: Settings
     store: Store
     connection: redis.Redis
+
+    def project(self, number: int) -> Project:
+        """The project of an address. Raises NotFound, which says what to do."""
+        found = projects.find(self.store, number) if number < MOST else None
+        if found is None:
+            raise NotFound(f"Project {number} is not connected: run `mollm connect {number}`.")
+        return found

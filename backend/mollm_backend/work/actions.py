@@ -28,6 +28,7 @@ SUBJECTS = {"rollback": "version", "retry": "job", "audit": "labels"}  # action:
 COMMAND_LINE = "the command line"
 # Seconds. What nobody has done by then is forgotten: nobody expects a button of yesterday to work today.
 PATIENCE = 3600
+LONGEST = 300  # characters of a subject; names of versions and jobs are far shorter
 MOST_LABELS = 1_000_000  # of one audit: no project here is larger, and a longer number is a slip
 
 
@@ -49,6 +50,8 @@ def check(store: Store, connection: redis.Redis, asked: Asked) -> Project:
     """The project, where nothing known forbids the action. Raises InputError that says what to do instead."""
     if asked.action not in ACTIONS:
         raise InputError(f"There is no action {asked.action!r}: there are {', '.join(ACTIONS)}.")
+    if not asked.subject.isprintable() or len(asked.subject) > LONGEST:
+        raise InputError("What was sent is no name of a version, of a job, or a number: press the button of the page.")
     project = projects.get(store, asked.project_id)
     if not project.connected:
         raise InputError(f"Project {project.id} is disconnected: `mollm connect {project.id}` connects it again.")
