@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import redis
 from flask import Flask
@@ -307,3 +308,33 @@ def test_a_queue_that_is_away_is_said(
     answer = browser.press("train", csrf=token)
     assert answer.status_code == 503
     assert "restart" in answer.text
+
+
+def test_no_form_breaks_the_backend(browser: Browser, store: Store, runtime: Runtime, work: Work) -> None:
+    rng, token = np.random.default_rng(12), browser.token()
+    words = [
+        "",
+        "7",
+        "-1",
+        "v1",
+        ids(store)[0],
+        "train-7",
+        "x" * 5000,
+        "\0",
+        "\u202e",
+        "<b>",
+        "1e9",
+        "\U0001f600",
+        "%00",
+    ]
+    actions = ["rollback", "unpin", "train", "retry", "audit", "act", "\u202e", "%2e%2e"]
+    taken = 0
+    for _ in range(300):
+        fields = {name: words[rng.integers(len(words))] for name in ("version", "job", "labels") if rng.random() < 0.7}
+        answer = browser.press(actions[rng.integers(len(actions))], csrf=token, **fields)
+        assert answer.status_code in (303, 400, 404), answer.text
+        taken += answer.status_code == 303
+    assert taken > 50
+    work()
+    assert all("asked for" in line for line in audit_lines(store))
+    assert not [line for line in audit_lines(store) if "nexpected" in line]

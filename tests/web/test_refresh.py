@@ -136,6 +136,11 @@ def test_a_line_that_comes_and_goes_moves_no_focus(page: Page) -> None:
         page.state["alarm"] = alarm
         assert page.shows(f"!!document.getElementById('alarm') == {str(bool(alarm)).lower()}")
         assert page.js("document.activeElement.id == 'button' && document.activeElement.mine == 1")
+    page.js("document.getElementById('row-59').mine = 1")
+    page.state["rows"] = [59, *range(58), 58]  # the last comes first
+    order = "[...document.querySelectorAll('tr')].map((row) => row.id.slice(4)).join()"
+    assert page.shows(f"{order} == '{','.join(map(str, page.state['rows']))}'")
+    assert page.js("document.getElementById('row-59').mine") == 1
     page.state["rows"] = [1, 2, 3]
     assert page.shows("document.getElementById('dot').getAttribute('cx') == '3'")
     assert page.js("document.getElementById('dot').getBoundingClientRect().width") > 0, "it is still a picture"

@@ -36,7 +36,7 @@ def test_each_answer_has_the_headers(app: Flask, path: str, method: str, signed_
     assert found["base-uri"] == found["frame-ancestors"] == "'none'"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["X-Frame-Options"] == "DENY"
-    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == answer.headers["Referrer-Policy"] == "same-origin"
     if not path.startswith("/static/mollm") or answer.status_code != 200:
         assert answer.headers["Cache-Control"] == "no-store"
 

@@ -24,6 +24,7 @@ HEADERS = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",  # no other site's page may load ours as a script or a picture
     # Another site is told nothing. Not `no-referrer`: with that a browser also hides the origin of our own forms
     # ("Origin: null"), and a post from another site looks the same.
     "Referrer-Policy": "same-origin",

@@ -26,32 +26,27 @@
 
   const alike = (old, fresh) => old.nodeName === fresh.nodeName && (old.id || "") === (fresh.id || "");
 
+  // Children with an id are known by it, wherever they stand; the others by their place.
   function children(old, fresh) {
+    const mine = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
     const coming = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
     let at = old.firstChild;
-    for (const next of [...fresh.childNodes]) {
-      if (next.id) { // what stood before it and is not wanted any more goes first: moving an element takes its focus
-        while (at && at.id !== next.id && !coming.has(at.id) && [...old.children].some((child) => child.id === next.id)) {
-          const gone = at;
-          at = at.nextSibling;
-          gone.remove();
-        }
-      }
-      const known = next.id && [...old.children].find((child) => child.id === next.id && alike(child, next));
-      if (known && known !== at) old.insertBefore(known, at);
-      const here = known || (at && alike(at, next) ? at : null);
-      if (!here) {
-        old.insertBefore(document.importNode(next, true), at);
-        continue;
-      }
-      if (here === at) at = at.nextSibling;
-      renew(here, next);
-    }
-    while (at) {
+    const drop = () => {
       const gone = at;
       at = at.nextSibling;
       gone.remove();
+    };
+    for (const next of [...fresh.childNodes]) {
+      const known = next.id && mine.has(next.id) && alike(mine.get(next.id), next) ? mine.get(next.id) : null;
+      // What stands before it and comes no more goes first: an element that is moved loses its focus.
+      while (known && at !== known && !coming.has(at.id)) drop();
+      if (known && at !== known) old.insertBefore(known, at);
+      const here = known || (at && alike(at, next) ? at : null);
+      if (here && here === at) at = at.nextSibling;
+      if (here) renew(here, next);
+      else old.insertBefore(document.importNode(next, true), at);
     }
+    while (at) drop();
   }
 
   function renew(old, fresh) {
