@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 from pathlib import Path
 
-import pytest
 import redis
 
 from mollm_backend.store import signals

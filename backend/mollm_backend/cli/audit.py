@@ -10,11 +10,12 @@ import typer
 
 from mollm.errors import InputError
 from mollm_backend.cli.terminal import AsJson, ProjectId, nudge, open_store, say
-from mollm_backend.jobs import audit_outlook, audit_report, auditing
+from mollm_backend.jobs import acting, audit_outlook, audit_report, auditing
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.store import Store, audits, projects
 from mollm_backend.store.projects import Project
+from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 
 def audit(
@@ -69,19 +70,17 @@ def _draw(store: Store, project: Project, given: dict[str, Any], *, dry_run: boo
             "task. Remove `required` from it in Label Studio, or audit without --target, which estimates alone."
         )
     fresh = {"seed": int(np.random.default_rng().integers(2**31))}
-    planned = audit_outlook.plan(store, project, Wanted(**(fresh | given)))
-    state, lines = planned.as_json(), planned.lines()
-    if not dry_run and planned.hopeless:
-        raise InputError(f"{planned.hopeless} `mollm audit {project.id} --dry-run` with other numbers tells more.")
+    wanted = Wanted(**(fresh | given))
     if dry_run:
-        _show(state | {"id": None}, [*lines, "Nothing was drawn: this was a dry run."], json_output)
+        planned = audit_outlook.plan(store, project, wanted)
+        lines = [*planned.lines(), "Nothing was drawn: this was a dry run."]
+        _show(planned.as_json() | {"id": None}, lines, json_output)
         return False
-    if not json_output:
-        for line in lines:
-            say(line)
-    made = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
+    asked = Asked(project.id, "audit", str(wanted.labels), COMMAND_LINE)
+    planned, made = acting.draw(store, asked, wanted)
     drawn = f"{made.id}: people now see its {sum(part.labels for part in made.parts)} tasks among the others."
-    _show(state | {"id": made.id}, [drawn, f"`mollm audit {project.id}` says how far it is."], json_output)
+    go_on = f"`mollm audit {project.id}` says how far it is."
+    _show(planned.as_json() | {"id": made.id}, [*planned.lines(), drawn, go_on], json_output)
     return True
 
 

@@ -8,10 +8,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mollm.errors import InputError
-from mollm_backend.cli.terminal import ProjectId, console, open_store, require_version, say
+from mollm_backend.cli.terminal import ProjectId, console, open_store, say
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.store import answer_errors, projects
+from mollm_backend.store import answer_errors, projects, versions
 
 
 def prelabel(
@@ -37,7 +37,7 @@ def prelabel(
     if not chosen:
         why = f"`mollm doctor {project}` says what it waits for."
         raise InputError(f"Project {project} has no published version yet: {why}")
-    require_version(store, project, chosen)
+    versions.require(store, project, chosen)
     client = LabelStudioClient.of(loaded)
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from mollm.errors import InputError
-from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, require_version, say
-from mollm_backend.store import batches, events, pins, projects
+from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, say
+from mollm_backend.jobs import acting
 from mollm_backend.work import queues
+from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 
 def rollback(
@@ -24,14 +24,7 @@ def rollback(
     Nothing is published over it until `mollm unpin`. Refits go on, and their versions stay candidates.
     """
     loaded, store = open_store()
-    require_version(store, project, version)
-    batch = batches.newest(store, project, version)
-    if batch is None:
-        raise InputError(f"{version} has no batch, because the gate refused it: there is nothing to go back to.")
+    asked = Asked(project, "rollback", version, COMMAND_LINE)
     with a_queue():
-        queues.connect(loaded.queue_url).ping()
-    pins.pin(store, project, version, batch, until_next=until_next)
-    events.add(store, "done", f"rolled back to {version}", project)
-    queues.enqueue(queues.connect(loaded.queue_url), "publish", "publish", project)
-    say(f"Rolled back to {version}; Label Studio follows in seconds.")
-    say(f"The project is {projects.get(store, project).pin}.")
+        for line in acting.roll_back(store, queues.connect(loaded.queue_url), asked, until_next=until_next):
+            say(line)

@@ -22,6 +22,7 @@ from mollm_backend.store import Store, projects, signals
 from mollm_backend.work import overview, queues
 from mollm_backend.work.noting import Running
 from mollm_backend.work.overview import Overview
+from mollm_backend.work.workers import every as every_worker
 
 REFRESH = 2.0  # seconds between two looks of --watch: what runs is noted once a second, and a look takes part of one
 SERVER_SECONDS = 2.0  # for which a server may keep `mollm status` waiting
@@ -137,7 +138,7 @@ def _look(loaded: Settings, store: Store, connection: redis.Redis, project: int 
 
 def _services(loaded: Settings, store: Store, connection: redis.Redis) -> Services:
     try:
-        workers, queue = len(queues.workers(connection)), bool(connection.ping())
+        workers, queue = len(every_worker(connection)), bool(connection.ping())
     except redis.RedisError:
         workers, queue = 0, False
     backend = loaded.running_backend() or loaded.backend_url

@@ -15,7 +15,7 @@ from rich.table import Table
 from mollm.errors import InputError
 from mollm_backend import settings
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.store import Store, projects, versions
+from mollm_backend.store import Store
 from mollm_backend.work import queues
 
 console = Console()
@@ -71,13 +71,6 @@ def one_number(number: int | None, option: int | None) -> int:
     if len(found) != 1:
         raise typer.BadParameter("give the project's number once, as in .../projects/N of its page.")
     return found.pop()
-
-
-def require_version(store: Store, project: int, version: str) -> None:
-    """Raise InputError where the project has no such version."""
-    projects.get(store, project)
-    if versions.find(store, project, version) is None:
-        raise InputError(f"Project {project} has no version {version!r}: see `mollm versions {project}`.")
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
 from mollm_backend.cli import waiting
 from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, say
+from mollm_backend.jobs import acting
 from mollm_backend.store import Store, audits, labels, projects, signals, tasks, versions
 from mollm_backend.store.versions import Version
 from mollm_backend.work import asked, queues
+from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 
 def train(
@@ -34,20 +36,17 @@ def train(
     loaded, store = open_store()
     found = projects.get(store, project)
     connection = queues.connect(loaded.queue_url)
-    with a_queue():
-        unseen = asked.unseen(connection, project)
     if refresh_prompts:
         shots = _shots(store, found, per_label)
         say(_cost_line(store, found, len(shots)))
         if not yes and not typer.confirm("Ask the panel again?"):
             raise typer.Exit(1)
         projects.change(store, project, options=found.options | {"shots": shots})
-    elif not unseen and (why := asked.nothing_to_learn(store, found)):
-        raise InputError(why)
     before = versions.newest(store, project)
     with a_queue():
-        queues.request_training(connection, project)
-        say(f"Asked for a training; {asked.waits_for(store, connection, found)}.")
+        wish = Asked(project, "train", "", COMMAND_LINE)
+        for line in acting.train(store, connection, wish, anyway=refresh_prompts):
+            say(line)
     if not wait:
         say(f"`mollm status {project}` says how far it is.")
         return

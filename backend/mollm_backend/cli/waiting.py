@@ -11,7 +11,7 @@ import typer
 from mollm.errors import InputError
 from mollm_backend.cli.terminal import bar, console, say
 from mollm_backend.store import Store
-from mollm_backend.work import overview, progress, queues
+from mollm_backend.work import overview, progress, workers
 
 EVERY = 0.5  # seconds between two looks: what runs is noted once a second
 
@@ -32,7 +32,7 @@ def wait(
                 if line != before and not console.is_terminal and not progress.running(connection, project_id):
                     say(line)  # into a file: why it waits, but not each step
                 before = line
-                if not queues.workers(connection):
+                if not workers.every(connection):
                     raise InputError("No worker is running any more: `mollm up` starts one, and it goes on.")
                 now = overview.failure(store, connection, project_id)
                 if now and now != failed:

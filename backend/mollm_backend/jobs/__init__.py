@@ -13,6 +13,7 @@ from mollm.errors import MollmError
 from mollm_backend import logs
 from mollm_backend.jobs import (
     accepting,
+    acting,
     auditing,
     drifting,
     due,
@@ -32,6 +33,7 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import progress, queues, split
+from mollm_backend.work.actions import Asked
 from mollm_backend.work.noting import noted
 
 log = structlog.get_logger()
@@ -220,6 +222,12 @@ def prune(runtime: Runtime, project_id: int) -> None:
         lines = pruning.prune(runtime.store, runtime.client(), project_id)
     for line in lines:
         events.add(runtime.store, "info", line, project_id)
+
+
+def act(project_id: int, action: str, subject: str, user: str) -> None:
+    """Do what a person asked for on the page. It is tried once: the page says how it went, and they may ask again."""
+    runtime = installed()
+    acting.act(runtime.store, runtime.connection, Asked(project_id, action, subject, user))
 
 
 def _batch_size(runtime: Runtime, project: Project) -> int:

@@ -19,6 +19,7 @@ from mollm_backend.store import Store, audits, frozen
 from mollm_backend.store.audits import Audit, Part
 from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
+from mollm_backend.work import actions
 
 SIZES = (100, 200, 300, 500)  # labels for which the outlook is told beside the asked one
 
@@ -137,10 +138,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
     Raises InputError where none can be made, with the reason and what would do.
     """
     wanted.check()
-    if project.published_version is None:
-        raise InputError(f"Project {project.id} has no published version yet: there is nothing to audit.")
-    if before := audits.newest(store, project.id, status=audits.OPEN):
-        raise InputError(f"{before.id} is open: `mollm audit {project.id}` says how far it is, --cancel ends it.")
+    version = actions.auditable(store, project)
     rest, keys = frozen.freeze(store, project, certainty)
     K = len(rest.task_ids)
     if not K:
@@ -151,7 +149,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
     sure = float(rest.confidence.mean())
     rows, parts, left_out = _parts(project, rest, wanted)
     audit = Audit(
-        project.published_version, audits.CERTIFICATE, wanted.target, wanted.confidence, wanted.seed, parts,
+        version, audits.CERTIFICATE, wanted.target, wanted.confidence, wanted.seed, parts,
         audits.asked_digest(project.decisions), wanted.looks,
     )  # fmt: skip
     return Plan(

@@ -10,6 +10,7 @@ from mollm_backend.store import Store, now
 from mollm_backend.store.schema import events
 
 KEEP = 10_000  # lines of a project: some weeks of work, and a page that still reads them at once (chosen by hand)
+ACTION = "action"  # the kind of a line that says who did what
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Event:
 
 
 def add(store: Store, kind: str, line: str, project_id: int | None = None) -> None:
-    """Write one line; `kind` is info, done or problem."""
+    """Write one line; `kind` is info, done, problem, or `ACTION`."""
     with store.write() as connection:
         connection.execute(events.insert().values(at=now(), project_id=project_id, kind=kind, line=line[:2000]))
 
@@ -35,7 +36,10 @@ def add_once(store: Store, kind: str, line: str, project_id: int) -> None:
 
 
 def prune(store: Store, project_id: int, keep: int = KEEP) -> int:
-    """Forget all but the newest `keep` lines of a project, and of those of no project. Returns how many went."""
+    """Forget all but the newest `keep` lines of a project, and of those of no project. Returns how many went.
+
+    Who did what is kept.
+    """
     gone = 0
     for here in (events.c.project_id == project_id, events.c.project_id.is_(None)):
         query = sa.select(events.c.id).where(here).order_by(events.c.id.desc()).offset(keep).limit(1)
@@ -43,7 +47,9 @@ def prune(store: Store, project_id: int, keep: int = KEEP) -> int:
             last = connection.execute(query).scalar()
         if last is not None:
             with store.write() as connection:
-                gone += connection.execute(events.delete().where(here, events.c.id <= last)).rowcount
+                gone += connection.execute(
+                    events.delete().where(here, events.c.id <= last, events.c.kind != ACTION)
+                ).rowcount
     return gone
 
 

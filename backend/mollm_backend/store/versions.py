@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from mollm.errors import InputError
 from mollm.records import FloatArray
 from mollm_backend.store import Store, among, in_chunks, now, revisions
 from mollm_backend.store.labels import closed
@@ -190,6 +191,12 @@ def find(store: Store, project_id: int, version: str | None) -> Version | None:
     with store.read() as connection:
         row = connection.execute(query).first()
     return None if row is None else _version(row)
+
+
+def require(store: Store, project_id: int, version: str) -> None:
+    """Raise InputError where the project has no such version."""
+    if find(store, project_id, version) is None:
+        raise InputError(f"Project {project_id} has no version {version!r}: see `mollm versions {project_id}`.")
 
 
 def standing(store: Store, project: Project) -> tuple[int, str]:

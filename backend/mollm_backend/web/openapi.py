@@ -7,6 +7,8 @@ from typing import Any
 
 from mollm_backend.labelstudio.events import ACTIONS, MAX_TASKS, SECRET_HEADER
 from mollm_backend.labelstudio.label_config import MAX_CONFIG
+from mollm_backend.work.actions import ACTIONS as ACTIONS_ASKED
+from mollm_backend.work.actions import SUBJECTS
 
 JSON = dict[str, Any]
 
@@ -72,7 +74,7 @@ def description() -> JSON:
     return {
         "openapi": "3.1.0",
         "info": {"title": "mollm", "version": version("mollm"),
-                 "description": "Label Studio's ML backend protocol, the status page and the metrics."},
+                 "description": "Label Studio's ML backend protocol, the pages and the metrics."},
         "security": [{"basic": []}],
         "components": {
             "schemas": _SCHEMAS,
@@ -82,13 +84,20 @@ def description() -> JSON:
             },
         },
         "paths": {
-            "/": {"get": _answer("The status page", kind="text/html")},
+            "/": {"get": _answer("The list of all projects", kind="text/html")},
             "/health": {"get": _answer("Whether the backend is there", open_to_all=True)},
+            "/index.json": {
+                "get": _answer("Of each project its state, progress, what waits and one warning; and what happened")
+            },
             "/metrics": {"get": _answer("Prometheus metrics", kind="text/plain", down=True)},
             "/openapi.json": {"get": _answer("This description")},
             "/predict": {"post": _asked("Pre-annotations from the store", "PredictRequest", _PREDICTED, down=True)},
+            "/projects/{project_id}": {"get": _of_project(_answer("The page of a project", kind="text/html"))},
+            "/projects/{project_id}.json": {"get": _of_project(_answer("What the page of a project shows"))},
+            "/projects/{project_id}/{action}": {"post": _action()},
             "/setup": {"post": _asked("The version that is published", "SetupRequest", _SETUP)},
-            "/status.json": {"get": _answer("The status page's content")},
+            "/static/{name}": {"get": _asset()},
+            "/status.json": {"get": _answer("All projects at length: panel, versions, batch, budget, costs")},
             "/versions": {"get": _answer("All versions")},
             "/webhook": {
                 "post": _asked("Something happened", "Event", {"type": "object"}, status="201", down=True)
@@ -120,6 +129,43 @@ def _asked(what: str, body: str, schema: JSON, *, status: str = "200", down: boo
     }
     found["responses"] |= {"400": _error("The body cannot be read"), "413": _error("The body is too large")}
     return found
+
+
+def _in_path(name: str, schema: JSON) -> JSON:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _of_project(route: JSON) -> JSON:
+    """A route below a project."""
+    route["parameters"] = [_in_path("project_id", {"type": "integer", "minimum": 0})]
+    route["responses"]["404"] = _error("The project is not connected")
+    return route
+
+
+def _action() -> JSON:
+    """A button: it is queued for a worker, and the answer leads back to the page."""
+    fields = {name: {"type": "string"} for name in ("csrf", *SUBJECTS.values())}
+    answers = {"303": {"description": "Queued: back to the page, which says so"}, "401": _error("Wrong credentials"),
+               "400": _error("It cannot be done, and why"), "403": _error("Not from a form of our pages"),
+               "404": _error("The project is not connected"),
+               "413": _error("The form is too large"), "503": _error("The queue cannot be reached")}  # fmt: skip
+    form = {"schema": _object("csrf", **fields)}
+    return {
+        "summary": "Do something with a project: the token is in the forms of its page",
+        "parameters": [_in_path("project_id", {"type": "integer", "minimum": 0}),
+                       _in_path("action", {"type": "string", "enum": list(ACTIONS_ASKED)})],
+        "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": form}},
+        "responses": answers,
+    }  # fmt: skip
+
+
+def _asset() -> JSON:
+    """A file that the pages need."""
+    route = _answer("A style sheet, the script or the icon; `v`, its digest, lets a browser keep it", kind="text/css")
+    version = {"name": "v", "in": "query", "schema": {"type": "string"}}
+    route["parameters"] = [_in_path("name", {"type": "string"}), version]
+    route["responses"] |= {"304": {"description": "It has not changed"}, "404": _error("There is no such file")}
+    return route
 
 
 def _error(what: str) -> JSON:

@@ -7,7 +7,7 @@ import redis
 from mollm_backend.store import Store, audits, labels, signals, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version
-from mollm_backend.work import progress, queues
+from mollm_backend.work import progress, queues, workers
 
 
 def changed(store: Store, project: Project, version: Version) -> int:
@@ -39,7 +39,7 @@ def unseen(connection: redis.Redis, project_id: int) -> bool:
 
 def waits_for(store: Store, connection: redis.Redis, project: Project) -> str:
     """What a training that was asked for waits for, in words. Raises redis.RedisError."""
-    if not queues.workers(connection):
+    if not workers.every(connection):
         return "it waits for a worker: `mollm up` starts one"
     if queues.held(connection, queues.job_id("train", project.id)):
         return "it waits because the last training failed; it is tried again by itself"

@@ -6,12 +6,13 @@ How far each long work is (a training, a reading, ...) is in `running`, as `moll
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 
 import redis
 
-from mollm_backend.store import Store, signals, tasks
+from mollm_backend.store import Store, labels, signals, tasks
 from mollm_backend.store.projects import Project
 from mollm_backend.work.noting import Running, noted, running
 
@@ -23,12 +24,13 @@ KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator: in all, and by
-    the first digit of their text's key."""
+    the first digit of their text's key. `closed`: readable tasks that people have labelled or skipped."""
 
     tasks: int
     unreadable: int
     left: dict[str, int]
-    slots: dict[str, dict[str, int]]
+    slots: dict[str, dict[str, int]] = field(default_factory=dict)
+    closed: int = 0
 
     @property
     def readable(self) -> int:
@@ -61,7 +63,8 @@ def count(store: Store, project: Project) -> Progress:
     """Count now."""
     prints = [member.fingerprint for member in project.panel]
     slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
-    return Progress(*tasks.count(store, project.id), {one: sum(slots[one].values()) for one in prints}, slots)
+    closed = labels.closed_count(store, project.id)
+    return Progress(*tasks.count(store, project.id), {one: sum(slots[one].values()) for one in prints}, slots, closed)
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
@@ -71,15 +74,24 @@ def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
 
 def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
     """What was noted last for this panel; counted where no worker has noted anything lately."""
+    return of_all(store, connection, [project])[project.id]
+
+
+def of_all(store: Store, connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
+    """`newest` of several projects, by their ids, in one round trip. What must be counted is noted for the next."""
     try:
-        noted = connection.get(_key(project))
+        noted = connection.mget([_key(project) for project in projects]) if projects else []
     except redis.RedisError:
-        noted = None
-    if noted:
-        found = Progress(**json.loads(noted))
-        if set(found.left) == {member.fingerprint for member in project.panel}:
-            return found
-    return count(store, project)
+        noted = [None] * len(projects)
+    found = {}
+    for project, row in zip(projects, noted, strict=True):
+        known = Progress(**json.loads(row)) if row else None
+        if known is None or set(known.left) != {member.fingerprint for member in project.panel}:
+            known = count(store, project)
+            with suppress(redis.RedisError):
+                note(connection, project, known)
+        found[project.id] = known
+    return found
 
 
 def in_words(left: Mapping[str, int], owed: str) -> str:

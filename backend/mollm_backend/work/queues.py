@@ -7,6 +7,7 @@ Every job has a deterministic id: the same work never waits twice and never runs
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -70,15 +71,25 @@ def row(identity: str) -> str:
     return str(Job.key_for(identity))
 
 
-def enqueue(connection: redis.Redis, queue_name: str, name: str, *args: int | str) -> bool:
-    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True if it was queued."""
+def of_project(jobs: Iterable[str], project_id: int) -> list[str]:
+    """Those of the jobs' ids that are of this project: a job's first argument is its project."""
+    return [identity for identity in jobs if identity.split("-")[1:2] == [str(project_id)]]
+
+
+def enqueue(
+    connection: redis.Redis, queue_name: str, name: str, *args: int | str, identity: str = "", ttl: int | None = None
+) -> bool:
+    """Queue `mollm_backend.jobs.<name>(*args)` unless the same work waits or runs. True if it was queued.
+
+    `identity`: its id, where `job_id` would hold what no id may. `ttl`: seconds after which it is not begun any more.
+    """
     jobs = queue(connection, queue_name)
-    identity = job_id(name, *args)
+    identity = identity or job_id(name, *args)
     for _attempt in range(2):
         try:
             jobs.enqueue_call(
                 f"mollm_backend.jobs.{name}", args=args, job_id=identity, unique=True,
-                timeout=TIMEOUTS[kind(queue_name)], result_ttl=0, failure_ttl=3600,
+                timeout=TIMEOUTS[kind(queue_name)], result_ttl=0, failure_ttl=3600, ttl=ttl,
             )  # fmt: skip
             return True
         except DuplicateJobError:

@@ -1,0 +1,59 @@
+"""Label Studio's ML backend protocol and its webhook: answered from the store; the rest is queued."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Flask, Response, jsonify, request
+
+from mollm.errors import InputError
+from mollm_backend.labelstudio import events
+from mollm_backend.store import projects, versions
+from mollm_backend.web import lookup
+from mollm_backend.web.shared import Web
+from mollm_backend.work import queues
+
+
+def install(app: Flask, web: Web) -> None:
+    """The routes that Label Studio calls."""
+
+    @app.get("/health")
+    def health() -> Response:
+        return jsonify(status="UP", model_class="Mollm")
+
+    @app.post("/setup")
+    def setup() -> Response:
+        project = projects.find(web.store, events.parse_setup(_body()).project_id)
+        return jsonify(model_version=lookup.shown_version(project))
+
+    @app.get("/versions")
+    def list_versions() -> Response:
+        found = [row.id for project in projects.every(web.store) for row in versions.every(web.store, project.id)]
+        return jsonify(versions=found)
+
+    @app.post("/predict")
+    def predict() -> Response:
+        asked = events.parse_predict(_body())
+        project = projects.get(web.store, asked.project_id)
+        answers = lookup.answers(web.store, project, asked.tasks)
+        if any(not answer for answer in answers):
+            queues.nudge(web.connection, project.id)
+        return jsonify(results=answers, model_version=lookup.shown_version(project))
+
+    @app.post("/webhook")
+    def webhook() -> tuple[Response, int]:
+        event = events.parse(_body())
+        if event.known:
+            projects.require(web.store, event.project_id)
+        if event.start_training:
+            queues.request_training(web.connection, event.project_id)
+        elif event.known:
+            queues.nudge(web.connection, event.project_id)
+        return jsonify(status="queued"), HTTPStatus.CREATED
+
+
+def _body() -> object:
+    body = request.get_json(force=True, silent=True)
+    if body is None:
+        raise InputError("The body is not JSON.")
+    return body
