@@ -15,7 +15,6 @@ from mollm_backend.store.labels import closed
 from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
 
-
 # Facts that do not grow with the labels. `BRIEF`: what a list of versions shows. `DETAIL`: what stands of the published
 # version alone.
 BRIEF = ("scores", "accuracy", "gate", "pool", "notes", "guess")
@@ -112,10 +111,26 @@ def noted(version: Version) -> dict[str, dict[str, Any]]:
 
 def brief(store: Store, project_id: int, limit: int | None = None) -> list[Version]:
     """The newest versions, newest first, with those of their facts alone that `BRIEF` names."""
-    names = [name for name in Version.__dataclass_fields__ if name not in ("facts", "changes", "unreadable")]
-    query = sa.select(*(versions.c[name] for name in names)).where(versions.c.project_id == project_id).limit(limit)
+    query = sa.select(*_head()).where(versions.c.project_id == project_id).limit(limit)
     with store.read() as connection:
         rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+    return _brief(store, project_id, rows)
+
+
+def brief_of(store: Store, project_id: int, version: str | None) -> Version | None:
+    """A version by its name as `brief` gives it; None where there is none of that name."""
+    here = (versions.c.project_id == project_id, versions.c.id == version)
+    with store.read() as connection:
+        rows = connection.execute(sa.select(*_head()).where(*here)).all()
+    return next(iter(_brief(store, project_id, rows)), None)
+
+
+def _head() -> list[sa.ColumnElement[Any]]:
+    """The columns that stand before the facts: SQLite reads through all of these to come to a later one."""
+    return [versions.c[name] for name in ("id", "round", "created_at", "status", "human_labels")]
+
+
+def _brief(store: Store, project_id: int, rows: Sequence[sa.Row[Any]]) -> list[Version]:
     known = notes.read(store, project_id, [f"version {row.id}" for row in rows])
     return [
         # A version of an earlier release has no note: its facts are read.
