@@ -81,7 +81,9 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     from mollm_backend.jobs import due
     from mollm_backend.labelstudio.events import AskedTask
     from mollm_backend.labelstudio.reconcile import reconcile
-    from mollm_backend.web import dashboard, lookup
+    from mollm_backend.view import project as view
+    from mollm_backend.view import render
+    from mollm_backend.web import lookup
 
     found = {"bulk upsert of the tasks": _fill(opened, N)}
     runtime = _offline(opened, connection, home, N)
@@ -97,7 +99,7 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     found["statements of an idle sweep"] = len(told)
     found["reconcile, some tasks listed"] = seconds(lambda: reconcile(opened, client, PROJECT))
     found["reconcile, all tasks listed"] = seconds(lambda: reconcile(opened, client, PROJECT, full=True))
-    found["status page"] = seconds(lambda: dashboard.page(dashboard.status(opened, connection)))
+    found["status page"] = seconds(lambda: render.project_page(view.state(opened, connection, project()), actions=None))
     found["/predict of one task"] = seconds(lambda: lookup.answers(opened, project(), asked))
     _label(opened, range(N + 1, N + 10), N)
     found["sweep after a label"] = seconds(lambda: due.sweep(runtime), once=True)

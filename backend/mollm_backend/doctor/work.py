@@ -10,7 +10,7 @@ from mollm_backend.doctor.finding import Finding, fine, notice, problem
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, answer_errors, signals, tasks
 from mollm_backend.store.projects import Project
-from mollm_backend.web import dashboard
+from mollm_backend.view import doing
 from mollm_backend.work import budget, progress, queues, workers
 
 MANY = 0.05  # of the tasks (chosen by hand): fewer failed answers of one annotator change hardly any label
@@ -31,7 +31,7 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
         return
     for project in chosen:
         if project.connected:
-            for line in dashboard.failures(store, project, failing):
+            for line in doing.failures(store, project, failing):
                 fix = "do as it says and start `mollm up` again: that tries at once"
                 yield problem("job-failed", f"project {project.id}: {line}", fix)
             yield from _panel(store, connection, project)

@@ -10,8 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mollm.metrics import wilson
+from mollm.records import BoolArray, FloatArray
 from mollm_backend.jobs.pools import DecisionPool
+from mollm_backend.labelstudio.label_config import certainty
 
 
 def of(pools: Sequence[DecisionPool], scores: Mapping[str, float]) -> dict[str, Any]:
@@ -34,3 +38,17 @@ def share(right: float, weights: Sequence[float]) -> dict[str, float]:
     effective = sum(weights) ** 2 / max(sum(weight**2 for weight in weights), 1e-12)
     found = wilson(right, effective)
     return {"value": found.value, "n": len(weights), "low": found.low, "high": found.high}
+
+
+def guess(each: Sequence[tuple[Sequence[str], BoolArray, FloatArray]]) -> dict[str, Any]:
+    """The mixture's own guess of its accuracy on the `n` open tasks: its mean confidence there (`value` None: n is 0).
+
+    Of each decision the items (N,), which of them are open (N,), and their probabilities (N, C). A task that not every
+    decision has read is left out.
+    """
+    sure: dict[str, list[float]] = {}
+    for items, open_items, probs in each:
+        for n in np.flatnonzero(open_items):
+            sure.setdefault(items[n], []).append(float(probs[n].max()))
+    whole = [certainty(row) for row in sure.values() if len(row) == len(each)]
+    return {"value": float(np.mean(whole)) if whole else None, "n": len(whole)}

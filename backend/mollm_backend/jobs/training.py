@@ -16,7 +16,7 @@ from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, no_op, run_round
-from mollm_backend.jobs import accuracy, pretrained, suspects
+from mollm_backend.jobs import accuracy, labelled, pretrained, suspects
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
@@ -65,6 +65,7 @@ class Decided:
             "negatives": int(outcome.negatives.sum()),
             "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
             "suspects": suspects.found(self.pool.human_here, self.pool.annotations, outcome.heard, self.key),
+            "measured": labelled.measured(outcome.heard),
         }  # fmt: skip
 
 
@@ -88,6 +89,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier, tell)) for pool in pools]
     tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
+    sides = [(part.pool.signals.items, part.pool.open_items, part.outcome.probabilities) for part in decided]
+    facts["guess"] = accuracy.guess(sides)
     published = versions.find(runtime.store, project.id, project.published_version)
     if published is not None and published.unreadable:
         facts["replaces"], published = published.id, None  # what cannot predict new texts is no bar to its successor

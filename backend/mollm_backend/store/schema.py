@@ -167,6 +167,15 @@ batch_entries = sa.Table(
     sa.Column("published_at", sa.String),
 )  # fmt: skip
 
+# What jobs noted for the pages (see `mollm_backend.store.notes`).
+notes = sa.Table(
+    "notes", metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("at", sa.String, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)  # fmt: skip
+
 # How often something was written (see `mollm_backend.store.revisions`).
 revisions = sa.Table(
     "revisions", metadata,

@@ -11,10 +11,15 @@ import sqlalchemy as sa
 
 from mollm.errors import InputError
 from mollm.records import FloatArray
-from mollm_backend.store import Store, among, in_chunks, now, revisions
+from mollm_backend.store import Store, among, in_chunks, notes, now, revisions
 from mollm_backend.store.labels import closed
 from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
+
+# Facts that do not grow with the labels. `BRIEF`: what a list of versions shows. `DETAIL`: what stands of the published
+# version alone.
+BRIEF = ("scores", "accuracy", "gate", "pool", "notes", "guess")
+DETAIL = ("people", "suspects", "measured")
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,68 @@ def save(store: Store, project_id: int, version: Version, rows: Iterable[StoredP
                 changes=version.changes, unreadable=version.unreadable,
             )
         )  # fmt: skip
+        notes.put(connection, project_id, noted(version))
         revisions.note(connection, revisions.of_work(project_id))
     store.renew_statistics(predictions)
+
+
+def noted(version: Version) -> dict[str, dict[str, Any]]:
+    """What the pages show of a version, as notes by name: `version ID` in a few numbers, `detail ID` what a page shows
+    of the published version alone. The facts themselves hold a row for each human label."""
+    few = {name: version.facts[name] for name in BRIEF if name in version.facts}
+    more = {name: version.facts[name] for name in DETAIL if name in version.facts}
+    each = version.facts.get("decisions", {})
+    if each:
+        more["decisions"] = {key: {name: row[name] for name in DETAIL if name in row} for key, row in each.items()}
+    return {f"version {version.id}": few, f"detail {version.id}": more}
+
+
+def brief(store: Store, project_id: int, limit: int | None = None) -> list[Version]:
+    """The newest versions, newest first, with those of their facts alone that `BRIEF` names."""
+    query = sa.select(*_head()).where(versions.c.project_id == project_id).limit(limit)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+    return _brief(store, project_id, rows)
+
+
+def brief_of(store: Store, project_id: int, version: str | None) -> Version | None:
+    """A version by its name as `brief` gives it; None where there is none of that name."""
+    here = (versions.c.project_id == project_id, versions.c.id == version)
+    with store.read() as connection:
+        rows = connection.execute(sa.select(*_head()).where(*here)).all()
+    return next(iter(_brief(store, project_id, rows)), None)
+
+
+def _head() -> list[sa.ColumnElement[Any]]:
+    """The columns that stand before the facts: SQLite reads through all of these to come to a later one."""
+    return [versions.c[name] for name in ("id", "round", "created_at", "status", "human_labels")]
+
+
+def _brief(store: Store, project_id: int, rows: Sequence[sa.Row[Any]]) -> list[Version]:
+    known = notes.read(store, project_id, [f"version {row.id}" for row in rows])
+    return [
+        # A version of an earlier release has no note: its facts are read.
+        Version(**row._mapping, facts=known[f"version {row.id}"].body)
+        if f"version {row.id}" in known
+        else (find(store, project_id, row.id) or Version(**row._mapping))
+        for row in rows
+    ]
+
+
+def detail(store: Store, project_id: int, version: str) -> dict[str, Any]:
+    """Those facts of a version that `DETAIL` names, with those of its decisions; empty where there is no version."""
+    name = f"detail {version}"
+    if known := notes.read(store, project_id, [name]):
+        return known[name].body
+    found = find(store, project_id, version)  # of an earlier release
+    return {} if found is None else noted(found)[name]
+
+
+def number(store: Store, project_id: int) -> int:
+    """How many versions there are."""
+    query = sa.select(sa.func.count()).select_from(versions).where(versions.c.project_id == project_id)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def extend(store: Store, project_id: int, version: str, rows: Sequence[StoredPrediction], changes: int) -> None:

@@ -52,8 +52,12 @@ def known(facts: Mapping[str, Any]) -> bool:
 
 def listed(store: Store, project: Project) -> list[SuspectLabel]:
     """What the published version doubts and nobody has decided since, in all decisions; the most suspect first."""
-    version = versions.find(store, project.id, project.published_version)
-    parts = [] if version is None else [versions.facts_of(version.facts, row.key) for row in project.decisions]
+    return undecided(store, project, versions.detail(store, project.id, project.published_version or ""))
+
+
+def undecided(store: Store, project: Project, facts: Mapping[str, Any]) -> list[SuspectLabel]:
+    """What the version with these facts doubts and nobody has decided since."""
+    parts = [versions.facts_of(facts, row.key) for row in project.decisions]
     rows = [SuspectLabel(**row) for part in parts for row in part.get("suspects", [])]
     now = addresses(labels.every(store, project.id, sorted({row.task for row in rows})))
     return sorted((row for row in rows if now.get(row.task) == row.seen), key=lambda row: -row.score)
