@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mollm_backend.view as view
 from mollm.errors import InputError
@@ -150,6 +152,16 @@ def test_many_names(maker: Callable[..., Picture]) -> None:
     picture = maker([f"a label with a name that is long {k}" for k in range(50)])
     check(picture)
     assert len(picture.svg) < 120_000
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)), min_size=1, max_size=5),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_curve_of_any_numbers(points: list[tuple[float, float]], percent: bool, grown: bool) -> None:
+    line = Series("line", [x for x, _y in points], [y for _x, y in points])
+    check(curve([line], x="x", y="y", caption="c", percent=percent, y_range=(0, 1) if grown else None))
 
 
 def test_shares_are_never_rounded_to_certainty() -> None:

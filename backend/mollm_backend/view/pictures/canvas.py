@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -55,10 +55,9 @@ def percent(share: float) -> str:
     return f"{text.removesuffix('.0')} %"
 
 
-def interval(low: float, high: float, show: object = percent) -> str:
+def interval(low: float, high: float, show: Callable[[float], str] = percent) -> str:
     """ "71 to 84 %" for shares, "3 to 12" for numbers."""
-    assert callable(show)
-    left, right = str(show(low)), str(show(high))
+    left, right = show(low), show(high)
     return f"{left.removesuffix(' %')} to {right}" if right.endswith(" %") else f"{left} to {right}"
 
 
@@ -69,7 +68,7 @@ def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> li
     step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw * 0.999)
     step = max(1.0, step) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(k * step, 12) for k in range(first, last + 1)]
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
 def clean(text: object) -> str:

@@ -29,6 +29,8 @@ ROOM = 132
 LINES = 8
 """So many looks are in `pictures.css`; each has its own mark as well as its colour."""
 ROW = EM + 3
+ALIKE = 1e-6
+"""Values that differ by less, relative to their size, are one value to the eye and to the ticks' digits."""
 TOP = ROW + 14
 """Units: the y axis's name stands above the plot."""
 
@@ -144,9 +146,9 @@ def _span(values: Sequence[float], given: tuple[float, float] | None) -> tuple[f
     """The ends of an axis; a single value is put in the middle."""
     ends = [*values, *(given or ())]
     low, high = min(ends), max(ends)
-    if low < high:
+    if high - low > ALIKE * max(abs(low), abs(high), ALIKE):
         return low, high
-    around = abs(low) / 2 or 1.0
+    around = max(abs(low) / 2, ALIKE) if low else 1.0
     return low - around, high + around
 
 
