@@ -66,9 +66,11 @@ def _large(canvas: Canvas, one: Cell, x: float, y: float, w: float, h: float) ->
     else:
         look = f"p-cell-{shade(one.shade)}{' p-framed' if one.framed else ''}"
         canvas.rect(x + 1, y + 1, w - 2, h - 2, look, one.title)
-    if one.text and width(one.text) <= w + 2:
+    # Where a percent does not fit with its sign, it stands without: the scale has the sign.
+    text = one.text if width(one.text) <= w - 2 else one.text.removesuffix(" %")
+    if text and width(text) <= w + 2:
         ink = "p-ink p-over" if one.shade is None else f"p-on-{shade(one.shade)}"
-        canvas.text(x + w / 2, y + h / 2 + 4.5, one.text, ink, anchor="middle", room=w + 2)
+        canvas.text(x + w / 2, y + h / 2 + 4.5, text, ink, anchor="middle", room=w + 2)
 
 
 def _small(canvas: Canvas, cells: Sequence[tuple[Cell, float, float]], w: float, h: float) -> None:
