@@ -11,7 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from mollm_backend.view import assets, index, render
 from mollm_backend.view import project as project_view
-from mollm_backend.web import actions, dashboard, openapi, prometheus, security
+from mollm_backend.web import actions, openapi, prometheus, security
 from mollm_backend.web.shared import Web
 from mollm_backend.work import workers
 
@@ -43,7 +43,7 @@ def install(app: Flask, web: Web) -> None:
 
     @app.get("/status.json")
     def status_json() -> Response:
-        return jsonify(dashboard.status(web.store, web.connection))
+        return jsonify(project_view.status(web.store, web.connection))
 
     @app.get("/static/<name>")
     def asset(name: str) -> Response:
