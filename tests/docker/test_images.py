@@ -44,13 +44,14 @@ def settings_of(service: str) -> dict[str, str]:
 
 def test_compose_says_the_same_as_mollm_up() -> None:
     services = COMPOSE["services"]
-    assert set(services) == {"label-studio", "valkey", "web", "worker", "vllm"}
+    assert set(services) == {"label-studio", "valkey", "web", "worker", "vllm", "prometheus", "grafana"}
     assert services["label-studio"]["image"].endswith(f":{label_studio.VERSION}")
     assert services["valkey"]["command"][1:3] == ["--appendonly", "yes"]
     assert "ports" not in services["valkey"], "the queue is for the parts only"
     assert settings_of("web") == settings_of("worker")
     assert settings_of("web")["MOLLM_BACKEND_URL"] == "http://web:9090"
     assert services["vllm"]["profiles"] == ["vllm"]
+    assert services["prometheus"]["profiles"] == services["grafana"]["profiles"] == ["metrics"]
     for service in ("web", "worker"):
         assert services[service]["volumes"] == ["mollm:/data"], "store, secrets and models are shared"
         assert (ROOT / services[service]["build"]["dockerfile"]).is_file()

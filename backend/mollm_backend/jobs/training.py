@@ -14,6 +14,7 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BatchEntry, FittedState, HumanLabel, digest
 from mollm.round import gate, stopping
+from mollm.round.discrepancy import Discrepancy
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, no_op, run_round
 from mollm_backend.jobs import accuracy, labelled, pretrained, suspects
@@ -53,6 +54,12 @@ class Decided:
             for n, (task, probs) in enumerate(zip(self.pool.tasks, self.outcome.probabilities, strict=True))
         ]  # fmt: skip
 
+    def discrepancy(self) -> dict[str, float]:
+        """Shares of the pool: the classifier contradicts the mixture, and it or any LLM that has answered does."""
+        found = Discrepancy(self.outcome.probabilities, self.outcome.classifier_probabilities, self.pool.signals)
+        classifier = found.with_classifier
+        return {"classifier": float(classifier.mean()), "any": float((classifier | found.against.any(axis=1)).mean())}
+
     def facts(self, panel: list[str]) -> dict[str, Any]:
         """What a version says of this decision."""
         outcome = self.outcome
@@ -91,6 +98,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     sides = [(part.pool.signals.items, part.pool.open_items, part.outcome.probabilities) for part in decided]
     facts["guess"] = accuracy.guess(sides)
+    apart = [part.discrepancy() for part in decided]
+    facts["discrepancy"] = {name: float(np.mean([row[name] for row in apart])) for name in apart[0]}
     published = versions.find(runtime.store, project.id, project.published_version)
     if published is not None and published.unreadable:
         facts["replaces"], published = published.id, None  # what cannot predict new texts is no bar to its successor

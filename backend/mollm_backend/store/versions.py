@@ -18,7 +18,7 @@ from mollm_backend.store.schema import batch_entries, predictions, projects, tas
 
 # Facts that do not grow with the labels. `BRIEF`: what a list of versions shows. `DETAIL`: what stands of the published
 # version alone.
-BRIEF = ("scores", "accuracy", "gate", "pool", "notes", "guess")
+BRIEF = ("scores", "accuracy", "gate", "pool", "notes", "guess", "discrepancy")
 DETAIL = ("people", "suspects", "measured")
 
 

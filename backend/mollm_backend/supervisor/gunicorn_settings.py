@@ -3,11 +3,26 @@
 Each name below is a gunicorn setting; an older gunicorn ignores those that it does not know.
 """
 
+import os
+import shutil
+import tempfile
+
 wsgi_app = "mollm_backend.web.wsgi:app"
-workers = 1  # processes; one is enough, because an answer is a look-up in the store
+# Processes; one is enough, because an answer is a look-up in the store (WEB_CONCURRENCY is gunicorn's own variable).
+workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 worker_class = "gthread"  # threads: requests mostly wait for the store
 threads = 8  # requests at once; a guess: more of them hold more store connections open
 timeout = 120  # seconds; Label Studio itself waits 100 s for an answer
 graceful_timeout = 3  # seconds for running requests; the supervisor kills a child after 8 s
 keepalive = 15  # seconds that an idle connection stays open; a guess: saves new connections, holds sockets
 control_socket_disable = True  # all homes would share its file
+
+
+def on_starting(_server: object) -> None:
+    """Several processes count requests in files of one directory, which is new at each start; one needs none."""
+    if workers > 1:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="mollm-metrics-")
+
+
+def on_exit(_server: object) -> None:
+    shutil.rmtree(os.environ.pop("PROMETHEUS_MULTIPROC_DIR", ""), ignore_errors=True)

@@ -8,7 +8,7 @@ from flask import Flask
 from mollm.errors import ConfigError
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store
-from mollm_backend.web import actions, errors, pages, protocol, security
+from mollm_backend.web import actions, errors, latency, pages, protocol, security
 from mollm_backend.web.shared import Web
 from mollm_backend.work import queues
 
@@ -23,6 +23,7 @@ def create_app(settings: Settings, store: Store | None = None, connection: redis
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     web = Web(settings, store or Store(settings.store_url), connection or queues.connect(settings.queue_url))
+    latency.install(app)
     security.install(app, settings)
     errors.install(app, web)
     protocol.install(app, web)

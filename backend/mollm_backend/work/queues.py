@@ -6,8 +6,10 @@ Every job has a deterministic id: the same work never waits twice and never runs
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -266,6 +268,18 @@ def reap(connection: redis.Redis) -> dict[str, str]:
             if worker is not None and _forget_if_over(connection, jobs, identity):
                 lost[identity] = worker.decode()
     return lost
+
+
+def oldest(connection: redis.Redis, name: str) -> float:
+    """Since how many seconds the oldest job of one of `QUEUES` waits; 0 where none does."""
+    found = 0.0
+    for part in every(connection):
+        first = queue(connection, part).get_job_ids(0, 1) if kind(part) == name else []
+        for identity in first:
+            with contextlib.suppress(NoSuchJobError):
+                since = Job.fetch(identity, connection=connection, serializer=JSONSerializer).enqueued_at
+                found = max(found, (datetime.now(UTC) - since).total_seconds() if since else 0.0)
+    return found
 
 
 def waiting(connection: redis.Redis) -> dict[str, Any]:
