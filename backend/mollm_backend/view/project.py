@@ -40,7 +40,7 @@ def state(
         "version": None if published is None else _version(published),
         "no_version": "" if published else _why_no_version(project, reading),
         "history": [_version(row) for row in history], "versions": versions.number(store, project.id),
-        "people": detail.get("people", {}), "trust": _trust(store, project), "noted_at": noted.at,
+        "people": {"lines": []} | detail.get("people", {}), "trust": _trust(store, project), "noted_at": noted.at,
         "audit": known.get("audit"), "certificate": known.get("certificate"), "figures": known.get("figures"),
         "finish": known.get("finish"),
         "batch": batch.of_project(store, project, known.get("batch_size")),
