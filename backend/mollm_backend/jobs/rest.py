@@ -23,6 +23,7 @@ from mollm_backend.store.projects import Project
 
 TARGETS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)  # of an acceptance curve: what a team may promise
 LABELS = 300  # of the audit that the curve is for: the default of `mollm audit`
+AT_MOST = 3  # the open tasks of which an audit takes at most one part: what it takes, it cannot accept unseen
 
 
 def measured(store: Store, project_id: int, versions: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -103,7 +104,7 @@ def acceptance(store: Store, project: Project) -> dict[str, Any] | None:
     if not K:
         return None if not certified else {"open": 0, "labels": 0, "guess": None, "points": [],
                                            "certified": certified}  # fmt: skip
-    labels, points = min(LABELS, K), list[dict[str, Any]]()
+    labels, points = min(LABELS, max(1, K // AT_MOST)), list[dict[str, Any]]()
     for target in TARGETS:
         found = outlook(rest.confidence, labels, share_of(target), 0.05, rng=stream(0, "acceptance curve", [labels]))
         points.append({"target": target, "share": found.share, "low": found.low, "high": found.high,

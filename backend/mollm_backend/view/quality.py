@@ -10,7 +10,7 @@ from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version, facts_of
 
 Known = Mapping[str, Any]
-HARD = "on labelled tasks, which were chosen for being hard: the rest differs"
+HARD = "the labelled tasks, which were chosen for being hard: the rest differs"
 GUESS = "its own guess, not measured"
 
 
@@ -41,7 +41,7 @@ def _accuracy(
     baseline: dict[str, Any] | None = (standing.get("audited") or {}).get("baseline")
     if baseline is None and len(project.decisions) == 1:
         mine = facts_of(detail, project.decision.key).get("measured", {}).get("baseline")
-        baseline = mine and {**mine, "of": "the labelled tasks, which were chosen for being hard"}
+        baseline = mine and {**mine, "of": HARD}
     labelled = None if published is None else published.accuracy.get("labelled")
     return {"points": points, "now": now, "baseline": baseline, "labelled": labelled,
             "line": _line(project.id, published, now, labelled)}  # fmt: skip
@@ -50,7 +50,7 @@ def _accuracy(
 def _point(version: Version, rest: Known) -> dict[str, Any] | None:
     about = {"version": version.id, "at": version.created_at, "human_labels": version.human_labels}
     if version.id in rest:
-        return about | rest[version.id] | {"measured": True}
+        return {**about, **rest[version.id], "measured": True}
     guess = version.facts.get("guess") or {}
     if guess.get("value") is None:
         return None
@@ -82,16 +82,17 @@ def _decision(decision: Decision, detail: Known, standing: Known) -> dict[str, A
     audited, measured = figures.get("classes"), facts_of(detail, decision.key).get("measured", {})
     names = [decision.labels.text_of(c) for c in range(decision.labels.C)]
     found = audited or measured.get("classes")
-    bins, of = (standing.get("audited") or {}).get("reliability"), (standing.get("audited") or {}).get("of", "")
+    whole = standing.get("audited") or {}  # the audit that the classes are of too
+    bins, audit = whole.get("reliability"), f"tasks drawn at random ({whole.get('of')} of {whole.get('version')})"
     raters = next((row for row in standing.get("raters", []) if row["key"] == decision.key), None)
     agreement = figures.get("agreement") or {"people": None, "llms": {}}
     classes = _classes(names, found["classes"]) if found else []
     return {
         "key": decision.key, "name": decision.name, "labels": names,
-        "of": f"{audited['audit']}, tasks drawn at random" if audited else HARD if measured else "",
+        "of": audit if audited else HARD if measured else "",
         "confusion": found["counts"] if found else None, "classes": classes,
         "reliability": bins or measured.get("reliability", []),
-        "reliability_of": f"{of}, tasks drawn at random" if bins else HARD if measured else "",
+        "reliability_of": audit if bins else HARD if measured else "",
         "raters": raters, "agreement": agreement,
         "worst": _worst(decision, classes), "disagrees": _disagrees(decision, agreement),
     }  # fmt: skip

@@ -44,7 +44,10 @@ def in_hours(hours: float | None) -> str:
     """Such as ", 1.5 hours of one person"; "" where the pace is not known."""
     if hours is None:
         return ""
-    return f", {hours:,.1f} hours of one person" if hours >= 1 else f", {60 * hours:.0f} minutes of one person"
+    if hours >= 1:
+        return f", {hours:,.1f} hours of one person"
+    minutes = max(1, round(60 * hours))
+    return f", {minutes} {'minute' if minutes == 1 else 'minutes'} of one person"
 
 
 def waits_of(found: State) -> str:
