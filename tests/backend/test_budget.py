@@ -23,7 +23,8 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.signals import Cost
 from mollm_backend.store.tasks import Task
-from mollm_backend.web import dashboard
+from mollm_backend.view import project as view
+from mollm_backend.view import render
 from mollm_backend.work import budget, queues
 
 from .conftest import PANEL, add_texts
@@ -80,9 +81,9 @@ def test_a_paused_project_queues_no_reading_and_says_so_once(runtime: Runtime, c
     assert not any(queues.enqueued(connection, "annotate", 7, member.name) for member in PANEL)
     said = [event.line for event in events.newest(runtime.store) if "today's budget" in event.line]
     assert len(said) == 1
-    state = dashboard.status(runtime.store, connection)
+    state = view.status(runtime.store, connection)
     assert state["projects"][0]["budget"]["paused"]
-    assert said[0] in dashboard.page(state).replace("&#39;", "'")
+    assert "today&#39;s budget is spent" in render.project_page(state["projects"][0], actions=None)
     projects.change(runtime.store, 7, options=project.options | {"tokens_a_day": 10_000})
     due.sweep(runtime)
     assert queues.enqueued(connection, "annotate", 7, "tiny")

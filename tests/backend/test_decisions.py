@@ -27,7 +27,9 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
-from mollm_backend.web import dashboard, lookup
+from mollm_backend.view import project as view
+from mollm_backend.view import render
+from mollm_backend.web import lookup
 from mollm_backend.work import queues
 
 NUMBER = 9
@@ -222,12 +224,12 @@ def test_the_pages_and_commands_show_each_decision(
     jobs.train(NUMBER)
     for command in (explain, export):
         monkeypatch.setattr(command, "open_store", lambda: (runtime.settings, store))
-    state = dashboard.status(store, runtime.connection)
+    state = view.status(store, runtime.connection)
     shown = next(row for row in state["projects"] if row["id"] == NUMBER)
     assert (shown["human_labels"], shown["read"]) == (2, {"tiny": N, "small": N})
     assert shown["labels"] == ["animal: Choices, one of cat, dog",
                                "is: Choices (multiple), whether each applies of loud, big"]  # fmt: skip
-    assert "animal" in dashboard.page(state)
+    assert "animal" in render.project_page(shown, actions=None)
     capsys.readouterr()
     export.export(NUMBER, export.Format.CSV)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

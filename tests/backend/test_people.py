@@ -20,7 +20,8 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, batches, labels, projects, versions
 from mollm_backend.store.labels import Annotation
-from mollm_backend.web import dashboard
+from mollm_backend.view import project as view
+from mollm_backend.view import render
 from mollm_backend.work import people, queues
 
 from .conftest import add_texts
@@ -168,9 +169,9 @@ def test_a_training_uses_the_weights_and_the_report_tells(
     assert pool.targets.weight[accepted].max() < 0.7
     queues.request_training(connection, 7)
     jobs.train(7)
-    state = dashboard.status(store, connection)
+    state = view.status(store, connection)
     assert "anchoring: people agree" in state["projects"][0]["people"]["lines"][0]
-    assert "anchoring: people agree" in dashboard.page(state)
+    assert "anchoring: people agree" in render.project_page(state["projects"][0], actions=None)
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     told = CliRunner().invoke(command_line, ["report"])

@@ -21,7 +21,8 @@ from mollm_backend.store import Store, events, labels, projects, signals, tasks,
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.tasks import Task
-from mollm_backend.web import dashboard
+from mollm_backend.view import project as view
+from mollm_backend.view import render
 from mollm_backend.work import budget, queues
 
 OTHER = (PanelMember("tiny", "g-tiny"), PanelMember("small", "g-small"))
@@ -114,7 +115,9 @@ def test_options_that_cannot_be_used_stop_their_own_project_only(
     assert queues.enqueued(connection, "annotate", 8, "tiny")
     assert sum("nothing is queued" in line for line in said_of(runtime.store, 7)) == 1
     assert not any("nothing is queued" in line for line in said_of(runtime.store, 8))
-    assert "Colours" in dashboard.page(dashboard.status(runtime.store, connection))
+    shown = view.status(runtime.store, connection)["projects"]
+    assert ["Pets", "Colours"] == [state["title"] for state in shown]
+    assert all(render.project_page(state, actions=None) for state in shown)
 
 
 def test_labels_versions_and_batches_of_equal_task_numbers_never_mix(runtime: Runtime) -> None:

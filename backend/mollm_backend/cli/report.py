@@ -20,7 +20,7 @@ from mollm_backend.store.projects import Project
 from mollm_backend.view import project as view
 from mollm_backend.view import render
 from mollm_backend.view.quality import percent
-from mollm_backend.work import people, queues
+from mollm_backend.work import people, progress, queues
 
 
 def report(
@@ -59,7 +59,8 @@ def report(
 def _state(store: Store, connection: redis.Redis, loaded: Settings, project: Project) -> dict[str, Any]:
     """The state of a project with what holds at this moment in place of what a job noted."""
     found_now = standing.of_project(store, project, loaded.batch_size)
-    found = view.state(store, connection, project, standing=found_now) | {"noted_at": now()}
+    counted = progress.count(store, project)
+    found = view.state(store, connection, project, standing=found_now, reading=counted) | {"noted_at": now()}
     try:
         found["people"] = people.of_project(store, project, audits.usable(store, project.id))
     except ConfigError as error:

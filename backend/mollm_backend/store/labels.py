@@ -129,8 +129,9 @@ def every(store: Store, project_id: int, task_ids: Sequence[int] | None = None) 
     """The annotations that are there now on the named tasks (None: on all) that are there now, by id."""
     columns = [human_annotations.c[name] for name in Annotation.__dataclass_fields__]
     query = _alive(project_id, *columns).order_by(human_annotations.c.annotation_id, human_annotations.c.decision)
+    column = human_annotations.c.task_id  # not that of the tasks: the database then takes the index of annotations
     with store.read() as connection:
-        rows = [row for wanted in among(tasks.c.task_id, task_ids) for row in connection.execute(query.where(wanted))]
+        rows = [row for wanted in among(column, task_ids) for row in connection.execute(query.where(wanted))]
     return [_annotation(list(row)) for row in rows]
 
 
@@ -192,21 +193,6 @@ def closed_count(store: Store, project_id: int) -> int:
     number = sa.func.count(human_annotations.c.task_id.distinct())
     with store.read() as connection:
         return int(connection.execute(_alive(project_id, number).where(tasks.c.problem == "")).scalar_one())
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """`closed`: readable tasks that somebody has labelled or skipped, or that are accepted unseen. `labels`: as `count`
-    says. `how`: the annotations that hold any label, by how they came about."""
-
-    closed: int
-    labels: int
-    how: dict[str, int]
-
-
-def counts(store: Store, project_id: int) -> Counts:
-    """The numbers that a page shows."""
-    return Counts(closed_count(store, project_id), count(store, project_id), how(store, project_id))
 
 
 def revision(store: Store, project_id: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from mollm_backend.labelstudio.label_config import lines_of
-from mollm_backend.store import Store, audits, events, labels, notes, projects, signals, versions
+from mollm_backend.store import Store, audits, events, notes, projects, signals, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version
 from mollm_backend.view import batch, doing, doubts, quality, summary
@@ -24,15 +24,17 @@ STANDING = "standing"  # the note of `mollm_backend.jobs.standing`
 
 
 def state(
-    store: Store, connection: redis.Redis, project: Project, *, standing: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    store: Store, connection: redis.Redis, project: Project,
+    *, standing: Mapping[str, Any] | None = None, reading: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that the page of a project shows, JSON-able.
 
-    `standing`: what `mollm_backend.jobs.standing` found just now (None: what a job noted last).
+    `standing`: what `mollm_backend.jobs.standing` found just now, `reading`: what was counted just now (None: what a
+    job noted last).
     """
     noted = notes.read(store, project.id, [STANDING]).get(STANDING, notes.Note())
     known = noted.body if standing is None else standing
-    reading = progress.newest(store, connection, project)
+    reading = reading or progress.newest(store, connection, project)
     history = versions.brief(store, project.id, HISTORY)
     published = _published(store, project, history)
     detail = versions.detail(store, project.id, published.id) if published else {}
@@ -86,11 +88,11 @@ def _identity(project: Project) -> dict[str, Any]:
 
 def _counts(store: Store, project: Project, reading: Progress) -> dict[str, Any]:
     """Tasks, labels, and what the panel has read."""
-    away, counted = signals.absent(store), labels.counts(store, project.id)
+    away = signals.absent(store)
     owed = reading.left_by_name(project)
     return {
-        "tasks": reading.tasks, "unreadable": reading.unreadable, "open": max(reading.readable - counted.closed, 0),
-        "human_labels": counted.labels, "provenance": counted.how,
+        "tasks": reading.tasks, "unreadable": reading.unreadable, "open": max(reading.readable - reading.closed, 0),
+        "human_labels": reading.people, "provenance": reading.how,
         "read": {name: reading.readable - ceil(left / len(project.decisions)) for name, left in owed.items()},
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
