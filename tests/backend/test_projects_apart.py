@@ -116,7 +116,7 @@ def test_options_that_cannot_be_used_stop_their_own_project_only(
     assert sum("nothing is queued" in line for line in said_of(runtime.store, 7)) == 1
     assert not any("nothing is queued" in line for line in said_of(runtime.store, 8))
     shown = view.status(runtime.store, connection)["projects"]
-    assert ["Pets", "Colours"] == [state["title"] for state in shown]
+    assert [state["title"] for state in shown] == ["Pets", "Colours"]
     assert all(render.project_page(state, actions=None) for state in shown)
 
 

@@ -195,6 +195,21 @@ def closed_count(store: Store, project_id: int) -> int:
         return int(connection.execute(_alive(project_id, number).where(tasks.c.problem == "")).scalar_one())
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """`closed`: readable tasks that somebody has labelled or skipped, or that are accepted unseen. `labels`: as `count`
+    says. `how`: the annotations that hold any label, by how they came about."""
+
+    closed: int
+    labels: int
+    how: dict[str, int]
+
+
+def counts(store: Store, project_id: int) -> Counts:
+    """The numbers that a page shows."""
+    return Counts(closed_count(store, project_id), count(store, project_id), how(store, project_id))
+
+
 def revision(store: Store, project_id: int) -> int:
     """How often the project's labels were written: while it is the same, so are they."""
     subject = revisions.of_labels(project_id)

@@ -67,8 +67,8 @@ def count(store: Store, project: Project) -> Progress:
     prints = [member.fingerprint for member in project.panel]
     slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
     left = {one: sum(slots[one].values()) for one in prints}
-    closed, people = labels.closed_count(store, project.id), labels.count(store, project.id)
-    return Progress(*tasks.count(store, project.id), left, slots, closed, people, labels.how(store, project.id))
+    said = labels.counts(store, project.id)
+    return Progress(*tasks.count(store, project.id), left, slots, said.closed, said.labels, said.how)
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
