@@ -26,12 +26,10 @@ def of_project(store: Store, connection: redis.Redis, project: Project, reading:
     found: dict[str, Any] = {"reachable": True, "running": [], "waiting": [], "failing": [], "asked": False}
     try:
         found["running"] = [row.as_json() for row in progress.running(connection, project.id)]
-        found["waiting"] = [row for row in _queued(connection) if number_of(row) == project.id]
-        found["failing"] = [
-            failure(store, project, job, times)
-            for job, times in sorted(queues.failing(connection).items())
-            if number_of(job) == project.id
-        ]
+        found["waiting"] = queues.of_project(_queued(connection), project.id)
+        failing = queues.failing(connection)
+        mine = sorted(queues.of_project(failing, project.id))
+        found["failing"] = [failure(store, project, job, failing[job]) for job in mine]
         found["asked"] = bool(queues.training_requested(connection, project.id))
     except redis.RedisError:
         found["reachable"] = False
@@ -40,12 +38,6 @@ def of_project(store: Store, connection: redis.Redis, project: Project, reading:
 
 def _queued(connection: redis.Redis) -> list[str]:
     return [str(job) for name in queues.QUEUES for job in queues.queue(connection, name).job_ids]
-
-
-def number_of(job: str) -> int | None:
-    """The project's number in a job's id, such as 7 in `train-7`; None where it has none."""
-    parts = job.split("-")
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else None
 
 
 def failure(store: Store, project: Project, job: str, times: int) -> dict[str, Any]:
@@ -59,8 +51,8 @@ def failure(store: Store, project: Project, job: str, times: int) -> dict[str, A
 
 def failures(store: Store, project: Project, failing: Mapping[str, int]) -> list[str]:
     """A line for each job of a project among the `failing` (times by id)."""
-    mine = sorted((job, times) for job, times in failing.items() if number_of(job) == project.id)
-    return [str(failure(store, project, job, times)["line"]) for job, times in mine]
+    mine = sorted(queues.of_project(failing, project.id))
+    return [str(failure(store, project, job, failing[job])["line"]) for job in mine]
 
 
 def waiting(connection: redis.Redis) -> dict[str, Any]:

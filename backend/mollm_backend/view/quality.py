@@ -23,11 +23,17 @@ def of_project(
     curve = standing.get("acceptance")
     return {
         "accuracy": _accuracy(published, history, detail, standing, project),
-        "decisions": measured,
+        "decisions": [row | {"worst": row["worst"][1], "disagrees": row["disagrees"][1]} for row in measured],
         "acceptance": curve | {"old": curve.get("version") != project.published_version} if curve else None,
-        "worst": next((line for row in measured if (line := row["worst"])), ""),
-        "disagrees": next((line for row in measured if (line := row["disagrees"])), ""),
+        "worst": _lowest([row["worst"] for row in measured]),
+        "disagrees": _lowest([row["disagrees"] for row in measured]),
     }
+
+
+def _lowest(found: Sequence[tuple[float, str]]) -> str:
+    """The line of the lowest figure of several decisions; "" where none is known."""
+    known = [row for row in found if row[1]]
+    return min(known)[1] if known else ""
 
 
 def _accuracy(
@@ -82,6 +88,8 @@ def _decision(decision: Decision, detail: Known, standing: Known) -> dict[str, A
     audited, measured = figures.get("classes"), facts_of(detail, decision.key).get("measured", {})
     names = [decision.labels.text_of(c) for c in range(decision.labels.C)]
     found = audited or measured.get("classes")
+    if found and len(found["counts"]) != len(names):
+        found = None  # the labels have changed since
     whole = standing.get("audited") or {}  # the audit that the classes are of too
     bins, audit = whole.get("reliability"), f"tasks drawn at random ({whole.get('of')} of {whole.get('version')})"
     raters = next((row for row in standing.get("raters", []) if row["key"] == decision.key), None)
@@ -89,7 +97,7 @@ def _decision(decision: Decision, detail: Known, standing: Known) -> dict[str, A
     classes = _classes(names, found["classes"]) if found else []
     return {
         "key": decision.key, "name": decision.name, "labels": names,
-        "of": audit if audited else HARD if measured else "",
+        "of": "" if found is None else audit if audited else HARD if measured else "",
         "confusion": found["counts"] if found else None, "classes": classes,
         "reliability": bins or measured.get("reliability", []),
         "reliability_of": audit if bins else HARD if measured else "",
@@ -111,21 +119,22 @@ def figure(found: Known) -> str:
     return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}], n = {found['n']}"
 
 
-def _worst(decision: Decision, classes: Sequence[Known]) -> str:
+def _worst(decision: Decision, classes: Sequence[Known]) -> tuple[float, str]:
+    """The lowest F1 of a label, and a line that says so; "" where none is known."""
     if not classes or classes[0]["f1"]["value"] is None:
-        return ""
-    where = f"{decision.name}: " if decision.key else ""
-    return f"{where}the label with the lowest F1 is {classes[0]['label']}: {figure(classes[0]['f1'])}"
+        return 0.0, ""
+    where, found = f"{decision.name}: " if decision.key else "", classes[0]["f1"]
+    return found["value"], f"{where}the label with the lowest F1 is {classes[0]['label']}: {figure(found)}"
 
 
-def _disagrees(decision: Decision, agreement: Known) -> str:
-    """Who gives the same label as people least often."""
+def _disagrees(decision: Decision, agreement: Known) -> tuple[float, str]:
+    """The least share of equal labels of people and an LLM, or of people with each other, and a line that says so."""
     pairs = {f"people with {name}": found["raw"] for name, found in agreement["llms"].items()}
     if agreement["people"]:
         pairs["people with each other"] = agreement["people"]["raw"]
     known = {who: raw for who, raw in pairs.items() if raw["value"] is not None}
     if not known:
-        return ""
+        return 0.0, ""
     who = min(known, key=lambda name: known[name]["value"])
     where = f"{decision.name}: " if decision.key else ""
-    return f"{where}{who} agree least: the same label on {figure(known[who])} tasks"
+    return known[who]["value"], f"{where}{who} agree least: the same label on {figure(known[who])} tasks"
