@@ -123,7 +123,7 @@ def test_the_browser_goes_back_to_the_page_which_says_what_happens(
     page = browser.get(answer.headers["Location"]).text
     assert "A worker does it when it is free" in page
     assert "No worker is running" not in page
-    assert "<b>" not in browser.get("/projects/7?said=<b>x").text
+    assert "<marquee" not in browser.get("/projects/7?said=<marquee>x").text
     assert len(queued(connection)) == 2
 
 
