@@ -97,7 +97,7 @@ def test_the_page_shows_what_a_job_noted_and_counts_an_open_audit_itself(store: 
                                 audits.asked_digest(project.decisions)), rest, drawn)  # fmt: skip
     said(store, 1, drawn[0].task_id, "dog")
     standing.note(store, 7, 50)
-    page = app.test_client().get("/", headers=BASIC).get_data(as_text=True)
+    page = app.test_client().get("/projects/7", headers=BASIC).get_data(as_text=True)
     assert "audit-1: 1 of 10 answered" in page
     assert "audit-1 of v1" not in page  # what was noted of it would be old by the next answer
     assert "to finish with 95% of all tasks right" in page
