@@ -39,7 +39,7 @@ from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.supervisor import valkey
 from mollm_backend.web.app import create_app
-from mollm_backend.work import queues
+from mollm_backend.work import queues, workers
 from mollm_backend.work.actions import Asked
 from tests.e2e.payloads import PAYLOADS
 from tests.labelstudio.test_ls_publish import FakePages
@@ -119,10 +119,11 @@ def site(home: Path) -> Iterator[Site]:
 def fill(store: Store, connection: redis.Redis, runtime: Runtime) -> None:
     """A project in every state, made by the product's own jobs."""
     worker = Worker(
-        [queues.queue(connection, "train")], connection=connection, name=queues.worker_name(),
+        [queues.queue(connection, "train")], connection=connection, name=workers.worker_name(),
         serializer=JSONSerializer,
     )  # fmt: skip
     worker.register_birth()
+    connection.persist(worker.key)  # it counts as alive without beats
     for number in (DATA, TRAINING, FAILED, OFF, HOSTILE):
         names = TOPICS if number != HOSTILE else PAYLOADS[:25]
         connect(store, number, "Support requests" if number != HOSTILE else PAYLOADS[3], names)

@@ -18,7 +18,7 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, audits, batches, events, projects, versions
 from mollm_backend.web import security
 from mollm_backend.web.app import create_app
-from mollm_backend.work import queues
+from mollm_backend.work import queues, workers
 from tests.backend.test_jobs import label
 
 from .conftest import BASIC, HTML, Browser, audit_lines, queued
@@ -114,7 +114,7 @@ def test_the_browser_goes_back_to_the_page_which_says_what_happens(
     answer = browser.press("train")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/projects/7?said=waits")
     assert "no worker is running" in browser.get(answer.headers["Location"]).text
-    worker = Worker([queues.queue(connection, "publish")], connection=connection, name=queues.worker_name())
+    worker = Worker([queues.queue(connection, "publish")], connection=connection, name=workers.worker_name())
     worker.register_birth()
     answer = browser.press("train")
     assert answer.headers["Location"] == "/projects/7?said=again"
@@ -123,7 +123,7 @@ def test_the_browser_goes_back_to_the_page_which_says_what_happens(
     page = browser.get(answer.headers["Location"]).text
     assert "A worker does it when it is free" in page
     assert "No worker is running" not in page
-    assert "<b>" not in browser.get("/projects/7?said=<b>x").text
+    assert "<marquee" not in browser.get("/projects/7?said=<marquee>x").text
     assert len(queued(connection)) == 2
 
 
@@ -147,6 +147,15 @@ def test_a_rollback_pins_and_says_who_asked(
     assert browser.press("unpin").status_code == 303
     work()
     assert "nothing to do" in audit_lines(store)[0]
+
+
+def test_a_training_that_would_learn_nothing_is_not_asked_for(
+    browser: Browser, store: Store, runtime: Runtime, work: Work
+) -> None:
+    browser.press("train")
+    work()
+    assert not queues.training_requested(runtime.connection, 7)
+    assert audit_lines(store)[0].startswith("mollm asked for a training: not done. People have not labelled any task")
 
 
 def test_training_is_asked_for(browser: Browser, store: Store, runtime: Runtime, work: Work) -> None:
@@ -264,6 +273,7 @@ def test_an_unexpected_error_is_said_and_not_tried_again(
     def broken(*_args: object) -> None:
         raise ZeroDivisionError
 
+    label(store, 1)
     monkeypatch.setattr(queues, "request_training", broken)
     browser.press("train")
     work()

@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import redis
 import sqlalchemy as sa
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
 
 from mollm_backend.jobs import acting, due
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import Store, audits, events, projects, schema, signals
-from mollm_backend.work import queues
+from mollm_backend.work import noting, queues
 from mollm_backend.work.actions import Asked
 from tests.backend.conftest import CAT_DOG, CONFIG, PANEL, add_texts
 from tests.backend.test_jobs import label
@@ -65,11 +67,24 @@ def test_a_project_says_what_waits_and_what_is_done(browser: Browser, store: Sto
     assert str(row(browser)["waits"]).endswith("tasks wait in the batch, 5 in the audit")
 
 
+def test_what_runs_is_told_with_how_far_it_is(
+    browser: Browser, store: Store, runtime: Runtime, connection: redis.Redis
+) -> None:
+    queues.enqueue(connection, "train", "train", 7)
+    names = [queues.queue(connection, "train")]
+    worker = SimpleWorker(names, connection=connection, name="here.1.1", serializer=JSONSerializer)
+    job, _queue = worker.dequeue_job_and_maintain_ttl(timeout=1)
+    worker.prepare_execution(job)
+    with noting.noted(connection, 7, "training", 4, done=1):
+        assert str(row(browser)["state"]).startswith("training: 1 of 4, for 0 s")
+    assert "train-7" in browser.get("/").text
+
+
 def test_one_warning_is_shown_the_worst_first(browser: Browser, store: Store, connection: redis.Redis) -> None:
     queues.hold(connection, "train-7")
     queues.hold(connection, "train-77")
     found = row(browser)
-    assert (found["warning"], found["more_warnings"]) == ("the job train-7 has failed 1 time", 0)
+    assert (found["warning"], found["more_warnings"]) == ("the worker failed 1 time, at last: train", 0)
     signals.mark_absent(store, "f-tiny", "it is down <b>")
     projects.change(store, 7, attention="the label config has changed")
     found = row(browser)

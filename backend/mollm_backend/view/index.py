@@ -10,7 +10,7 @@ import redis
 from mollm_backend.store import Store, events, overview, projects, signals
 from mollm_backend.store.projects import Project
 from mollm_backend.store.signals import Absence
-from mollm_backend.view import template
+from mollm_backend.view import doing, template
 from mollm_backend.work import budget, progress, queues
 from mollm_backend.work.progress import Progress
 
@@ -20,29 +20,26 @@ EVENTS = 20  # lines of what happened, over all projects: as many as one sees at
 def state(store: Store, connection: redis.Redis) -> dict[str, Any]:
     """All that the page shows, as plain data: `projects` (one entry each), `now` and the newest `events`."""
     found = projects.every(store)
-    try:
-        waiting, failing = queues.waiting(connection), queues.failing(connection)
-    except redis.RedisError:
-        waiting, failing = {}, {}
-    running = [job for queue in waiting.values() for job in queue["running"]]
+    waiting, failing = doing.waiting(connection), _failing(connection)
+    running = {doing.number_of(job) for queue in waiting.values() for job in queue["running"]}
     learned, batches, audits = overview.learned(store), overview.batches_open(store), overview.audits_open(store)
     read = progress.of_all(store, connection, [project for project in found if project.connected])
     away = signals.absent(store)
     rows = []
     for project in found:
         number, far = project.id, read.get(project.id, Progress(0, 0, {}))
-        mine = {job: failing[job] for job in queues.of_project(failing, number)}
-        warnings = _warnings(store, project, far, mine, away) if project.connected else []
+        lines = [work.line() for work in progress.running(connection, number)] if number in running else []
+        warnings = _warnings(store, project, far, failing, away) if project.connected else []
         rows.append({
             "id": number, "title": project.title, "url": project.url, "connected": project.connected,
-            "state": _state(project, far, learned.get(number, 0), queues.of_project(running, number)),
+            "state": _state(project, far, learned.get(number, 0), lines),
             "labelled": min(far.closed, far.readable), "tasks": far.readable,
             "waits": _waits(project, batches.get(number, 0), audits.get(number)),
             "warning": warnings[0] if warnings else "", "more_warnings": max(len(warnings) - 1, 0),
         })  # fmt: skip
     return {
         "projects": rows,
-        "now": _now(waiting, running),
+        "now": doing.in_words(waiting),
         "events": [asdict(event) for event in events.newest(store, EVENTS)],
     }
 
@@ -52,26 +49,24 @@ def page(state: dict[str, Any]) -> str:
     return template.render("index.html", state=state)
 
 
-def _now(waiting: dict[str, Any], running: list[str]) -> str:
-    """What the workers do, in words."""
-    if not waiting:
-        return "the queue is not reachable: start mollm up"
-    count = sum(queue["waiting"] for queue in waiting.values())
-    if not running and not count:
-        return "no job runs or waits"
-    return f"running: {', '.join(running) or 'nothing'}; {count} {'job waits' if count == 1 else 'jobs wait'}"
+def _failing(connection: redis.Redis) -> dict[str, int]:
+    """By job, how often it failed since it was last done; nothing where the queue does not answer."""
+    try:
+        return queues.failing(connection)
+    except redis.RedisError:
+        return {}
 
 
 def _state(project: Project, far: Progress, labels: int, running: list[str]) -> str:
-    """How far the project is, in words."""
+    """How far the project is, in words. `running`: a line for each long work that runs."""
     if not project.connected:
         return "disconnected"
     if not far.tasks:
         return "no tasks yet"
     version = f"{project.published_version}, from {labels} human labels" if project.published_version else ""
     whole = len(far.left) * far.readable
-    if f"train-{project.id}" in running:
-        now = "training"
+    if running:
+        now = running[0]
     elif far.answered < whole:
         now = f"reading: {100 * far.answered // whole} % of the panel's answers"
     else:
@@ -94,10 +89,7 @@ def _warnings(
 ) -> list[str]:
     """What is wrong, in words, the worst first."""
     found = [project.attention] if project.attention else []
-    found += [
-        f"the job {job} has failed {times} {'time' if times == 1 else 'times'}"
-        for job, times in sorted(failing.items())
-    ]
+    found += doing.failures(store, project, failing)
     members = {member.name: away[member.fingerprint] for member in project.panel if member.fingerprint in away}
     found += [f"{name} is away: {absence.reason}" for name, absence in members.items()]
     spent = budget.state(store, project)

@@ -82,7 +82,7 @@ def warning_of(found: State) -> str:
 
 
 def advice(found: State) -> str:
-    """What to do, or what to wait for, where the page cannot show much yet; "" where it can."""
+    """What to do, or what to wait for."""
     number = found["id"]
     return {
         "disconnected": "The project is disconnected: nothing is read or learned. "
@@ -91,6 +91,7 @@ def advice(found: State) -> str:
         "unreadable": f"None of the tasks can be read: `mollm doctor {number}` says why.",
         "reading": "The LLMs are reading the tasks. The first version comes by itself, before all are read: people can "
         "begin then.",
+        "labelling": "People label in Label Studio, the tasks below first; a training follows by itself.",
         "training": "A training runs. What this page shows is of the version before; the new one comes by itself.",
         "finished": "No task is open: people have labelled all of them, or they are accepted.",
-    }.get(found["summary"]["state"], "")
+    }[found["summary"]["state"]]

@@ -178,6 +178,14 @@ def test_names_at_the_ends_of_lines_do_not_touch() -> None:
     assert min(b - a for a, b in itertools.pairwise(heights)) >= 13
 
 
+def test_a_baseline_of_one_value_is_a_line() -> None:
+    random = Series("random", [3], [0.2], style="dashed")
+    picture = curve([Series("mixture", [1, 5], [0.4, 0.9]), random], x="x", y="y", caption="c")
+    check(picture)
+    dashed = [mark for mark in ET.fromstring(picture.svg).iter(f"{SVG}path") if "p-dashed" in mark.get("class", "")]
+    assert len(dashed) == 1
+
+
 def test_unknown_cells_are_hatched_and_counted() -> None:
     picture = heat([[0.9, None]], [[12, 0]], ["an LLM"], ["spam", "ham"], caption="By label")
     check(picture)

@@ -73,6 +73,8 @@ def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> li
 
 def clean(text: object) -> str:
     """One line without control characters (XML forbids them) and without marks that turn the text around them."""
+    if isinstance(text, str) and text.isascii() and text.isprintable():
+        return " ".join(text.split())
     kept = (
         " " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
         for c in str(text)

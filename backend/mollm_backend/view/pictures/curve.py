@@ -174,6 +174,8 @@ def _draw(
 ) -> None:  # fmt: skip
     order = sorted(range(len(one.x)), key=one.x.__getitem__)
     points = [(to_x(one.x[k]), to_y(one.y[k])) for k in order]
+    if one.style == "dashed" and len(points) == 1:  # a baseline holds everywhere, also where it has one value
+        points = [(to_x.start, points[0][1]), (to_x.end, points[0][1])]
     joined = one.style != "points" and len(points) > 1
     if one.low and one.high:
         if joined:
@@ -187,7 +189,7 @@ def _draw(
                 )
     if joined:
         canvas.path(points, f"p-line p-line-{look}{' p-dashed' if one.style == 'dashed' else ''}")
-    for k, (at, height) in zip(order, points, strict=True):
+    for k, (at, height) in zip(order, points, strict=False):
         title = f"{one.name}: {show_y(one.y[k])} at {show_x(one.x[k])}"
         title += f", interval {interval(one.low[k], one.high[k], show_y)}" if one.low and one.high else ""
         title += f", n {number(one.n[k])}" if one.n else ""
