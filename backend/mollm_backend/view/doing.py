@@ -40,6 +40,12 @@ def _queued(connection: redis.Redis) -> list[str]:
     return [str(job) for name in queues.QUEUES for job in queues.queue(connection, name).job_ids]
 
 
+def number_of(job: str) -> int | None:
+    """The project's number in a job's id, such as 7 in `train-7`; None where it has none."""
+    parts = job.split("-")
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else None
+
+
 def failure(store: Store, project: Project, job: str, times: int) -> dict[str, Any]:
     """A job that failed and was not done since: its `words`, how often, the last message, and all of it in a `line`."""
     name = job.partition("-")[0]
