@@ -23,8 +23,8 @@ COMMANDS = {
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",
-    "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
-    "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
+    "connect": "Connect a project: backend, webhook, sampling, tabs; its annotations become the first training set.",
+    "disconnect": "Take backend, webhook and our tabs away, put back what connect found; labels and predictions stay.",
     "doctor": "Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem.",
     "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
     "alerts": "Show where alerts are sent and which are open; with --test, send one and say whether it arrived.",
