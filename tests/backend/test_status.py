@@ -106,7 +106,7 @@ def test_a_batch_is_not_counted_with_its_reserve(here: Store) -> None:
     assert (row["waiting"], row["next_batch"]) == (40, 20)
     assert "40 tasks wait for people (the next batch has 20)" in told()
     assert "Label All Tasks at http://ls/projects/7/data" in row["next_step"]
-    assert "nobody knows yet: `mollm audit 7 --labels 300`" in row["trust"]
+    assert "nobody knows yet: `mollm audit 7 --labels 20`" in row["trust"]
 
 
 def test_when_all_is_labelled_the_next_step_is_the_export(here: Store) -> None:

@@ -67,7 +67,9 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
         project_id = args[0] if args and isinstance(args[0], int) else None
         try:
             with logs.about(project=project_id, job=work.__name__):
+                started = time.monotonic()
                 work(runtime, *args, **kwargs)
+                log.info("job done", seconds=round(time.monotonic() - started, 1))
             queues.release(runtime.connection, identity)
         except Exception as error:
             seconds = queues.hold(runtime.connection, identity)
