@@ -20,7 +20,7 @@ DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its 
 
 
 def _alias(name: str, theirs: str) -> AliasChoices:
-    """Our variable, and the name that Label Studio's own ML backends know; ours outranks it."""
+    """Our variable, and the name that Label Studio's own ML backends know; of two in one place ours wins."""
     return AliasChoices(f"MOLLM_{name}", theirs)
 
 

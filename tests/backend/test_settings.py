@@ -68,11 +68,14 @@ def test_the_names_of_label_studios_ml_backends_are_understood_and_ours_win(
     monkeypatch.setenv(theirs, plain(one))
     assert getattr(settings.load(), field) == one
     assert theirs in (settings.Settings.model_fields[field].description or "")
-    (home / settings.FILE).write_text(f"{ours}={plain(other)}\n")
-    assert getattr(settings.load(), field) == other, "ours wins, also from the file"
-    (home / settings.FILE).unlink()
     monkeypatch.setenv(ours, plain(other))
     assert getattr(settings.load(), field) == other
+    monkeypatch.delenv(ours)
+    monkeypatch.delenv(theirs)
+    (home / settings.FILE).write_text(f"{theirs}={plain(one)}\n{ours}={plain(other)}\n")
+    assert getattr(settings.load(), field) == other
+    monkeypatch.setenv(theirs, plain(one))
+    assert getattr(settings.load(), field) == one, "the environment outranks the file"
 
 
 def test_the_models_lie_where_model_dir_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
