@@ -20,7 +20,7 @@ from mollm_backend.cli import status as command
 from mollm_backend.store import Store, batches, events, labels, projects, signals, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.labels import Annotation
-from mollm_backend.work import overview, queues
+from mollm_backend.work import overview, queues, workers
 from mollm_backend.work.noting import noted
 
 from .conftest import add_texts
@@ -40,7 +40,7 @@ def here(store: Store, connection: redis.Redis, valkey_url: str, home: Path, mon
     """The project of `store`, with its queue, as commands find it."""
     assert store is not None
     monkeypatch.setenv("REDIS_URL", valkey_url)
-    monkeypatch.setattr(queues, "workers", lambda _connection: ["one"])
+    monkeypatch.setattr(workers, "every", lambda _connection: ["one"])
     return store
 
 

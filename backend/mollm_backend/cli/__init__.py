@@ -23,8 +23,10 @@ COMMANDS = {
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",
-    "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
-    "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
+    "connect": "Connect a project: backend row, webhook, sampling, tabs; its annotations become the first training "
+               "set.",
+    "disconnect": "Take the backend, the webhook and our tabs away and put back what connect found; labels and "
+                  "predictions stay.",
     "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
     "doctor": "Find what hinders the work: Label Studio, network, webhook, stream, worker, LLMs; a line each, with "
               "its fix.",
