@@ -104,7 +104,7 @@ def test_a_batch_is_not_counted_with_its_reserve(here: Store) -> None:
     projects.change(here, 7, options={"batch_size": 20})
     row = seen()
     assert (row["waiting"], row["next_batch"]) == (40, 20)
-    assert "40 tasks wait for people (the next batch has 20)" in told()
+    assert "40 tasks wait for people (20 in the next batch)" in told()
     assert "Label All Tasks at http://ls/projects/7/data" in row["next_step"]
     assert "nobody knows yet: `mollm audit 7 --labels 20`" in row["trust"]
 

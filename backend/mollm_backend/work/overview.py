@@ -63,8 +63,8 @@ class Overview:
     def labelling(self) -> str:
         """What people have done, and what waits for them."""
         given = f"{self.people:,} {'label' if self.people == 1 else 'labels'} of people"
-        parts = [f"the next batch has {self.next_batch:,}"] if self.next_batch else []
-        parts += [f"{self.audit_waiting:,} are an audit's"] if self.audit_waiting else []
+        parts = [f"{self.next_batch:,} in the next batch"] if self.next_batch else []
+        parts += [f"{self.audit_waiting:,} for an audit"] if self.audit_waiting else []
         among = f" ({', '.join(parts)})" if parts else ""
         return f"{given}; {self.waiting:,} {'task waits' if self.waiting == 1 else 'tasks wait'} for people{among}"
 
@@ -103,7 +103,11 @@ def _read(project: Project, found: Progress) -> dict[str, int]:
 
 
 def _trust(store: Store, project: Project, waiting: int) -> str:
-    """The certificate or the estimate in one line; how to get one where there is none."""
+    """The open audit, the certificate or the estimate in one line; how to get one where there is none."""
+    audit = audits.newest(store, project.id, status=audits.OPEN)
+    if audit is not None:
+        total = sum(part.labels for part in audit.parts)
+        return f"{audit.id}: {total - len(audits.pending(store, project.id, audit.id)):,} of {total:,} answered"
     certificate = certificates.newest(store, project.id)
     if certificate is not None and certificate.status == certificates.GRANTED:
         sure, share = f"{certificate.confidence:.0%}", f"{certificate.target:.0%}"
