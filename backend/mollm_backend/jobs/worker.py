@@ -161,7 +161,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     for thread in threads:
         thread.start()
     try:
-        worker.work(logging_level=loaded.log_level)
+        worker.work(logging_level="WARNING")  # each job says itself what it did, with its project
     finally:
         stop.set()
 
