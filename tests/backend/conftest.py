@@ -58,11 +58,21 @@ def connection(valkey_url: str) -> Iterator[redis.Redis]:
     opened.close()
 
 
+# What a decision rests on, in SQL: these run on PostgreSQL too.
+ON_BOTH = ("test_accept", "test_audit", "test_pins", "test_recheck")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH:
+        metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def settings(tmp_path: Path, valkey_url: str) -> Settings:
+def settings(tmp_path: Path, valkey_url: str, database_url: str) -> Settings:
     return Settings(
-        home=tmp_path, redis_url=valkey_url, basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook")
-    )
+        home=tmp_path, redis_url=valkey_url, database_url=database_url,
+        basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook"),
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A real worker whose recorded LLM takes its time for each text and writes down what it was asked.
 
-Run as a script: the directory to write to, the seconds of a text, the host's name (or ""), and what `mollm worker`
-takes.
+Run as a script: the directory to write to, the seconds of a text, the host's name or "", what `mollm worker` takes.
 """
 
 from __future__ import annotations

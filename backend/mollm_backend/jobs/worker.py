@@ -30,6 +30,7 @@ from mollm_backend.work import queues, workers
 log = structlog.get_logger()
 # What passes by itself: a busy or restarting database or queue.
 TRANSIENT = (redis.RedisError, SQLAlchemyError, MollmError)
+PATIENCE = 60.0  # seconds for which a worker waits for a database that starts again, rather than lose what an LLM said
 
 
 class Worker(SimpleWorker):  # type: ignore[misc]
@@ -146,7 +147,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     logs.set_up_libraries(loaded.log_level)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
     connection = queues.connect(loaded.queue_url)
-    runtime = Runtime(loaded, Store(loaded.store_url), connection)
+    runtime = Runtime(loaded, Store(loaded.store_url, patience=PATIENCE), connection)
     names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
     jobs.install(runtime)
     stop = threading.Event()
