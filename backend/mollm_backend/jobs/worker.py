@@ -92,7 +92,6 @@ def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
             lost = queues.reap(runtime.connection)
             for identity, worker in lost.items():
                 log.warning("a job was lost with its worker", job=identity, worker=worker)
-                workers.note_dead(runtime.connection, worker, identity)
             if lost or time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + runtime.settings.sweep_seconds
                 due.sweep(runtime, reconcile=first)
