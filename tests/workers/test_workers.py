@@ -81,6 +81,17 @@ def test_doctor_names_who_died(store: Store, settings: Settings, connection: red
     assert "train-7" in found["worker-died"]
 
 
+def test_doctor_says_whom_no_worker_serves(runtime: Runtime, settings: Settings, connection: redis.Redis) -> None:
+    born(connection, FAR, "train", queues.reading("tiny"))
+    found = [row.line for row in work.examine(runtime.store, settings, projects.every(runtime.store))]
+    assert [line for line in found if "no worker serves" in line] == [
+        "project 7: no worker serves small, which has texts to read"
+    ]
+    born(connection, "other.0.1.1")
+    found = [row.line for row in work.examine(runtime.store, settings, projects.every(runtime.store))]
+    assert not any("no worker serves" in line for line in found)
+
+
 def test_what_a_worker_listens_to() -> None:
     panel = ["big", "small"]
     every = [*queues.QUEUES, "annotate.big", "annotate.small"]
