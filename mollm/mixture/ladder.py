@@ -22,6 +22,7 @@ from mollm.mixture import Mixture, aggregator
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.mixture.evidence import Centring
 from mollm.mixture.logpool import LogPool
+from mollm.mixture.skills import shares
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
 from mollm.records import FloatArray, IntArray, Pool, Signals, Targets
@@ -108,6 +109,7 @@ class Ladder:
     view: Callable[[Out], Signals] | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
     _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
+    _shares: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
 
@@ -140,7 +142,10 @@ class Ladder:
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))
         centring = self._centrings[view]
-        return Stacked(self.gram, centring) if name == Stacked.name else LogPool(centring)
+        if view not in self._shares:
+            self._shares[view] = shares(self.signals(out), centring)
+        shared = centring, self._shares[view]
+        return Stacked(self.gram, *shared) if name == Stacked.name else LogPool(*shared)
 
     def held_out(self, name: str, out: Out) -> FloatArray:
         """(H, C): each label outside `out` by the rung that has not seen its fold either."""
