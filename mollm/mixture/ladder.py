@@ -11,7 +11,7 @@ predicts its rows, and none in the choice and the temperature for these rows, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -109,7 +109,6 @@ class Ladder:
     view: Callable[[Out], Signals] | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
     _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
-    _shares: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
     _probs: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
 
@@ -142,10 +141,19 @@ class Ladder:
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))
         centring = self._centrings[view]
-        if view not in self._shares:
-            self._shares[view] = shares(self.signals(out), centring)
-        shared = centring, self._shares[view]
+        shared = centring, self._shares(self.signals(out).annotators)
         return Stacked(self.gram, *shared) if name == Stacked.name else LogPool(*shared)
+
+    @cached_property
+    def _panel_shares(self) -> dict[str, float]:
+        """The share of each annotator of the pool."""
+        signals = self.pool.signals
+        return dict(zip(sorted(signals.annotators), shares(signals, Centring.of(signals)).tolist(), strict=True))
+
+    def _shares(self, annotators: Sequence[str]) -> FloatArray:
+        """(M,) by name. What a view adds to the panel has learned from it, so that its agreement tells nothing: it
+        counts as one."""
+        return np.array([self._panel_shares.get(name, 1.0) for name in sorted(annotators)])
 
     def held_out(self, name: str, out: Out) -> FloatArray:
         """(H, C): each label outside `out` by the rung that has not seen its fold either."""

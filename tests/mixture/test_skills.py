@@ -12,6 +12,7 @@ import pytest
 
 from mollm import recording
 from mollm.mixture.evidence import Centring
+from mollm.mixture.ladder import Ladder
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.skills import agreements, one_factor, shares
 from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals, Targets
@@ -110,3 +111,14 @@ def test_no_panel_of_real_annotators_falls_clearly_below_equal_weights(name: str
         gains[panel] = right(signals, whole.gold) - right(signals, whole.gold, np.ones(len(panel)))
     assert min(gains.values()) > -0.01
     assert np.mean(list(gains.values())) > 0.001
+
+
+def test_what_learned_from_the_panel_has_the_share_of_one() -> None:
+    """A classifier agrees with those who taught it: that says nothing of how right they are."""
+    data = synthetic(N=600, accuracy=(0.9, 0.6, 0.6))
+    taught = data.signals.with_annotator("classifier", data.signals.label_probs[:, 1])
+    pool = Pool(data.signals, Targets.of([], []))
+    ladder = Ladder(("logpool",), pool, np.zeros(600, dtype=np.int64), 0, lambda _out: taught)
+    fitted = ladder.fit("logpool", frozenset())
+    assert isinstance(fitted, LogPool)
+    assert fitted.shares_.tolist() == [1.0, *shares_of(data.signals)]
