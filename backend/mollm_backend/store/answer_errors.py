@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mollm.annotators._failures import UNNOTED, kind_of, remedy, retried
+from mollm.failures import UNNOTED, kind_of, remedy, retried
 from mollm_backend.store import Store, in_chunks, now, put, revisions
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import answer_errors as table
