@@ -23,12 +23,8 @@ COMMANDS = {
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",
-    "doctor": "Find what hinders the work: Label Studio, network, webhook, stream, worker, LLMs; a line each, with "
-              "its fix.",
-    "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
-    "alerts": "Show where alerts are sent and which are open; with --test, send one and say whether it arrived.",
-    "options": "Show or set a project's instruction, daily budget, blind share and what its labels weigh.",
-    "train": "Learn from people's labels now, without waiting for enough new ones.",
+    "connect": "Connect a project: backend, webhook, sampling, tabs; its annotations become the first training set.",
+    "disconnect": "Take backend, webhook and our tabs away, put back what connect found; labels and predictions stay.",
     "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
     "doctor": "Find what hinders the work: Label Studio, network, webhook, stream, worker, LLMs; a line each, with "
               "its fix.",
