@@ -157,13 +157,6 @@ def unnoted(store: Store, project: Project) -> list[Problem]:
     return found
 
 
-def counts(store: Store) -> dict[tuple[str, str], int]:
-    """By fingerprint and kind, on how many texts an annotator failed that were not answered since."""
-    query = sa.select(table.c.fingerprint, table.c.kind, sa.func.count()).group_by(table.c.fingerprint, table.c.kind)
-    with store.read() as connection:
-        return {(row[0], row[1]): row[2] for row in connection.execute(query)}
-
-
 def _problem(member: PanelMember, project: Project, kind: str, texts: int, message: str, since: str) -> Problem:
     name = project.decision_of(member).name if len(project.decisions) > 1 else ""
     return Problem(member.name, name, kind, texts, message, remedy(kind), since)

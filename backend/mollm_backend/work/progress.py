@@ -24,16 +24,25 @@ KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator: in all, and by
+<<<<<<< HEAD
     the first digit of their text's key. `closed`: readable tasks that people have labelled or skipped.
     `people` labels were given, `how` by the way in which the annotations came about."""
+=======
+    the first digit of their text's key. `closed`: readable tasks that people have labelled or skipped. `labels`: tasks
+    that people have labelled, each person's counted."""
+>>>>>>> alerts
 
     tasks: int
     unreadable: int
     left: dict[str, int]
     slots: dict[str, dict[str, int]] = field(default_factory=dict)
     closed: int = 0
+<<<<<<< HEAD
     people: int = 0
     how: dict[str, int] = field(default_factory=dict)
+=======
+    labels: int = 0
+>>>>>>> alerts
 
     @property
     def readable(self) -> int:
@@ -67,8 +76,13 @@ def count(store: Store, project: Project) -> Progress:
     prints = [member.fingerprint for member in project.panel]
     slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
     left = {one: sum(slots[one].values()) for one in prints}
+<<<<<<< HEAD
     said = labels.counts(store, project.id)
     return Progress(*tasks.count(store, project.id), left, slots, said.closed, said.labels, said.how)
+=======
+    people = (labels.closed_count(store, project.id), labels.count(store, project.id))
+    return Progress(*tasks.count(store, project.id), left, slots, *people)
+>>>>>>> alerts
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
@@ -84,18 +98,23 @@ def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
 def of_all(store: Store, connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
     """`newest` of several projects, by their ids, in one round trip. What must be counted is noted for the next."""
     try:
-        noted = connection.mget([_key(project) for project in projects]) if projects else []
+        found = of_noted(connection, projects)
     except redis.RedisError:
-        noted = [None] * len(projects)
-    found = {}
-    for project, row in zip(projects, noted, strict=True):
-        known = Progress(**json.loads(row)) if row else None
-        if known is None or set(known.left) != {member.fingerprint for member in project.panel}:
-            known = count(store, project)
+        found = {}
+    for project in projects:
+        if project.id not in found:
+            found[project.id] = count(store, project)
             with suppress(redis.RedisError):
-                note(connection, project, known)
-        found[project.id] = known
+                note(connection, project, found[project.id])
     return found
+
+
+def of_noted(connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
+    """By project, what a worker noted lately of its panel; a project of which nothing is known is left out."""
+    rows = connection.mget([_key(project) for project in projects]) if projects else []
+    known = {project.id: Progress(**json.loads(row)) for project, row in zip(projects, rows, strict=True) if row}
+    panels = {project.id: {member.fingerprint for member in project.panel} for project in projects}
+    return {number: found for number, found in known.items() if set(found.left) == panels[number]}
 
 
 def in_words(left: Mapping[str, int], owed: str) -> str:
