@@ -221,6 +221,23 @@ def test_a_death_between_sending_and_noting_tells_again_under_the_same_id(
     assert len(posts.bodies) == 2
 
 
+def test_what_ends_while_its_receiver_is_down_is_told_as_over(
+    settings: Settings, store: Store, connection: redis.Redis, posts: Posts
+) -> None:
+    here = runtime(settings, store, connection, **by_web(posts))
+    posts.status = 503
+    signals.mark_absent(store, "f-tiny", "down")
+    alerting.check(here)
+    back(store)
+    later(connection)
+    alerting.check(here)
+    posts.bodies.clear()
+    posts.status = 200
+    later(connection)
+    alerting.check(here)
+    assert [(row["id"], row["state"]) for row in posts.alerts] == [("project-7-away-tiny", "over")]
+
+
 def test_two_workers_tell_once(settings: Settings, store: Store, connection: redis.Redis, posts: Posts) -> None:
     here = runtime(settings, store, connection, **by_web(posts))
     signals.mark_absent(store, "f-tiny", "down")

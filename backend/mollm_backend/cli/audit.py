@@ -87,14 +87,12 @@ def _draw(
     wanted = Wanted(**(fresh | given))
     if dry_run:
         with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
-            with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
             planned = audit_outlook.plan(store, project, wanted)
         lines = [*planned.lines(), "Nothing was drawn: this was a dry run."]
         _show(planned.as_json() | {"id": None}, lines, json_output)
         return False
     asked = Asked(project.id, "audit", str(wanted.labels), COMMAND_LINE)
     with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
-        with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
         planned, made = acting.draw(store, asked, wanted)
     drawn = f"{made.id}: people now see its {sum(part.labels for part in made.parts)} tasks among the others."
     go_on = f"`mollm audit {project.id}` says how far it is."

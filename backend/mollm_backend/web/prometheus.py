@@ -120,7 +120,7 @@ def _reading(gauges: Mapping[str, Gauge], project: Project, reading: Progress, s
     n = project.id
     for short in ("tasks", "unreadable", "closed"):
         gauges[short].labels(n).set(getattr(reading, short))
-    gauges["human"].labels(n).set(reading.labels)
+    gauges["human"].labels(n).set(reading.people)
     for name, count in reading.left_by_name(project).items():
         gauges["unread"].labels(n, name).set(count)
         gauges["reused"].labels(n, name).set(0)

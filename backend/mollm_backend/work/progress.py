@@ -24,25 +24,16 @@ KEPT_SECONDS = 120  # a worker notes it after each job and at each sweep
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Of a project's tasks, how many cannot be read, and by fingerprint how many wait for an annotator: in all, and by
-<<<<<<< HEAD
     the first digit of their text's key. `closed`: readable tasks that people have labelled or skipped.
     `people` labels were given, `how` by the way in which the annotations came about."""
-=======
-    the first digit of their text's key. `closed`: readable tasks that people have labelled or skipped. `labels`: tasks
-    that people have labelled, each person's counted."""
->>>>>>> alerts
 
     tasks: int
     unreadable: int
     left: dict[str, int]
     slots: dict[str, dict[str, int]] = field(default_factory=dict)
     closed: int = 0
-<<<<<<< HEAD
     people: int = 0
     how: dict[str, int] = field(default_factory=dict)
-=======
-    labels: int = 0
->>>>>>> alerts
 
     @property
     def readable(self) -> int:
@@ -76,13 +67,8 @@ def count(store: Store, project: Project) -> Progress:
     prints = [member.fingerprint for member in project.panel]
     slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
     left = {one: sum(slots[one].values()) for one in prints}
-<<<<<<< HEAD
     said = labels.counts(store, project.id)
     return Progress(*tasks.count(store, project.id), left, slots, said.closed, said.labels, said.how)
-=======
-    people = (labels.closed_count(store, project.id), labels.count(store, project.id))
-    return Progress(*tasks.count(store, project.id), left, slots, *people)
->>>>>>> alerts
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
