@@ -55,19 +55,18 @@ def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[
     if project.pin:
         fix = f"`mollm unpin {project.id}` when new versions may come again"
         yield notice("pinned", f"project {project.id} is {project.pin}", fix)
-    left = progress.newest(store, connection, project).left_by_name(project)
+    left = progress.count(store, project).left_by_name(project)  # a worker's note may be two minutes old
     living = workers.every(connection)  # if there is none, that is said already
     for name in (name for name, count in left.items() if count and living):
         if not any(workers.alive_on(connection, queue) for queue in (queues.reading(name), "annotate")):
             fix = f"`mollm worker --annotators {name}`, or a worker that serves all"
             yield problem("no-reader", f"project {project.id}: no worker serves {name}, which has texts to read", fix)
-    yield fine("reading", f"project {project.id}: {_reading(store, connection, project)}")
+    yield fine("reading", f"project {project.id}: {_reading(store, project, left)}")
 
 
-def _reading(store: Store, connection: redis.Redis, project: Project) -> str:
+def _reading(store: Store, project: Project, left: dict[str, int]) -> str:
     count, unreadable = tasks.count(store, project.id)
     if count == unreadable:
         return "none of its tasks can be read" if count else "there are no tasks yet"
-    left = progress.newest(store, connection, project).left_by_name(project)
     version = f"version {project.published_version} is published" if project.published_version else "no version yet"
     return f"{progress.in_words(left, 'answers to give')}; {version}"
