@@ -170,11 +170,11 @@ $(LLAMA_CPP)/.mollm-installed:
 test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
 	@MOLLM_LLAMA_CPP="$(LLAMA_CPP)" $(PYTEST) tests/llama_cpp -m llama_cpp $(PYTEST_OPTIONS)
 
-# The store's tests on a PostgreSQL server of yours, too; each makes a database of its own there and drops it.
-#   make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres
+# What runs on PostgreSQL, too, where it is installed (Debian's package; the tests start it), is in all test runs. Here
+# it is on a server of yours: each test makes a database of its own there and drops it.
+#   make test-postgres [POSTGRES=postgresql+psycopg://user:password@host/postgres]
 test-postgres: $(INSTALLED)
-	@test -n "$(POSTGRES)" || { echo "make test-postgres POSTGRES=postgresql+psycopg://user:password@host/postgres"; exit 1; }
-	@MOLLM_TEST_POSTGRES="$(POSTGRES)" $(PYTEST) tests/store $(PYTEST_OPTIONS)
+	@MOLLM_TEST_POSTGRES="$(POSTGRES)" $(PYTEST) tests -k postgresql -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 # The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
 test-docker: $(INSTALLED)

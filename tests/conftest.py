@@ -16,6 +16,10 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .postgres import database_url, postgres
+
+__all__ = ["database_url", "postgres"]
+
 settings.register_profile("mollm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mollm")
 

@@ -20,7 +20,7 @@ DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its 
 
 
 def _alias(name: str, theirs: str) -> AliasChoices:
-    """Our variable, and the name that Label Studio's own ML backends know; ours outranks it."""
+    """Our variable, and the name that Label Studio's own ML backends know; of two in one place ours wins."""
     return AliasChoices(f"MOLLM_{name}", theirs)
 
 
@@ -86,10 +86,10 @@ class Settings(BaseSettings):
     alert_mail_to: str = Field("", description="addresses that alerts are mailed to, with commas; default: none")
     alert_mail_from: str = Field("", description="the sender of these mails; default: mollm@ the mail server")
     smtp_host: str = Field("", description="the mail server for alerts")
-    smtp_port: int = Field(587, ge=1, le=65535)
-    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
-    smtp_user: str = ""
-    smtp_password: SecretStr = SecretStr("")
+    smtp_port: int = Field(587, ge=1, le=65535, description="its port")
+    smtp_security: Literal["starttls", "tls", "none"] = Field("starttls", description="how mail is encrypted")
+    smtp_user: str = Field("", description="the login at the mail server; empty: none")
+    smtp_password: SecretStr = Field(SecretStr(""), description="its password")
 
     @property
     def store_url(self) -> str:

@@ -19,7 +19,7 @@ from mollm.records import FloatArray
 
 @dataclass(frozen=True)
 class Penalties:
-    """Ridges: `level` on the mean weight's distance from its prior, `spread` on weights about their mean."""
+    """Ridges on the weights' distances from their prior: `level` on the mean of them, `spread` on the rest."""
 
     level: float = 1.0
     spread: float = 20.0
@@ -52,18 +52,18 @@ def fit(
     ridge: FloatArray,
     Y: FloatArray,
     row_weight: FloatArray,
-    prior_weight: float,
+    prior: FloatArray,
     penalties: Penalties,
 ) -> ConditionalLogit:
     """The maximum of the penalised likelihood.
 
     F (H, S, C), X (H, D) with one `ridge` (D,) a column, Y (H, C) label distributions, `row_weight` (H,);
-    `prior_weight` is every shared weight before any label. Solved in the span of the H rows (the ridge
+    `prior` (S,) are the shared weights before any label. Solved in the span of the H rows (the ridge
     puts the optimum there), so D may be far larger than H.
     """
     H, S, C = F.shape
     if not H:
-        return ConditionalLogit(np.full(S, prior_weight), np.zeros(C), np.zeros((X.shape[1], C)))
+        return ConditionalLogit(prior, np.zeros(C), np.zeros((X.shape[1], C)))
     scale = 1.0 / np.sqrt(ridge)
     with one_thread():
         G, basis = _span(X * scale)
@@ -74,8 +74,8 @@ def fit(
         logits = np.einsum("hsc,s->hc", F, weight) + bias + G @ free
         top = logits.max(axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-        level = weight.mean() - prior_weight
-        spread = weight - weight.mean()
+        level = (weight - prior).mean()
+        spread = weight - prior - level
         loss = (row_weight * (log_sum - (Y * logits).sum(axis=1))).sum()
         loss += 0.5 * (penalties.level * S * level**2 + penalties.spread * (spread**2).sum())
         loss += 0.5 * (penalties.bias * (bias**2).sum() + (free**2).sum())
@@ -85,7 +85,7 @@ def fit(
         return float(loss), np.concatenate(gradient)
 
     start = np.zeros(cut + G.shape[1] * C)
-    start[:S] = prior_weight
+    start[:S] = prior
     options = {"maxiter": 500, "ftol": 1e-10}
     with one_thread():
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)

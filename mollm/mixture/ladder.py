@@ -11,7 +11,7 @@ predicts its rows, and none in the choice and the temperature for these rows, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from mollm.mixture import Mixture, aggregator
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.mixture.evidence import Centring
 from mollm.mixture.logpool import LogPool
+from mollm.mixture.skills import shares
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
 from mollm.records import FloatArray, IntArray, Pool, Signals, Targets
@@ -140,7 +141,19 @@ class Ladder:
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))
         centring = self._centrings[view]
-        return Stacked(self.gram, centring) if name == Stacked.name else LogPool(centring)
+        shared = centring, self._shares(self.signals(out).annotators)
+        return Stacked(self.gram, *shared) if name == Stacked.name else LogPool(*shared)
+
+    @cached_property
+    def _panel_shares(self) -> dict[str, float]:
+        """The share of each annotator of the pool."""
+        signals = self.pool.signals
+        return dict(zip(sorted(signals.annotators), shares(signals, Centring.of(signals)).tolist(), strict=True))
+
+    def _shares(self, annotators: Sequence[str]) -> FloatArray:
+        """(M,) by name. What a view adds to the panel has learned from it, so that its agreement tells nothing: it
+        counts as one."""
+        return np.array([self._panel_shares.get(name, 1.0) for name in sorted(annotators)])
 
     def held_out(self, name: str, out: Out) -> FloatArray:
         """(H, C): each label outside `out` by the rung that has not seen its fold either."""

@@ -1,9 +1,9 @@
 """The log-odds pool: every annotator's centred log-probabilities, summed (method.md 3b, no human label at all).
 
-    log p[n, k] = weight * sum_s (log z[n, s, k] - pool mean over n) + bias[k] + constant
+    log p[n, k] = weight * sum_s share[s] * (log z[n, s, k] - pool mean over n) + bias[k] + constant
 
-Centring takes the classes to be equally frequent; `bias` is the prior correction, zero without human
-labels and shrunk towards what they count as they come.
+The shares follow from how the annotators agree (see `mollm.mixture.skills`). Centring takes the classes to be equally
+frequent; `bias` is the prior correction, zero without human labels and shrunk towards what they count as they come.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from scipy.special import softmax
 from mollm.mixture import Mixture
 from mollm.mixture import conditional_logit as logit
 from mollm.mixture.evidence import Centring, chunks, one_hot
-from mollm.records import FittedState, FloatArray, Pool, Signals
+from mollm.mixture.skills import shares
+from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals
 
 SHARPNESS = 1.0
 """The summed log-odds are worth this many independent annotators: a panel's LLMs make the same mistakes."""
@@ -27,40 +28,48 @@ LEVEL, BIAS = 20.0, 5.0
 class LogPool(Mixture):
     """No human label is needed; with some, one common weight and the class priors follow them.
 
-    `centring` may be given when many fits share one pool's signals (cross-fitting).
+    `centring` and `shares` may be given when many fits share one pool's signals (cross-fitting).
     """
 
     name: ClassVar[str] = "logpool"
 
     centring_: Centring
+    shares_: FloatArray
     weight_: float
     bias_: FloatArray
     human_: int = 0
 
-    def __init__(self, centring: Centring | None = None) -> None:
-        self._centring = centring
+    def __init__(self, centring: Centring | None = None, shares: FloatArray | None = None) -> None:
+        self._centring, self._shares = centring, shares
 
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         signals, targets = pool.signals, pool.targets
         self.centring_ = self._centring or Centring.of(signals)
+        self.shares_ = shares(signals, self.centring_) if self._shares is None else self._shares
         self.human_ = targets.H
         prior = prior_weight(signals.M)
         self.weight_, self.bias_ = prior, np.zeros(signals.C)
         if targets.H:
-            F = self.centring_.log_odds(signals, targets.index).sum(axis=1, keepdims=True)
+            F = self._pooled(signals, targets.index)[:, None]
             Y = one_hot(targets.label, signals.C)
             nothing = np.zeros((targets.H, 0))
-            fitted = logit.fit(F, nothing, np.zeros(0), Y, targets.weight, prior, penalties(signals.M))
+            fitted = logit.fit(F, nothing, np.zeros(0), Y, targets.weight, np.array([prior]), penalties(signals.M))
             self.weight_, self.bias_ = float(fitted.weight[0]), fitted.bias
 
     def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:
         out = np.empty((signals.N, signals.C))
         for rows in chunks(signals.N):
-            out[rows] = softmax(self.weight_ * self.centring_.log_odds(signals, rows).sum(axis=1) + self.bias_, axis=1)
+            out[rows] = softmax(self.weight_ * self._pooled(signals, rows) + self.bias_, axis=1)
         return out
+
+    def _pooled(self, signals: Signals, rows: slice | IntArray) -> FloatArray:
+        """(n, C) the log-odds summed over the signals, two an annotator."""
+        odds = self.centring_.log_odds(signals, rows)
+        return np.asarray(np.einsum("nsc,s->nc", odds, np.tile(self.shares_, 2)))
 
     def state(self) -> FittedState:
         arrays = {"order": self.centring_.order, "mean": self.centring_.mean, "bias": self.bias_}
+        arrays["shares"] = self.shares_
         facts = {**self._facts(), "weight": self.weight_, "human": self.human_}
         return FittedState(self.name, arrays, facts)
 
@@ -68,17 +77,20 @@ class LogPool(Mixture):
     def from_state(cls, state: FittedState) -> Self:
         found = cls()._recall(state)
         found.centring_ = Centring(np.asarray(state.arrays["order"]), np.asarray(state.arrays["mean"]))
+        found.shares_ = np.asarray(state.arrays.get("shares", np.ones(len(found.annotators_))))  # equal up to 0.4
         found.bias_ = np.asarray(state.arrays["bias"])
         found.weight_ = float(str(state.facts["weight"]))
         found.human_ = int(str(state.facts["human"]))
         return found
 
     def explain(self) -> str:
+        names = (self.annotators_[m] for m in self.centring_.order)
+        each = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, self.shares_, strict=True))
+        told = f" by their agreement ({each})" if np.ptp(self.shares_) > 0 else ""
         if not self.human_:
-            return "logpool: the annotators' centred log-probabilities, pooled; no human label was used"
-        return (
-            f"logpool: pooled centred log-probabilities, their common weight and class priors from {self.human_} labels"
-        )
+            return f"logpool: the annotators' centred log-probabilities, pooled{told}; no human label was used"
+        how = f"their common weight and class priors from {self.human_} labels"
+        return f"logpool: pooled centred log-probabilities{told}, {how}"
 
 
 def prior_weight(M: int) -> float:

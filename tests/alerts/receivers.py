@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,11 +102,12 @@ async def _session(kept: Mails, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 @contextmanager
-def mail_receiver() -> Iterator[Mails]:
+def mail_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Mails]:
+    """`tls`: what is said is encrypted from the first byte on."""
     kept, ready, loop = Mails(), Event(), asyncio.new_event_loop()
 
     async def serve() -> None:
-        server = await asyncio.start_server(lambda r, w: _session(kept, r, w), "127.0.0.1", 0)
+        server = await asyncio.start_server(lambda r, w: _session(kept, r, w), "127.0.0.1", 0, ssl=tls)
         kept.port = server.sockets[0].getsockname()[1]
         ready.set()
         async with server:

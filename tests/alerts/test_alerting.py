@@ -6,8 +6,12 @@ import hashlib
 import hmac
 import json
 import logging
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,6 +221,23 @@ def test_a_death_between_sending_and_noting_tells_again_under_the_same_id(
     assert len(posts.bodies) == 2
 
 
+def test_what_ends_while_its_receiver_is_down_is_told_as_over(
+    settings: Settings, store: Store, connection: redis.Redis, posts: Posts
+) -> None:
+    here = runtime(settings, store, connection, **by_web(posts))
+    posts.status = 503
+    signals.mark_absent(store, "f-tiny", "down")
+    alerting.check(here)
+    back(store)
+    later(connection)
+    alerting.check(here)
+    posts.bodies.clear()
+    posts.status = 200
+    later(connection)
+    alerting.check(here)
+    assert [(row["id"], row["state"]) for row in posts.alerts] == [("project-7-away-tiny", "over")]
+
+
 def test_two_workers_tell_once(settings: Settings, store: Store, connection: redis.Redis, posts: Posts) -> None:
     here = runtime(settings, store, connection, **by_web(posts))
     signals.mark_absent(store, "f-tiny", "down")
@@ -265,6 +286,35 @@ def test_a_server_without_tls_is_not_given_the_mail_where_tls_is_asked_for(setti
     with pytest.raises(AlertError, match="did not take the mail"):
         way.send(message.Message([Alert("a", 7, "test", "line", "2026-01-01T00:00")], {}))
     assert mails.texts == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A new key and a certificate of 127.0.0.1 that it has signed itself, in one file."""
+    path = tmp_path / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1",
+               "-keyout", str(tmp_path / "key.pem"), "-out", str(path)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + (tmp_path / "key.pem").read_bytes())
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
+def test_mail_over_tls_goes_to_a_server_whose_certificate_is_trusted_and_to_no_other(
+    settings: Settings, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    one = message.Message([Alert("a", 7, "test", "line", "2026-01-01T00:00")], {})
+    with mail_receiver(context) as mails:
+        (way,) = ways(settings.model_copy(update=by_mail(mails) | {"smtp_security": "tls"}))
+        with pytest.raises(AlertError, match="CERTIFICATE_VERIFY_FAILED"):
+            way.send(one)
+        assert mails.texts == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        way.send(one)
+        assert len(mails.texts) == 1
 
 
 @pytest.mark.parametrize(

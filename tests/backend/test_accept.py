@@ -163,7 +163,7 @@ def test_what_was_not_planned_is_refused(store: Store, home: None, words: list[s
 
 def test_without_a_fit_audit_it_says_which_command_plans_one(store: Store, home: None) -> None:
     project = predicted(store)
-    plan = "`mollm audit 7 --target 0.95` plans one"
+    plan = "`mollm audit 7 --labels 300 --target .95` plans one"
     assert plan in str(run("--yes").exception)
     made = audited(store, project, target=None, labels=30)
     assert f"planned for an estimate, without a target: {plan}" in str(run("--yes").exception)

@@ -18,7 +18,7 @@ from mollm.errors import ConfigError
 from mollm_backend.settings import Settings, load
 from mollm_backend.store import Store, batches, projects, versions
 from mollm_backend.web.app import create_app
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 from .conftest import CONFIG, add_texts
 
@@ -166,8 +166,10 @@ def test_a_lost_queue_is_said_and_recovered(
     assert app.test_client().post("/webhook", json=EVENT, headers=HOOK).status_code == 201
 
 
-def test_the_metrics_and_the_status_tell_of_the_project(app: Flask, store: Store) -> None:
+def test_the_metrics_and_the_status_tell_of_the_project(app: Flask, store: Store, connection: redis.Redis) -> None:
     publish_version(store)
+    project = projects.get(store, 7)
+    progress.note(connection, project, progress.count(store, project))
     metrics = app.test_client().get("/metrics", headers=BASIC).text
     assert 'mollm_tasks{project="7"} 3.0' in metrics
     state = json.loads(app.test_client().get("/status.json", headers=BASIC).text)

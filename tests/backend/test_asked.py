@@ -17,7 +17,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, labels, projects, versions
 from mollm_backend.store.labels import Annotation
-from mollm_backend.work import asked, progress, queues
+from mollm_backend.work import asked, progress, queues, workers
 
 from .conftest import add_texts
 
@@ -29,7 +29,7 @@ def runtime(
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
     monkeypatch.setenv("REDIS_URL", valkey_url)
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    monkeypatch.setattr(queues, "workers", lambda _connection: ["one"])
+    monkeypatch.setattr(workers, "every", lambda _connection: ["one"])
     opened = Runtime(settings, store, connection)
     jobs.install(opened)
     return opened
@@ -113,7 +113,7 @@ def test_it_says_what_it_waits_for(runtime: Runtime, monkeypatch: pytest.MonkeyP
     assert "newest labels" in asked.waits_for(store, connection, project)
     queues.hold(connection, "train-7")
     assert "the last training failed" in asked.waits_for(store, connection, project)
-    monkeypatch.setattr(queues, "workers", lambda _connection: [])
+    monkeypatch.setattr(workers, "every", lambda _connection: [])
     assert "`mollm up`" in asked.waits_for(store, connection, project)
 
 
@@ -146,7 +146,7 @@ def test_wait_ends_where_the_worker_is_gone_or_fails(runtime: Runtime, monkeypat
     monkeypatch.setattr(waiting.time, "sleep", fail)
     with pytest.raises(InputError, match="train: no room left"):
         train("--wait")
-    monkeypatch.setattr(queues, "workers", lambda _connection: [])
+    monkeypatch.setattr(workers, "every", lambda _connection: [])
     with pytest.raises(InputError, match="`mollm up` starts one"):
         train("--wait")
 

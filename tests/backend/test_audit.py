@@ -50,7 +50,6 @@ def runtime(
     """A worker of a project whose first version knows 60 tasks, of which its batch holds 20."""
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    monkeypatch.delenv("DATABASE_URL", raising=False)
     opened = Runtime(settings, store, connection)
     opened._client = cast(LabelStudioClient, pages)
     jobs.install(opened)

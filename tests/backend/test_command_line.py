@@ -139,7 +139,7 @@ def test_a_version_is_listed_whole_in_eighty_columns(home: Path, monkeypatch: py
     assert line.split()[:8] == [name, "published", "131", "87%", "[80,", "92]", "0.358", "0.109"]
     assert any("of-before retired   99     87%        " in line for line in output.splitlines()), "it has no interval"
     assert "They were chosen for being hard: the rest differs." in output
-    assert "`mollm audit 3`" in output
+    assert "`mollm audit 3 --labels 300`" in output
     shown = json.loads(CliRunner().invoke(cli.app, ["versions", "3", "--json"]).output)
     assert shown[0]["accuracy"] == found
     assert shown[1]["accuracy"]["labelled"] == {"value": 0.871, "n": 99, "low": None, "high": None}

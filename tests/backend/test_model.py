@@ -14,6 +14,7 @@ import psutil
 import pytest
 import redis
 
+from mollm_backend import settings
 from mollm_backend.store import Store, projects, versions
 from mollm_backend.web import model
 from mollm_backend.work import queues
@@ -128,3 +129,39 @@ def test_the_backend_directory_follows_the_convention(home: Store, monkeypatch: 
     monkeypatch.delitem(sys.modules, "model", raising=False)
     assert importlib.import_module("model").Mollm is model.Mollm
     assert importlib.import_module("_wsgi").app.url_map.bind("").match("/health")
+
+
+@pytest.fixture
+def wsgi(home: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Label Studio's convention, freshly imported."""
+    monkeypatch.syspath_prepend(str(BACKEND))
+    monkeypatch.delitem(sys.modules, "_wsgi", raising=False)
+    return importlib.import_module("_wsgi")
+
+
+def test_init_app_makes_an_app_with_the_login_that_is_given(wsgi: Any) -> None:
+    app = wsgi.init_app(model_class=model.Mollm, basic_auth_user="ann", basic_auth_pass="open")
+    client = app.test_client()
+    assert client.get("/health").status_code == 200
+    assert client.get("/versions", auth=("ann", "open")).status_code == 200
+    assert client.get("/versions", auth=("ann", "shut")).status_code == 401
+    assert wsgi.init_app().test_client().get("/versions").status_code == 401
+
+
+def test_it_says_where_the_login_is_and_never_the_password(wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = settings.load()
+    said = wsgi.where_the_login_is(loaded)
+    assert "user mollm" in said
+    assert str(settings.password_file(loaded.home)) in said
+    assert loaded.basic_auth_password.get_secret_value() not in said
+    monkeypatch.setenv("BASIC_AUTH_PASS", "sesame")
+    said = wsgi.where_the_login_is(settings.load())
+    assert "as you set it" in said
+    assert "sesame" not in said
+
+
+def test_importing_it_makes_no_app(wsgi: Any) -> None:
+    assert "app" not in vars(wsgi)
+    assert wsgi.app is wsgi.app
+    with pytest.raises(AttributeError):
+        _ = wsgi.nothing

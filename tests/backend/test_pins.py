@@ -45,7 +45,6 @@ def said(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
     """Call a command on the same store and queue; what it printed."""
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
-    monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(terminal.console, "_width", 200)
     return lambda *words: CliRunner().invoke(cli.app, words, catch_exceptions=False).output
 

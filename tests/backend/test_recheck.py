@@ -33,7 +33,6 @@ def studio(
 ) -> FakeStudio:
     """Two hundred labels, two of them wrong, and the version that was trained on them."""
     monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
-    monkeypatch.delenv("DATABASE_URL", raising=False)
     fake = FakeStudio(0)
     monkeypatch.setattr(LabelStudioClient, "of", classmethod(lambda *_: fake))
     add_texts(store, 250)

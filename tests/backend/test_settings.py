@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from mollm.errors import ConfigError
 from mollm_backend import settings
 
+# The field, the name that Label Studio's own ML backends know, ours, and two values.
+THEIRS = (
+    ("port", "PORT", "MOLLM_PORT", 9191, 9292),
+    ("basic_auth_user", "BASIC_AUTH_USER", "MOLLM_BASIC_AUTH_USER", "ann", "bob"),
+    ("basic_auth_password", "BASIC_AUTH_PASS", "MOLLM_BASIC_AUTH_PASSWORD", SecretStr("a" * 9), SecretStr("b" * 9)),
+    ("model_dir", "MODEL_DIR", "MOLLM_MODEL_DIR", Path("/models"), Path("/more")),
+    ("log_level", "LOG_LEVEL", "MOLLM_LOG_LEVEL", "DEBUG", "ERROR"),
+)
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "MOLLM_PORT", "REDIS_URL", "DATABASE_URL"):
+    for name in (
+        "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY", "REDIS_URL", "DATABASE_URL",
+        *(f"{prefix}{name}" for _, name, *_ in THEIRS for prefix in ("MOLLM_", "")), "MOLLM_BASIC_AUTH_PASSWORD",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
     return tmp_path
@@ -41,3 +55,80 @@ def test_where_mollm_up_serves_is_remembered(home: Path) -> None:
     (home / "run").mkdir()
     settings.note_backend(home, "http://127.0.0.1:9093")
     assert settings.load().running_backend() == "http://127.0.0.1:9093"
+
+
+def plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+@pytest.mark.parametrize(("field", "theirs", "ours", "one", "other"), THEIRS)
+def test_the_names_of_label_studios_ml_backends_are_understood_and_ours_win(
+    home: Path, monkeypatch: pytest.MonkeyPatch, field: str, theirs: str, ours: str, one: object, other: object
+) -> None:
+    monkeypatch.setenv(theirs, plain(one))
+    assert getattr(settings.load(), field) == one
+    assert theirs in (settings.Settings.model_fields[field].description or "")
+    monkeypatch.setenv(ours, plain(other))
+    assert getattr(settings.load(), field) == other
+    monkeypatch.delenv(ours)
+    monkeypatch.delenv(theirs)
+    (home / settings.FILE).write_text(f"{theirs}={plain(one)}\n{ours}={plain(other)}\n")
+    assert getattr(settings.load(), field) == other
+    monkeypatch.setenv(theirs, plain(one))
+    assert getattr(settings.load(), field) == one, "the environment outranks the file"
+
+
+def test_the_models_lie_where_model_dir_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().models_dir == home / "models"
+    monkeypatch.setenv("MODEL_DIR", str(home / "elsewhere"))
+    assert settings.load().models_dir == home / "elsewhere"
+
+
+def test_a_level_is_understood_in_small_letters_and_a_wrong_one_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    assert settings.load().log_level == "WARNING"
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with pytest.raises(ConfigError, match="LOG_LEVEL"):
+        settings.load()
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in settings.Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.fixture
+def demo(home: Path) -> Path:
+    """A demo runs in the home."""
+    (home / settings.DEMO_FILE).write_text(json.dumps({"label_studio_url": "http://demo:8080", "token": "t"}))
+    return home
+
+
+def test_the_running_demo_is_found(demo: Path) -> None:
+    found = settings.load()
+    assert (found.label_studio_url, found.label_studio_unset()) == ("http://demo:8080", [])
+    assert found.label_studio_api_key.get_secret_value() == "t"
+    (demo / settings.DEMO_FILE).unlink()
+    assert settings.load().label_studio_unset() == ["LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"]
+
+
+def test_the_environment_and_the_file_outrank_the_demo(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "mine")
+    found = settings.load()
+    assert (found.label_studio_url, found.label_studio_api_key.get_secret_value()) == ("http://demo:8080", "mine")
+    (demo / settings.FILE).write_text("LABEL_STUDIO_URL=http://file:8080\n")
+    assert settings.load().label_studio_url == "http://file:8080"
+
+
+def test_the_demos_token_is_for_no_other_server(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://other:8080")
+    assert settings.load().label_studio_unset() == ["LABEL_STUDIO_API_KEY"]
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://demo:8080/")
+    assert settings.load().label_studio_api_key.get_secret_value() == "t"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"label_studio_url": "http://demo:8080"}'])
+def test_a_demo_file_that_cannot_be_used_is_left_out(demo: Path, content: str) -> None:
+    (demo / settings.DEMO_FILE).write_text(content)
+    assert len(settings.load().label_studio_unset()) == 2

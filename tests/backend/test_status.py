@@ -20,7 +20,7 @@ from mollm_backend.cli import status as command
 from mollm_backend.store import Store, batches, events, labels, projects, signals, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.labels import Annotation
-from mollm_backend.work import overview, queues
+from mollm_backend.work import overview, queues, workers
 from mollm_backend.work.noting import noted
 
 from .conftest import add_texts
@@ -40,7 +40,7 @@ def here(store: Store, connection: redis.Redis, valkey_url: str, home: Path, mon
     """The project of `store`, with its queue, as commands find it."""
     assert store is not None
     monkeypatch.setenv("REDIS_URL", valkey_url)
-    monkeypatch.setattr(queues, "workers", lambda _connection: ["one"])
+    monkeypatch.setattr(workers, "every", lambda _connection: ["one"])
     return store
 
 
@@ -104,9 +104,9 @@ def test_a_batch_is_not_counted_with_its_reserve(here: Store) -> None:
     projects.change(here, 7, options={"batch_size": 20})
     row = seen()
     assert (row["waiting"], row["next_batch"]) == (40, 20)
-    assert "40 tasks wait for people (the next batch has 20)" in told()
+    assert "40 tasks wait for people (20 in the next batch)" in told()
     assert "Label All Tasks at http://ls/projects/7/data" in row["next_step"]
-    assert "nobody knows yet: `mollm audit 7 --labels 300`" in row["trust"]
+    assert "nobody knows yet: `mollm audit 7 --labels 20`" in row["trust"]
 
 
 def test_when_all_is_labelled_the_next_step_is_the_export(here: Store) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio import label_config, order, prune, publish, tabs
+from mollm_backend.labelstudio import label_config, order, prune, publish, tab_shapes
 from mollm_backend.labelstudio.client import Imported, LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.prune import prunable
@@ -144,8 +144,8 @@ def test_a_server_that_serves_another_order_gets_a_tab(store: Store, pages: Fake
     for batch, task in (("b1", 9), ("b2", 4)):
         batches.save(store, P, batch, entries([task]))
         lines = run(store, pages, batch).lines
-        assert any("it is random" in line and tabs.NEXT in line for line in lines)
-    assert [tab["data"]["title"] for tab in pages.tabs].count(tabs.NEXT) == 1
+        assert any("it is random" in line and tab_shapes.NEXT in line for line in lines)
+    assert [tab["data"]["title"] for tab in pages.tabs].count(tab_shapes.NEXT) == 1
 
 
 def test_the_order_check_names_what_hinders() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mollm.records import Provenance
-from mollm_backend.labelstudio import label_config, publish
+from mollm_backend.labelstudio import label_config, publish, tab_shapes
 from mollm_backend.labelstudio import order as ordering
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
@@ -377,7 +377,8 @@ def test_several_annotations_a_task_come_with_a_tab(
     client.patch_project(project, maximum_annotations=2)
     batches.save(store, project, "b1", batch_of(ids))
     said = "\n".join(publish.publish_batch(store, client, project, "b1").lines)
-    assert ordering.TAB in said
+    assert tab_shapes.NEXT in said
+    assert [view["data"]["title"] for view in client.views(project)].count(tab_shapes.NEXT) == 1
     assert "half-labelled" in said
 
 

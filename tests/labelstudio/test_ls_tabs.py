@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from mollm_backend.labelstudio import label_config, tabs
+from mollm_backend.jobs import tabs as jobs_tabs
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio import label_config, tab_shapes, tabs
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.store import Store, projects, tasks, versions
+from mollm_backend.labelstudio.errors import LabelStudioError
+from mollm_backend.store import Store, events, projects, tasks, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.store.versions import StoredPrediction, Version
@@ -18,7 +22,7 @@ from mollm_backend.store.versions import StoredPrediction, Version
 from .fake_studio import CONFIG, FakeStudio
 
 P = 3
-ALWAYS = [tabs.NEXT, tabs.DOUBTFUL, tabs.ACCEPTED]
+ALWAYS = [tab_shapes.NEXT, tab_shapes.DOUBTFUL, tab_shapes.ACCEPTED]
 
 
 @pytest.fixture
@@ -83,14 +87,14 @@ def test_a_list_shows_no_prediction_while_some_tasks_are_labelled_without(store:
     keep(store, fake, make=True)
     assert [seen(title) for title in ALWAYS] == [True, True, False]
     projects.change(store, P, options={"blind_share": 0.2})
-    tab(fake, tabs.NEXT)["hiddenColumns"]["explore"].remove("tasks:created_at")  # a person shows another column
+    tab(fake, tab_shapes.NEXT)["hiddenColumns"]["explore"].remove("tasks:created_at")  # a person shows another column
     keep(store, fake)
     assert [seen(title) for title in ALWAYS] == [False] * 3
-    assert "tasks:created_at" not in tab(fake, tabs.NEXT)["hiddenColumns"]["explore"]
+    assert "tasks:created_at" not in tab(fake, tab_shapes.NEXT)["hiddenColumns"]["explore"]
     projects.change(store, P, options={})
     keep(store, fake)
     assert [seen(title) for title in ALWAYS] == [True, True, False]
-    assert "tasks:predictions_results" in tab(fake, tabs.NEXT)["hiddenColumns"]["labeling"]
+    assert "tasks:predictions_results" in tab(fake, tab_shapes.NEXT)["hiddenColumns"]["labeling"]
 
 
 def test_what_waits_and_what_cannot_be_read_has_a_tab_while_there_is_some(store: Store, fake: FakeStudio) -> None:
@@ -99,16 +103,16 @@ def test_what_waits_and_what_cannot_be_read_has_a_tab_while_there_is_some(store:
 
     read(store, [1, 2, 5, 7, 9, 10], unreadable=(2, 9), unread=(5, 7))
     keep(store, fake, make=True)
-    assert values(tabs.UNREADABLE) == [(2, 2), (9, 9)]
-    assert values(tabs.WAITING) == [(5, 7)]  # no task of the project lies between them
-    assert tab(fake, tabs.WAITING)["filters"]["conjunction"] == "or"
+    assert values(tab_shapes.FAILED) == [(2, 2), (9, 9)]
+    assert values(tab_shapes.QUEUED) == [(5, 7)]  # no task of the project lies between them
+    assert tab(fake, tab_shapes.QUEUED)["filters"]["conjunction"] == "or"
     read(store, [1, 2, 5, 7, 9, 10], unreadable=(2,))
     keep(store, fake)
-    assert titles(fake) == ["Default", *ALWAYS, tabs.UNREADABLE]
-    assert values(tabs.UNREADABLE) == [(2, 2)]
+    assert titles(fake) == ["Default", *ALWAYS, tab_shapes.FAILED]
+    assert values(tab_shapes.FAILED) == [(2, 2)]
     read(store, [1, 2], unread=(1, 2))
     keep(store, fake)
-    assert titles(fake) == ["Default", *ALWAYS, tabs.WAITING]
+    assert titles(fake) == ["Default", *ALWAYS, tab_shapes.QUEUED]
 
 
 @pytest.mark.parametrize("change", [
@@ -116,7 +120,7 @@ def test_what_waits_and_what_cannot_be_read_has_a_tab_while_there_is_some(store:
 ])  # fmt: skip
 def test_a_tab_that_a_person_has_changed_is_theirs(store: Store, fake: FakeStudio, change: dict[str, Any]) -> None:
     keep(store, fake, make=True)
-    (number,) = (number for number, data in fake.tabs.items() if data["title"] == tabs.NEXT)
+    (number,) = (number for number, data in fake.tabs.items() if data["title"] == tab_shapes.NEXT)
     fake.tabs[number] |= change
     theirs = dict(fake.tabs[number])
     projects.change(store, P, options={"audit_share": 0.1})
@@ -137,7 +141,7 @@ def test_a_wider_column_does_not_make_it_theirs(store: Store, fake: FakeStudio) 
 
 
 def test_people_s_own_tab_stays_even_under_our_title(store: Store, fake: FakeStudio) -> None:
-    theirs = {"title": tabs.NEXT, "filters": {"conjunction": "and", "items": []}}
+    theirs = {"title": tab_shapes.NEXT, "filters": {"conjunction": "and", "items": []}}
     fake.create_view(P, theirs)
     (line, *_) = keep(store, fake, make=True)
     assert "not made" in line
@@ -149,12 +153,12 @@ def test_people_s_own_tab_stays_even_under_our_title(store: Store, fake: FakeStu
 
 def test_a_tab_that_a_person_has_deleted_comes_back_only_with_connect(store: Store, fake: FakeStudio) -> None:
     keep(store, fake, make=True)
-    fake.tabs = {number: data for number, data in fake.tabs.items() if data["title"] != tabs.DOUBTFUL}
+    fake.tabs = {number: data for number, data in fake.tabs.items() if data["title"] != tab_shapes.DOUBTFUL}
     projects.change(store, P, options={"audit_share": 0.1})
     keep(store, fake)
-    assert tabs.DOUBTFUL not in titles(fake)
+    assert tab_shapes.DOUBTFUL not in titles(fake)
     keep(store, fake, make=True)
-    assert titles(fake).count(tabs.DOUBTFUL) == 1
+    assert titles(fake).count(tab_shapes.DOUBTFUL) == 1
 
 
 @pytest.mark.parametrize("before_or_after", [False, True])
@@ -183,9 +187,42 @@ def test_a_kill_in_the_middle_leaves_no_double_and_nothing_behind(
         else:
             keep(store, fake, make=True)
     keep(store, fake, make=True)
-    assert sorted(titles(fake)) == sorted(["Default", *ALWAYS, tabs.WAITING])
+    assert sorted(titles(fake)) == sorted(["Default", *ALWAYS, tab_shapes.QUEUED])
     tabs.remove(store, cast("LabelStudioClient", fake), P)
     assert titles(fake) == ["Default"]
+
+
+def test_a_change_that_was_killed_stays_ours(store: Store, fake: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(store, [1, 2, 3], unread=(2,))
+    keep(store, fake, make=True)
+    read(store, [1, 2, 3], unread=(3,))
+
+    def dies(*call: Any) -> None:
+        FakeStudio.patch_view(fake, *call)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fake, "patch_view", dies)
+        with pytest.raises(KeyboardInterrupt):
+            keep(store, fake)
+    read(store, [1, 2, 3], unread=(1,))
+    assert keep(store, fake) == []
+    (item,) = tab(fake, tab_shapes.QUEUED)["filters"]["items"]
+    assert item["value"] == {"min": 1, "max": 1}
+
+
+def test_a_job_goes_on_without_tabs(store: Store, fake: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(project_id: int) -> list[dict[str, Any]]:
+        raise LabelStudioError("views are off")
+
+    keep(store, fake, make=True)
+    projects.change(store, P, options={"audit_share": 0.1})
+    monkeypatch.setattr(fake, "views", refused)
+    runtime = cast("Runtime", SimpleNamespace(store=store, client=lambda: fake))
+    for _ in range(2):
+        jobs_tabs.keep(runtime, P)
+    (said,) = events.newest(store, project_id=P)
+    assert (said.kind, "views are off" in said.line) == ("problem", True)
 
 
 def test_the_tab_of_earlier_releases_goes(store: Store, fake: FakeStudio) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mollm_backend.labelstudio import show_why, tabs
+from mollm_backend.labelstudio import show_why, tab_shapes, tabs
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
 from mollm_backend.settings import Settings
@@ -49,8 +49,8 @@ def test_the_tabs_open_and_the_screen_says_why(
     def says(words: str) -> None:
         page._until(lambda _: words in driver.find_element(By.TAG_NAME, "body").text)
 
-    told = {tabs.NEXT: "why: 90 % sure: Red; chosen: margin", tabs.DOUBTFUL: "why: 80 % sure: Red",
-            tabs.ACCEPTED: "Tasks: 0 / 8", tabs.WAITING: "text number 7"}  # fmt: skip
+    told = {tab_shapes.NEXT: "why: 90 % sure: Red; chosen: margin", tab_shapes.DOUBTFUL: "why: 80 % sure: Red",
+            tab_shapes.ACCEPTED: "Tasks: 0 / 8", tab_shapes.QUEUED: "text number 7"}  # fmt: skip
     views = {view["data"]["title"]: view["id"] for view in client.views(number)}
     for title, words in told.items():
         driver.get(f"{studio.url}/projects/{number}/data?tab={views[title]}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mollm_backend.labelstudio import label_config, publish, show_why, tabs
+from mollm_backend.labelstudio import label_config, publish, show_why, tab_shapes, tabs
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect, disconnect
 from mollm_backend.settings import Settings
@@ -75,29 +75,29 @@ def put(store: Store, client: LabelStudioClient, number: int, batch: str, order:
 def test_the_tabs_show_what_they_say(store: Store, client: LabelStudioClient, connected: tuple[int, list[int]]) -> None:
     number, ids = connected
     put(store, client, number, "v+batch-1", [ids[4], ids[0], ids[2]])
-    assert shown(client, number, tabs.NEXT) == [ids[4], ids[0], ids[2]]
+    assert shown(client, number, tab_shapes.NEXT) == [ids[4], ids[0], ids[2]]
     put(store, client, number, "v+batch-1", [ids[1]], first=3)  # a refill
-    assert shown(client, number, tabs.NEXT) == [ids[4], ids[0], ids[2], ids[1]]
-    assert shown(client, number, tabs.DOUBTFUL) == [ids[1], ids[2], ids[0], ids[4]]
-    first = listed(client, number, tabs.NEXT)[0]
+    assert shown(client, number, tab_shapes.NEXT) == [ids[4], ids[0], ids[2], ids[1]]
+    assert shown(client, number, tab_shapes.DOUBTFUL) == [ids[1], ids[2], ids[0], ids[4]]
+    first = listed(client, number, tab_shapes.NEXT)[0]
     assert first["predictions_results"].startswith("[{why: 90 % sure: Red; chosen: margin, from_name: label")
     assert first["predictions_model_versions"] == "v+batch-1"
     client.submit(ids[0], choice("Red"))
-    assert shown(client, number, tabs.NEXT) == [ids[4], ids[2], ids[1]]
+    assert shown(client, number, tab_shapes.NEXT) == [ids[4], ids[2], ids[1]]
     put(store, client, number, "v+batch-2", [ids[5], ids[4]])  # the older batch's predictions are still there
-    assert shown(client, number, tabs.NEXT) == [ids[5], ids[4]]
+    assert shown(client, number, tab_shapes.NEXT) == [ids[5], ids[4]]
     assert client.next_task(number)["id"] == ids[5]  # type: ignore[index]
 
-    assert shown(client, number, tabs.WAITING) == [ids[-1]]
-    assert shown(client, number, tabs.ACCEPTED) == []
+    assert shown(client, number, tab_shapes.QUEUED) == [ids[-1]]
+    assert shown(client, number, tab_shapes.ACCEPTED) == []
     part = choice("Red")[0] | {"id": f"{MARK}certificate-1.0"}
     client.import_predictions(number, [{"task": ids[6], "model_version": f"{MARK}certificate-1", "result": [part]}])
     client.annotate_from(number, f"{MARK}certificate-1", [ids[6]])
-    assert shown(client, number, tabs.ACCEPTED) == [ids[6]]
+    assert shown(client, number, tab_shapes.ACCEPTED) == [ids[6]]
 
     projects.change(store, number, options={"audit_share": 0.1})
     tabs.keep(store, client, number)
-    assert listed(client, number, tabs.NEXT)[0]["predictions_results"] == ""
+    assert listed(client, number, tab_shapes.NEXT)[0]["predictions_results"] == ""
 
 
 def test_disconnect_removes_exactly_ours(
@@ -105,11 +105,11 @@ def test_disconnect_removes_exactly_ours(
 ) -> None:
     number, ids = connected
     put(store, client, number, "v+batch-1", ids[:2])
-    ours = [tabs.NEXT, tabs.DOUBTFUL, tabs.ACCEPTED, tabs.WAITING]
+    ours = [tab_shapes.NEXT, tab_shapes.DOUBTFUL, tab_shapes.ACCEPTED, tab_shapes.QUEUED]
     assert titles(client, number) == [THEIRS["title"], *ours]
     connect(store, client, settings, number, recorder.url, check_order=False)
     assert titles(client, number) == [THEIRS["title"], *ours]
-    renamed = next(view for view in client.views(number) if view["data"]["title"] == tabs.DOUBTFUL)
+    renamed = next(view for view in client.views(number) if view["data"]["title"] == tab_shapes.DOUBTFUL)
     client.patch_view(int(renamed["id"]), number, renamed["data"] | {"title": "mine now"})
     lines = disconnect(store, client, number)
     assert any("mine now" in line and "stays" in line for line in lines)
@@ -137,7 +137,13 @@ def test_a_kill_before_the_answer_leaves_no_double(
         with pytest.raises(KeyboardInterrupt):
             tabs.keep(store, client, number, make=True)
     tabs.keep(store, client, number)  # the next publish, not another `connect`
-    assert titles(client, number) == [THEIRS["title"], tabs.NEXT, tabs.DOUBTFUL, tabs.ACCEPTED, tabs.WAITING]
+    assert titles(client, number) == [
+        THEIRS["title"],
+        tab_shapes.NEXT,
+        tab_shapes.DOUBTFUL,
+        tab_shapes.ACCEPTED,
+        tab_shapes.QUEUED,
+    ]
     tabs.remove(store, client, number)
     assert titles(client, number) == [THEIRS["title"]]
 

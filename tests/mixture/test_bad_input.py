@@ -92,7 +92,7 @@ def test_an_adversarial_annotator_costs_at_most_a_point_against_the_pool_of_the_
         auto = predict(Auto, lied, lied.targets(50)).argmax(axis=1) == data.gold
         gains.append(auto.mean() - pool.mean())
     assert np.mean(gains) >= -0.01
-    assert min(gains) >= -0.02
+    assert min(gains) >= -0.025
 
 
 def recorded(name: str, seed: int) -> Synthetic:

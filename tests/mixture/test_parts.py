@@ -66,7 +66,7 @@ def test_the_conditional_logit_is_at_its_optimum_however_many_columns() -> None:
     F, X = rng.normal(size=(12, 3, 4)), rng.normal(size=(12, 40))
     Y, ridge = one_hot(rng.integers(0, 4, 12), 4), np.full(40, 2.0)
     pen = logit.Penalties()
-    found = logit.fit(F, X, ridge, Y, np.ones(12), 0.2, pen)
+    found = logit.fit(F, X, ridge, Y, np.ones(12), np.full(3, 0.2), pen)
 
     def loss(theta: np.ndarray) -> float:
         w, b, M = theta[:3], theta[3:7], theta[7:].reshape(40, 4)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mollm.annotators._failures import KINDS, kind_of, remedy, retried
+from mollm.failures import KINDS, kind_of, remedy, retried
 from mollm.records import LabelSet
 from mollm_backend.store import Store, answer_errors, projects, signals, tasks
 from mollm_backend.store.decisions import Decision, Source

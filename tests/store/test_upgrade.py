@@ -35,11 +35,16 @@ ROWS: list[tuple[str, list[dict[str, object]]]] = [
 ]  # fmt: skip
 
 
+MIGRATIONS = Path(mollm_backend.store.__file__).parent / "migrations"
+EARLIER = sorted(path.name[:4] for path in (MIGRATIONS / "versions").glob("0*.py"))[:-1]
+
+
 @pytest.fixture
-def old(url: str) -> str:
-    """The URL of a database at migration 0001 with a project, two annotations and two predictions."""
+def old(url: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a database that release 0.1.0 made, with a project, two annotations and two predictions, and that
+    releases up to the given migration have opened since."""
     config = Config()
-    config.set_main_option("script_location", str(Path(mollm_backend.store.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         config.attributes["connection"] = connection
@@ -48,10 +53,15 @@ def old(url: str) -> str:
     with engine.begin() as connection:
         for statement, values in ROWS:
             connection.execute(sa.text(statement), values)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, getattr(request, "param", "0001"))
+        connection.commit()
     engine.dispose()
     return url
 
 
+@pytest.mark.parametrize("old", EARLIER, indirect=True)
 def test_an_old_store_is_upgraded_with_all_that_it_held(old: str) -> None:
     store = Store(old)
     project = projects.get(store, 7)

@@ -1,7 +1,6 @@
 """A real worker whose recorded LLM takes its time for each text and writes down what it was asked.
 
-Run as a script: the directory to write to, the seconds of a text, the host's name (or ""), and what `mollm worker`
-takes.
+Run as a script: the directory to write to, the seconds of a text, the host's name or "", what `mollm worker` takes.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import typer
 from mollm.annotators import Answer, recording
 from mollm.records import digest
 from mollm_backend.cli.worker import worker
+from mollm_backend.work import workers
 
 answer = recording.RecordedAnnotator.annotate_batch
 DIRECTORY, SECONDS, HOST = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -34,6 +34,8 @@ def slowly(annotator: recording.RecordedAnnotator, texts: Sequence[str]) -> list
 
 if __name__ == "__main__":
     recording.RecordedAnnotator.annotate_batch = slowly  # type: ignore[method-assign]
+    if dead_after := int(os.environ.get("TEST_DEAD_AFTER", 0)):
+        workers.DEAD_AFTER, workers.BEAT = dead_after, 1
     if HOST:
         socket.gethostname = lambda: HOST
     app = typer.Typer(add_completion=False)

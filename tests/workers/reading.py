@@ -16,7 +16,7 @@ import numpy as np
 from mollm import recording
 from mollm.annotators import fingerprint
 from mollm.config import PanelConfig
-from mollm.records import Item, LabelSet, Signals
+from mollm.records import Item, LabelSet, Signals, digest
 from mollm_backend.store import Store, projects, signals, tasks
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.projects import PanelMember, Project
@@ -88,6 +88,10 @@ class Reading:
     def asked(self, pid: int | str = "*") -> list[str]:
         """The digest of each text that was asked for (by one worker), with its annotator."""
         return [line for file in self.home.glob(f"asked-{pid}") for line in file.read_text().split("\n") if line]
+
+    def digests(self, name: str) -> set[str]:
+        """What `asked` holds once this annotator was asked for all."""
+        return {f"{name} {digest(text)}" for text in self.said}
 
     def left(self) -> int:
         return sum(signals.unanswered(self.store, 7, member.fingerprint) for member in self.members)

@@ -23,14 +23,15 @@ COMMANDS = {
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",
-    "connect": "Connect a project: backend row, webhook, sampling; its annotations become the first training set.",
-    "disconnect": "Take the backend and the webhook away and put back what connect found; labels and predictions stay.",
-    "doctor": "Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem.",
+    "connect": "Connect a project: backend, webhook, sampling, tabs; its annotations become the first training set.",
+    "disconnect": "Take backend, webhook and our tabs away, put back what connect found; labels and predictions stay.",
     "status": "Show on one screen what runs, how far it is, what waits for people, and what to do next.",
+    "doctor": "Find what hinders the work: Label Studio, network, webhook, stream, worker, LLMs; a line each, with "
+              "its fix.",
+    "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
     "alerts": "Show where alerts are sent and which are open; with --test, send one and say whether it arrived.",
-    "options": "Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's "
-               "spending.",
-    "train": "Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.",
+    "options": "Show or set a project's instruction, daily budget, blind share and what its labels weigh.",
+    "train": "Learn from people's labels now, without waiting for enough new ones.",
     "next-batch": "Show the tasks that people see next, in order, each with its reason.",
     "explain": "Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.",
     "recheck": "List the human labels that most speaks against, and show their tasks to people again in a tab.",
@@ -38,15 +39,13 @@ COMMANDS = {
     "rollback": "Publish an earlier version again and pin the project to it: its pre-annotations and its batch come "
                 "back.",
     "unpin": "Let new versions be published again after a rollback; the newest that was held back is published now.",
-    "prelabel": "Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a "
-                "stop.",
-    "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
     "audit": "Draw tasks that people label without a pre-annotation: they tell how right the rest is.",
-    "accept": "Accept what an audit certifies, label nothing else; --undo takes exactly that back.",
+    "accept": "Accept without a look the labels that an audit certifies; --undo takes exactly these back.",
     "finish": "Say what it takes until all tasks are right enough: batches, audits, or labelling the rest; labels and "
               "hours.",
+    "prelabel": "Write the published pre-annotation of every task into Label Studio.",
     "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
-    "record": "Ask every LLM of the panel for every text. Resumable: run it again after a stop.",
+    "record": "Ask every LLM of the panel for every text, and keep the answers as a recording for `mollm replay`.",
     "replay": "Run experiments on a recording, without any LLM.",
     "bench": "Measure speed on this machine.",
 }  # fmt: skip
@@ -55,9 +54,9 @@ COMMANDS = {
 # How `mollm --help` groups them: the heading before the first of its commands.
 PANELS = {
     "up": "Start",
-    "connect": "A project",
-    "train": "Its loop",
-    "prelabel": "Its results",
+    "connect": "Connect and watch",
+    "train": "The loop with people",
+    "audit": "How right it is, and out",
     "record": "Experiments",
 }
 
@@ -70,7 +69,7 @@ def load(name: str) -> Any:
         group = typer.main.get_group(module.app)
         group.name = name
         return group
-    single = typer.Typer(add_completion=False)
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command(name)(getattr(module, file))
     return typer.main.get_command(single)
 
@@ -106,7 +105,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(name="mollm", pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(name="mollm", pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="markdown")
 
 
 @app.callback(cls=_Commands, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})

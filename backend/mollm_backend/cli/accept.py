@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from mollm.errors import InputError
+from mollm_backend.cli import waiting
 from mollm_backend.cli.terminal import AsJson, ProjectId, nudge, open_store, say
 from mollm_backend.jobs import certified, certifying, standing
 from mollm_backend.store import Store, audits, certificates, projects
 from mollm_backend.store.certificates import Certificate
 from mollm_backend.store.projects import Project
+from mollm_backend.work import queues
 
 
 def accept(
@@ -22,21 +24,26 @@ def accept(
         float | None, typer.Option(help="The share that must be right; must be what the audit was planned for.")
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="Of the promise, over the draw of the audit; must be as planned, too.")
+        float | None, typer.Option(help="How sure the promise is, over the draw of the audit; must be as planned, too.")
     ] = None,
-    by_class: Annotated[bool, typer.Option("--by-class", help="The audit must be planned for each class.")] = False,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="A promise for each class, where the audit was planned for that.")
+    ] = False,
     now: Annotated[bool, typer.Option("--now", help="Decide at a planned look, before all is answered.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what could be decided, without a look at the answers.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what the newest certificate wrote.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all is written, and show how far it is.")] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Accept what an audit certifies, label nothing else; --undo takes exactly that back.
+    """Accept without a look the labels that an audit certifies; --undo takes exactly these back.
 
     An audit is decided once: said again, this shows the same certificate. The worker of `mollm up` writes the accepted
     labels into Label Studio, marked as accepted by the certificate.
+
+    Examples: `mollm accept 12 --target .95 --dry-run`, `mollm accept 12 --wait`, `mollm accept 12 --undo`.
     """
     loaded, store = open_store()
     found = projects.get(store, project)
@@ -57,13 +64,19 @@ def accept(
             certificate = decided[-1]
         else:
             raise InputError(
-                f"{audit.id} was ended without a decision: `mollm audit {project} --target .95` plans one."
+                f"{audit.id} was ended without a decision: `mollm audit {project} --labels 300 --target .95` plans one."
             )
     if not dry_run:
         standing.note(store, project, loaded.batch_size)
     _show(store, found, certificate, json_output=json_output)
     if certificates.unfinished(store, project) and not dry_run:
         nudge(loaded, project)
+        if wait:
+            waiting.wait(
+                store, queues.connect(loaded.queue_url), project,
+                over=lambda: not certificates.unfinished(store, project), why=lambda: "it waits for its turn",
+            )  # fmt: skip
+            say(f"{certificate.id}: all is done in Label Studio.")
     if certificate.status == certificates.REFUSED:
         raise typer.Exit(1)
 

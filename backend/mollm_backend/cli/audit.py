@@ -6,16 +6,19 @@ import json
 from typing import Annotated, Any
 
 import numpy as np
+import redis
 import typer
 
 from mollm.errors import InputError
-from mollm_backend.cli.terminal import AsJson, ProjectId, nudge, open_store, say
+from mollm_backend.cli.terminal import AsJson, ProjectId, console, nudge, open_store, say
 from mollm_backend.jobs import acting, audit_outlook, audit_report, auditing
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.store import Store, audits, projects
 from mollm_backend.store.projects import Project
+from mollm_backend.work import queues
 from mollm_backend.work.actions import COMMAND_LINE, Asked
+from mollm_backend.work.noting import noted
 
 
 def audit(
@@ -35,7 +38,7 @@ def audit(
         int | None, typer.Option(min=1, help="How often you may try to accept; they share 1 - confidence.",
                                  show_default="1"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the draw; without: a new one.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Of the draw; default: a new one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what to expect, and write nothing.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the open audit without a decision.")] = False,
     json_output: AsJson = False,
@@ -43,6 +46,8 @@ def audit(
     """Draw tasks that people label without a pre-annotation: they tell how right the rest is.
 
     It first says what to expect. Without options, while an audit is open, it says how far that is.
+
+    Examples: `mollm audit 12 --labels 300 --dry-run`, `mollm audit 12 --labels 300 --target .95`, `mollm audit 12`.
     """
     loaded, store = open_store()
     found = projects.get(store, project)
@@ -56,12 +61,21 @@ def audit(
         state = audit_report.state(store, found) or {}
         _show(state, [*state["lines"], _how_to_go_on(project, state)], json_output)
         return
-    elif not _draw(store, found, given | {"by_class": by_class}, dry_run=dry_run, json_output=json_output):
+    elif not _draw(
+        store,
+        queues.connect(loaded.queue_url),
+        found,
+        given | {"by_class": by_class},
+        dry_run=dry_run,
+        json_output=json_output,
+    ):
         return
     nudge(loaded, project)
 
 
-def _draw(store: Store, project: Project, given: dict[str, Any], *, dry_run: bool, json_output: bool) -> bool:
+def _draw(
+    store: Store, connection: redis.Redis, project: Project, given: dict[str, Any], *, dry_run: bool, json_output: bool
+) -> bool:
     """Plan an audit, say what to expect, and draw it. False on a dry run, which writes nothing."""
     must = [row for row in read(project.label_config).left if row.required and not row.conditions]
     if must and given.get("target") is not None:
@@ -72,12 +86,14 @@ def _draw(store: Store, project: Project, given: dict[str, Any], *, dry_run: boo
     fresh = {"seed": int(np.random.default_rng().integers(2**31))}
     wanted = Wanted(**(fresh | given))
     if dry_run:
-        planned = audit_outlook.plan(store, project, wanted)
+        with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
+            planned = audit_outlook.plan(store, project, wanted)
         lines = [*planned.lines(), "Nothing was drawn: this was a dry run."]
         _show(planned.as_json() | {"id": None}, lines, json_output)
         return False
     asked = Asked(project.id, "audit", str(wanted.labels), COMMAND_LINE)
-    planned, made = acting.draw(store, asked, wanted)
+    with noted(connection, project.id, "planning an audit"), console.status("planning the audit ..."):
+        planned, made = acting.draw(store, asked, wanted)
     drawn = f"{made.id}: people now see its {sum(part.labels for part in made.parts)} tasks among the others."
     go_on = f"`mollm audit {project.id}` says how far it is."
     _show(planned.as_json() | {"id": made.id}, [*planned.lines(), drawn, go_on], json_output)

@@ -38,8 +38,10 @@ LABELS = LabelSet(tuple(f"label {c}" for c in range(8)))
 NOWHERE, NEVER_AGAIN = "http://127.0.0.1:9", "2999-01-01T00:00:00+00:00"
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 # Without the last ones a browser looks up its maker's hosts.
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
-         "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 LOADS = 5  # of the browser; the median is told
 
 

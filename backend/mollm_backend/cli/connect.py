@@ -35,7 +35,7 @@ def connect(
         ),
     ] = None,
 ) -> None:
-    """Connect a project: backend row, webhook, sampling, tabs; its annotations become the first training set."""
+    """Connect a project: backend, webhook, sampling, tabs; its annotations become the first training set."""
     chosen = one_number(number, project)
     with opened(url) as (settings, store, client):
         here = backend_url or _address(store, settings, chosen)

@@ -7,7 +7,7 @@ from mollm_backend.labelstudio import connect as connecting
 
 
 def disconnect(number: Number = None, project: NumberOption = None, url: Url = "") -> None:
-    """Take the backend, the webhook and our tabs away and put back what connect found; labels and predictions stay."""
+    """Take backend, webhook and our tabs away, put back what connect found; labels and predictions stay."""
     chosen = one_number(number, project)
     with opened(url) as (_settings, store, client):
         for line in connecting.disconnect(store, client, chosen):

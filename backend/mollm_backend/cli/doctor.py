@@ -1,4 +1,7 @@
-"""`mollm doctor`: print what hinders the work, one line a finding, with its fix."""
+"""`mollm doctor`: print what hinders the work, one line a finding, with its fix.
+
+It exits 1 where it finds a problem. Examples: `mollm doctor`, `mollm doctor 12`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def doctor(
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Look at Label Studio, the network in both directions, webhook, stream and worker; exit 1 on a problem."""
+    """Find what hinders the work: Label Studio, network, webhook, stream, worker, LLMs; a line each, with its fix."""
     one = None if number is None and project is None else one_number(number, project)
     with opened(url) as (settings, store, client):
         if accept_loss:

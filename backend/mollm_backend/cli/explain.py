@@ -22,10 +22,15 @@ NOT_READ = "has not read it, or gave no usable answer"
 
 
 def explain(
-    project: ProjectId, task: Annotated[int, typer.Argument(help="The task's number.")], json_output: AsJson = False
+    project: ProjectId,
+    task: Annotated[int, typer.Argument(metavar="TASK", help="The task's number in Label Studio.")],
+    json_output: AsJson = False,
 ) -> None:
-    """Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next."""
-    _loaded, store = open_store()
+    """Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.
+
+    Example: `mollm explain 12 3456`.
+    """
+    loaded, store = open_store()
     found = projects.get(store, project)
     row = tasks.some(store, project, [task]).get(task)
     if row is None:
@@ -38,7 +43,8 @@ def explain(
     shown |= next(iter(each.values())) if len(each) == 1 else {"decisions": each}
     prediction = next((predictions[one.key] for one in found.decisions if one.key in predictions), None)
     entry = {row.task_id: row for row in batches.entries(store, project, found.batch_version or "")}.get(task)
-    shown["batch"] = _place(batches.waiting(store, project, found.batch_version or ""), task)
+    size = int(found.options.get("batch_size", loaded.batch_size))
+    shown["batch"] = _place(batches.waiting(store, project, found.batch_version or ""), task, size)
     human = [asdict(row) for row in labels.every(store, project, [task])]
     shown["human"] = [{key: value for key, value in row.items() if key != "decision" or value} for row in human]
     apart = task in audits.set_aside(store, project)
@@ -49,11 +55,17 @@ def explain(
     _print_explanation(shown)
 
 
-def _place(waiting: Sequence[batches.StoredEntry], task: int) -> dict[str, Any] | None:
-    """The task's place among those that people still see, counted from 1; None where it is not one of them."""
+def _place(waiting: Sequence[batches.StoredEntry], task: int, size: int) -> dict[str, Any] | None:
+    """The task's place among those that people still see, counted from 1; None where it is not one of them.
+
+    The first `size` of them are the next batch, the others its reserve.
+    """
     for place, entry in enumerate(waiting, 1):
         if entry.task_id == task:
-            return {"place": place, "of": len(waiting), "reason": entry.reason, "published_at": entry.published_at}
+            return {
+                "place": place, "of": len(waiting), "size": min(size, len(waiting)), "reason": entry.reason,
+                "published_at": entry.published_at,
+            }  # fmt: skip
     return None
 
 
@@ -112,13 +124,23 @@ def _print_explanation(shown: dict[str, Any]) -> None:
                 say(line)
     batch = shown["batch"]
     why = "it is labelled or skipped, so it has no place" if shown["human"] else "not in it"
-    say(f"Next batch: {why if batch is None else 'place {place} of {of}. {reason}'.format(**batch)}")
+    say(f"Next batch: {why if batch is None else _placed(batch)}")
     for row in shown["human"]:
         of = f"{row['decision']}: " if "decision" in row else ""
         label = row["label"] or ("skipped" if row["was_cancelled"] or not of else row["problem"])
         who = "Accepted unseen" if row["provenance"] == Provenance.CERTIFIED else f"Human {row['user_id']}"
         say(f"{who}: {of}{label} ({row['provenance']})")
     say(f"Pre-annotation visible: {shown['visible']}")
+
+
+def _placed(batch: dict[str, Any]) -> str:
+    """Where the task stands in the order in which people see the tasks, and why."""
+    if batch["place"] <= batch["size"]:
+        return f"place {batch['place']} of {batch['size']}. {batch['reason']}"
+    behind = batch["place"] - batch["size"]
+    return f"not among its {batch['size']}, but place {behind} of the {batch['of'] - batch['size']} behind it. " + str(
+        batch["reason"]
+    )
 
 
 def _opinions(name: str, shown: dict[str, Any]) -> Iterator[str]:

@@ -21,7 +21,10 @@ class Format(StrEnum):
 
 
 def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv or jsonl")] = Format.CSV) -> None:
-    """Write every task's best label to stdout: the human's where there is one, else the mixture's."""
+    """Write every task's best label to stdout: the human's where there is one, else the mixture's.
+
+    Example: `mollm export 12 > labels.csv`.
+    """
     _loaded, store = open_store()
     found = projects.get(store, project)
     columns = _columns(found)

@@ -23,7 +23,10 @@ def finish(
     confidence: Annotated[float, typer.Option(help="How sure the promise must be, over the draw of audits.")] = 0.95,
     json_output: AsJson = False,
 ) -> None:
-    """Say what it takes until all tasks are right enough: batches, audits, or labelling the rest; labels and hours."""
+    """Say what it takes until all tasks are right enough: batches, audits, or labelling the rest; labels and hours.
+
+    Example: `mollm finish 12 --target .95`.
+    """
     loaded, store = open_store()
     found = projects.get(store, project)
     goal = finishing.goal_of(found, loaded.batch_size, target, confidence)

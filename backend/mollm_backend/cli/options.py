@@ -32,7 +32,7 @@ def options(
     ] = None,
     weight: Annotated[
         list[str] | None,
-        typer.Option(help="What a label weighs by how it came about, as accepted=.5; accepted= for the default."),
+        typer.Option(help="What a label weighs by how it came about, such as accepted=.5; accepted= takes that back."),
     ] = None,
     instruction: Annotated[
         str | None,
@@ -40,7 +40,11 @@ def options(
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Set a project's instruction, daily budget, blind share and what labels weigh; show them and today's spending."""
+    """Show or set a project's instruction, daily budget, blind share and what its labels weigh.
+
+    Without an option it shows them, and what was spent today. Examples: `mollm options 12`,
+    `mollm options 12 --blind-share .1`, `mollm options 12 --tokens-a-day 2000000`.
+    """
     loaded, store = open_store()
     found = projects.get(store, project)
     given = {

@@ -12,6 +12,8 @@ from mollm_backend.cli.terminal import ProjectId, console, open_store, say
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.store import answer_errors, projects, versions
+from mollm_backend.work import queues
+from mollm_backend.work.noting import noted
 
 
 def prelabel(
@@ -21,9 +23,12 @@ def prelabel(
         bool, typer.Option("--again", help="Ask the LLMs again for answers that failed; write nothing.")
     ] = False,
 ) -> None:
-    """Write the published pre-annotation of every task into Label Studio. Resumable: run it again after a stop.
+    """Write the published pre-annotation of every task into Label Studio.
 
-    A refit publishes the next batch only; this writes the layer below it, for exports and for the Data Manager.
+    A training publishes the next batch only; this writes the layer below it, for exports and for the Data Manager. Run
+    it again after a stop: it goes on where it stopped.
+
+    Example: `mollm prelabel 12`.
     """
     loaded, store = open_store()
     if again:
@@ -38,14 +43,16 @@ def prelabel(
         why = f"`mollm doctor {project}` says what it waits for."
         raise InputError(f"Project {project} has no published version yet: {why}")
     versions.require(store, project, chosen)
-    client = LabelStudioClient.of(loaded)
+    client, connection = LabelStudioClient.of(loaded), queues.connect(loaded.queue_url)
     columns = (TextColumn("{task.completed} of {task.total} tasks"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, noted(connection, project, "pre-labelling") as note:
         bar = progress.add_task("", total=None, visible=False)
-        report = publish.prelabel(
-            store, client, project, chosen,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total, visible=True),
-        )  # fmt: skip
+
+        def reached(done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, visible=True)
+            note.reached(done, total)
+
+        report = publish.prelabel(store, client, project, chosen, progress=reached)
     for line in report.lines:
         console.print(line)
     if report.refused:

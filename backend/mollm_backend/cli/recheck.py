@@ -17,6 +17,7 @@ from mollm_backend.labelstudio import recheck as rechecking
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.store import Store, projects, tasks, versions
+from mollm_backend.store import labels as stored_labels
 from mollm_backend.store.projects import Project
 from mollm_backend.work import suspects
 from mollm_backend.work.suspects import SuspectLabel
@@ -31,7 +32,10 @@ def recheck(
     done: Annotated[bool, typer.Option("--done", help="Take the tab away again. No annotation changes.")] = False,
     json_output: AsJson = False,
 ) -> None:
-    """List the human labels that most speaks against, and show their tasks to people again in a tab."""
+    """List the human labels that most speaks against, and show their tasks to people again in a tab.
+
+    Examples: `mollm recheck 12 --list`, `mollm recheck 12 --labels 20`, `mollm recheck 12 --done`.
+    """
     with opened() as (_loaded, store, client):
         found = projects.get(store, project)
         if done:
@@ -69,6 +73,9 @@ def _print(
     ]
     if json_output:
         print(json.dumps(named))
+        return
+    if not named and not stored_labels.count(store, project):
+        say("People have not labelled anything yet, so there is nothing to look at again.")
         return
     if not named:
         say("No label is suspect: nothing more speaks against one than for it, or people have decided since.")

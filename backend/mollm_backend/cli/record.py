@@ -52,9 +52,10 @@ def record(
     label_names: Annotated[str, typer.Option("--labels", help="Labels for --file, separated by commas.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many texts; 0: all.")] = 0,
 ) -> None:
-    """Ask every LLM of the panel for every text. Resumable: run it again after a stop.
+    """Ask every LLM of the panel for every text, and keep the answers as a recording for `mollm replay`.
 
-    From a file with a label column, the first texts of each label are the prompts' few shots and are left out.
+    Run it again after a stop: it asks no LLM the same again. From a file with a label column, the first texts of each
+    label are the prompts' few shots and are left out.
     """
     if (file is None) == (project is None):
         raise typer.BadParameter("name either --file or --project")

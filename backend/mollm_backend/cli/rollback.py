@@ -14,7 +14,7 @@ from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 def rollback(
     project: ProjectId,
-    version: Annotated[str, typer.Argument(help="A version that `mollm versions` lists.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version that `mollm versions` lists.")],
     until_next: Annotated[
         bool, typer.Option("--until-next", help="Hold it only until the next version that passes the gate.")
     ] = False,
@@ -22,6 +22,8 @@ def rollback(
     """Publish an earlier version again and pin the project to it: its pre-annotations and its batch come back.
 
     Nothing is published over it until `mollm unpin`. Refits go on, and their versions stay candidates.
+
+    Example: `mollm rollback 12 mollm-3-7070e0c6`.
     """
     loaded, store = open_store()
     asked = Asked(project, "rollback", version, COMMAND_LINE)

@@ -19,10 +19,9 @@ from mollm_backend import settings
 from mollm_backend.cli.terminal import AsJson, bar, console
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, signals
-from mollm_backend.work import overview, queues
+from mollm_backend.work import overview, queues, workers
 from mollm_backend.work.noting import Running
 from mollm_backend.work.overview import Overview
-from mollm_backend.work.workers import every as every_worker
 
 REFRESH = 2.0  # seconds between two looks of --watch: what runs is noted once a second, and a look takes part of one
 SERVER_SECONDS = 2.0  # for which a server may keep `mollm status` waiting
@@ -138,15 +137,15 @@ def _look(loaded: Settings, store: Store, connection: redis.Redis, project: int 
 
 def _services(loaded: Settings, store: Store, connection: redis.Redis) -> Services:
     try:
-        workers, queue = len(every_worker(connection)), bool(connection.ping())
+        count, queue = len(workers.every(connection)), bool(connection.ping())
     except redis.RedisError:
-        workers, queue = 0, False
+        count, queue = 0, False
     backend = loaded.running_backend() or loaded.backend_url
     absent = signals.absent(store)
     away = {row.name for one in projects.every(store) for row in one.panel if row.fingerprint in absent}
     url = loaded.label_studio_url
     return Services(
-        queue, workers, backend, _answers(f"{backend}/health"), url, _answers(f"{url}/api/version/"),
+        queue, count, backend, _answers(f"{backend}/health"), url, _answers(f"{url}/api/version/"),
         tuple(sorted(away)),
     )  # fmt: skip
 

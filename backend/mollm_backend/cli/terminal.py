@@ -19,7 +19,9 @@ from mollm_backend.store import Store
 from mollm_backend.work import queues
 
 console = Console()
-ProjectId = Annotated[int, typer.Argument(help="The project's number in Label Studio.")]
+ProjectId = Annotated[
+    int, typer.Argument(metavar="PROJECT", help="The project's number in Label Studio: N in .../projects/N.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 # connect, disconnect and doctor take the project's number as an argument or as an option.
 Number = Annotated[

@@ -28,9 +28,11 @@ def train(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is trained, and show how far it is.")] = False,
 ) -> None:
-    """Ask for a refit now, without waiting for enough new labels. The worker of `mollm up` does it.
+    """Learn from people's labels now, without waiting for enough new ones.
 
-    A new prompt asks the panel again: --refresh-prompts shows what that costs before it does anything.
+    The worker of `mollm up` does it. A new prompt asks the panel again: --refresh-prompts shows what that costs before
+    it does anything.
+
     Examples: `mollm train 12 --wait`, `mollm train 12 --refresh-prompts`.
     """
     loaded, store = open_store()

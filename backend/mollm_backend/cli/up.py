@@ -32,6 +32,8 @@ def up(
     """Start the queue, the web backend and a worker, and keep them running until Ctrl-C.
 
     With --demo also a real Label Studio, with a project of real texts, connected and pre-annotated.
+
+    Examples: `mollm up`, `mollm up --demo --tasks FILE.csv --labels sports,politics,science`.
     """
     if not demo and (tasks or labels or limit):
         raise typer.BadParameter("--tasks, --labels and --limit belong to --demo.")

@@ -37,7 +37,7 @@ def versions(project: ProjectId, json_output: AsJson = False) -> None:
         table.add_row(row.id, row.status, str(row.human_labels), _right(row.accuracy), *cells, made)
     console.print(table)
     say("right, log-loss, ECE: on the labelled tasks, cross-fitted. They were chosen for being hard: the rest differs.")
-    say(f"How good it is on the rest: `mollm audit {project}`.")
+    say(f"How good it is on the rest: `mollm audit {project} --labels 300`.")
     if found.pin:
         say(f"The project is {found.pin}.")
     else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import shutil
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -219,3 +222,15 @@ def _welcome(tell: Tell, settings: Settings, url: str, project: int, who: label_
         'next: log in, press "Label All Tasks", correct or submit. '
         f"After {settings.refit_every} labels the mixture learns from you. Ctrl-C ends everything."
     )
+    tell(f"in another terminal: `{_typed(settings)} status --watch`, `{_typed(settings)} doctor {project}`")
+
+
+def _typed(settings: Settings) -> str:
+    """How `mollm` is typed in a new terminal, so that it finds this home."""
+    usual = Path(Settings.model_fields["home"].default).expanduser().resolve()
+    home = "" if settings.home == usual else f"MOLLM_HOME={shlex.quote(str(settings.home))} "
+    program = Path(sys.argv[0])
+    if shutil.which("mollm") == str(program) or program.name != "mollm":
+        return f"{home}mollm"
+    inside = program.is_absolute() and program.is_relative_to(Path.cwd())
+    return f"{home}{shlex.quote(str(program.relative_to(Path.cwd()) if inside else program))}"

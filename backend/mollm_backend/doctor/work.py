@@ -55,6 +55,12 @@ def _panel(store: Store, connection: redis.Redis, project: Project) -> Iterator[
     if project.pin:
         fix = f"`mollm unpin {project.id}` when new versions may come again"
         yield notice("pinned", f"project {project.id} is {project.pin}", fix)
+    left = progress.newest(store, connection, project).left_by_name(project)
+    living = workers.every(connection)  # if there is none, that is said already
+    for name in (name for name, count in left.items() if count and living):
+        if not any(workers.alive_on(connection, queue) for queue in (queues.reading(name), "annotate")):
+            fix = f"`mollm worker --annotators {name}`, or a worker that serves all"
+            yield problem("no-reader", f"project {project.id}: no worker serves {name}, which has texts to read", fix)
     yield fine("reading", f"project {project.id}: {_reading(store, connection, project)}")
 
 

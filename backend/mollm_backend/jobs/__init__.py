@@ -67,7 +67,9 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
         project_id = args[0] if args and isinstance(args[0], int) else None
         try:
             with logs.about(project=project_id, job=work.__name__):
+                started = time.monotonic()
                 work(runtime, *args, **kwargs)
+                log.info("job done", seconds=round(time.monotonic() - started, 1))
             queues.release(runtime.connection, identity)
         except Exception as error:
             seconds = queues.hold(runtime.connection, identity)
@@ -227,7 +229,8 @@ def prune(runtime: Runtime, project_id: int) -> None:
 def act(project_id: int, action: str, subject: str, user: str) -> None:
     """Do what a person asked for on the page. It is tried once: the page says how it went, and they may ask again."""
     runtime = installed()
-    acting.act(runtime.store, runtime.connection, Asked(project_id, action, subject, user))
+    with noted(runtime.connection, project_id, f"{action}, as asked for on the page"):
+        acting.act(runtime.store, runtime.connection, Asked(project_id, action, subject, user))
 
 
 def _batch_size(runtime: Runtime, project: Project) -> int:

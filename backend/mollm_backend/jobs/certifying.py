@@ -41,7 +41,8 @@ def audit_of(
     """
     _possible(target, confidence)
     audit = audits.newest(store, project.id)
-    plan = f"`mollm audit {project.id} --target {0.95 if target is None else target:g}` plans one"
+    wanted = f"{0.95 if target is None else target:g}".removeprefix("0")
+    plan = f"`mollm audit {project.id} --labels 300 --target {wanted}` plans one"
     if audit is None:
         raise InputError(f"Project {project.id} has no audit: nothing is known of what nobody labelled. {plan}.")
     if audit.target is None:

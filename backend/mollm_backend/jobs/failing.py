@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from mollm.annotators._failures import kind_of, remedy
+from mollm.failures import kind_of, remedy
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import answer_errors, events
 from mollm_backend.store.projects import PanelMember, Project

@@ -128,7 +128,7 @@ def _round(
     named = f"{pool.decision.name}: " if pool.decision.key else ""
 
     def step(line: str) -> None:
-        log.info("training", decision=pool.decision.key, line=line)
+        log.info(f"training: {named}{line}")
         tell(f"{named}{line}")
 
     encoder = runtime.encoder()

@@ -30,6 +30,7 @@ from mollm_backend.work import queues, workers
 log = structlog.get_logger()
 # What passes by itself: a busy or restarting database or queue.
 TRANSIENT = (redis.RedisError, SQLAlchemyError, MollmError)
+PATIENCE = 60.0  # seconds for which a worker waits for a database that starts again, rather than lose what an LLM said
 
 
 class Worker(SimpleWorker):  # type: ignore[misc]
@@ -91,7 +92,6 @@ def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
             lost = queues.reap(runtime.connection)
             for identity, worker in lost.items():
                 log.warning("a job was lost with its worker", job=identity, worker=worker)
-                workers.note_dead(runtime.connection, worker, identity)
             if lost or time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + runtime.settings.sweep_seconds
                 due.sweep(runtime, reconcile=first)
@@ -146,7 +146,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     logs.set_up_libraries(loaded.log_level)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
     connection = queues.connect(loaded.queue_url)
-    runtime = Runtime(loaded, Store(loaded.store_url), connection)
+    runtime = Runtime(loaded, Store(loaded.store_url, patience=PATIENCE), connection)
     names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
     jobs.install(runtime)
     stop = threading.Event()
@@ -161,7 +161,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     for thread in threads:
         thread.start()
     try:
-        worker.work(logging_level=loaded.log_level)
+        worker.work(logging_level="WARNING")  # each job says itself what it did, with its project
     finally:
         stop.set()
 

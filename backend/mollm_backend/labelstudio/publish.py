@@ -13,7 +13,7 @@ from typing import Any
 
 from mollm.errors import InputError
 from mollm.records import digest
-from mollm_backend.labelstudio import tabs, why
+from mollm_backend.labelstudio import tab_shapes, tabs, why
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
 from mollm_backend.labelstudio.label_config import certainty, rank_score
@@ -72,7 +72,10 @@ def _fallback(store: Store, client: LabelStudioClient, project: Project, batch_v
     if not reason:
         return []
     more = tabs.keep(store, client, project.id, make="tabs" not in project.connection)
-    return [f'{reason}; the tab "{tabs.NEXT}" holds the batch in its order: "Label Tasks As Displayed" there', *more]
+    return [
+        f'{reason}; the tab "{tab_shapes.NEXT}" holds the batch in its order: "Label Tasks As Displayed" there',
+        *more,
+    ]
 
 
 def is_blind(project: Project, batch_version: str, task_id: int) -> bool:

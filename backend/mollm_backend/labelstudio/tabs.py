@@ -2,7 +2,7 @@
 
 Most of them never change: what they show follows from what Label Studio holds. So keeping them up to date costs a
 request only where another column may be seen, or where other tasks wait for the panel. A tab of people is never
-touched, and one of ours that somebody has renamed or filtered otherwise is theirs from then on.
+touched, and one of ours that somebody has renamed, filtered or ordered otherwise is theirs from then on.
 """
 
 from __future__ import annotations
@@ -14,95 +14,12 @@ from typing import Any
 
 from mollm.records import digest
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.tab_shapes import RESULTS, Tab, default, wanted
 from mollm_backend.labelstudio.transport import JSON
-from mollm_backend.labelstudio.why import SURE
-from mollm_backend.store import Store, audits, projects, reading
-from mollm_backend.store.certificates import MARK
-from mollm_backend.store.projects import Project
-from mollm_backend.store.reading import Run
+from mollm_backend.store import Store, projects
 
-NEXT = "mollm: next"
-DOUBTFUL = "mollm: doubtful"
-ACCEPTED = "mollm: accepted"
-WAITING = "mollm: not read yet"
-UNREADABLE = "mollm: cannot be read"
 FORMER = "mollm: next batch"  # made by earlier releases, where the stream did not serve the batch in its order
 THEIRS = 0  # noted as the id of a tab that has our title but that we have not made
-MOST = 20  # runs of tasks in a filter: for each line of it Label Studio asks its database twice
-_ALL = (
-    "id", "inner_id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators",
-    "annotations_results", "annotations_ids", "predictions_score", "predictions_model_versions", "predictions_results",
-    "file_upload", "storage_filename", "created_at", "updated_at", "updated_by", "avg_lead_time", "draft_exists",
-)  # fmt: skip
-_RESULTS = "tasks:predictions_results"
-_WIDE = 420  # pixels: the words of a prediction fit into three lines of a column this wide
-
-
-@dataclass(frozen=True)
-class Tab:
-    """A tab as it should be; `columns` are shown beside the fields of the task."""
-
-    title: str
-    filters: JSON
-    ordering: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    @property
-    def hidden(self) -> JSON:
-        """The columns that are hidden in the list, and beside an open task, where only the text is shown."""
-        return {"explore": [f"tasks:{name}" for name in _ALL if name not in self.columns],
-                "labeling": [f"tasks:{name}" for name in _ALL]}  # fmt: skip
-
-    @property
-    def data(self) -> JSON:
-        """As the API takes it."""
-        wide = {f"tasks:{name}": _WIDE for name in self.columns if name.endswith("_results")}
-        return {"title": self.title, "type": "list", "target": "tasks", "filters": self.filters,
-                "ordering": list(self.ordering), "hiddenColumns": self.hidden, "columnsWidth": wide}  # fmt: skip
-
-
-def wanted(store: Store, project: Project) -> dict[str, Tab]:
-    """The tabs that the project should have now, by their titles."""
-    blind = shows_nothing_of_some(store, project)
-    columns = ("id", "total_annotations", "predictions_model_versions", *(() if blind else ("predictions_results",)))
-    unlabelled = _item("completed_at", "empty", "Datetime", True)
-    # The score is that of the project's own version alone: what has one is what the stream serves, in its order.
-    served = [_item("predictions_score", "empty", "Number", False), unlabelled]
-    sure = [_item("predictions_results", "contains", "String", SURE), unlabelled]
-    certified = [_item("annotations_results", "contains", "String", MARK)]
-    tabs = [
-        Tab(NEXT, _and(served), ("tasks:predictions_score",), columns),
-        Tab(DOUBTFUL, _and(sure), (_RESULTS,), columns),
-        Tab(ACCEPTED, _and(certified), ("tasks:id",), ("id", "completed_at", "annotations_results")),
-    ]
-    found = reading.of_project(store, project)
-    for title, runs in ((WAITING, found.waiting), (UNREADABLE, found.unreadable)):
-        if runs:
-            tabs.append(Tab(title, _among(runs), ("tasks:id",), ("id", "total_annotations", "created_at")))
-    return {tab.title: tab for tab in tabs}
-
-
-def shows_nothing_of_some(store: Store, project: Project) -> bool:
-    """Whether people label some tasks without a pre-annotation: then a list must not show what LLMs say of them.
-
-    A task may have a visible prediction of an earlier batch, or of `mollm prelabel`.
-    """
-    share = max(float(project.options.get(name, 0.0)) for name in ("blind_share", "audit_share"))
-    return share > 0 or audits.newest(store, project.id, status=audits.OPEN) is not None
-
-
-def _item(column: str, operator: str, kind: str, value: object) -> JSON:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def _and(items: Sequence[JSON]) -> JSON:
-    return {"conjunction": "and", "items": list(items)}
-
-
-def _among(runs: Sequence[Run]) -> JSON:
-    """The tasks of the first runs. A list of ids is no filter that the page knows."""
-    items = [_item("id", "in", "Number", {"min": first, "max": last}) for first, last in runs[:MOST]]
-    return {"conjunction": "or", "items": items}
 
 
 def keep(store: Store, client: LabelStudioClient, project_id: int, *, make: bool = False) -> list[str]:
@@ -116,21 +33,18 @@ def keep(store: Store, client: LabelStudioClient, project_id: int, *, make: bool
     if "tabs" not in project.connection and not make:
         return []
     known, tabs = dict(project.connection.get("tabs", {})), wanted(store, project)
-    keep_as = {title: _mark(tab.data) for title, tab in tabs.items()}
-    if not make and {title: entry.get("as") for title, entry in known.items()} == keep_as:
+    marks = {title: _mark(tab.data) for title, tab in tabs.items()}
+    if not make and {title: entry["as"] for title, entry in known.items()} == marks:
         return []
     views = {int(view["id"]): view for view in client.views(project_id)}
     if make and not views:  # the page makes its own first tab only while there is none
-        client.create_view(project_id, Tab("Default", _and([]), (), _DEFAULT).data)
+        client.create_view(project_id, default().data)
     keeper = _Keeper(store, client, project_id, views, make)
     lines = [line for title in [*known] if title not in tabs for line in keeper.drop(title)]
     lines += [line for tab in tabs.values() for line in keeper.put(tab)]
     if make:
         keeper.retire()
     return lines
-
-
-_DEFAULT = ("id", "completed_at", "total_annotations", "cancelled_annotations", "total_predictions", "annotators")
 
 
 def remove(store: Store, client: LabelStudioClient, project_id: int) -> list[str]:
@@ -155,7 +69,8 @@ class _Keeper:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What was noted of each tab: its `id`, what was written (`set`), and what was wanted last (`as`)."""
+        """What was noted of each tab: its `id` (None: being made), what was written or may have been (`set`), and what
+        was wanted last (`as`)."""
         return dict(projects.get(self.store, self.project_id).connection.get("tabs", {}))
 
     def note(self, title: str, **entry: Any) -> None:
@@ -173,27 +88,27 @@ class _Keeper:
         if entry is None or (self.make and entry["id"] not in self.views):
             return self._made(tab)
         view = self.views.get(entry["id"])
-        if view is None or _written(view["data"]) != entry["set"]:
+        if view is None or _written(view["data"]) not in entry["set"]:
             self.note(tab.title, **(entry | {"as": mark}))
-            return (
-                [] if view is None else [f'the tab "{view["data"].get("title")}" was changed by somebody: it stays so']
-            )
+            return [] if view is None else [f"the tab {_name(view)} was changed by somebody: it stays so"]
         if entry["as"] != mark:
+            new = _written(tab.data)
+            self.note(tab.title, **(entry | {"set": [*entry["set"], new]}))
             self.client.patch_view(entry["id"], self.project_id, _changed(view["data"], tab))
-            self.note(tab.title, **{"id": entry["id"], "set": _written(tab.data), "as": mark})
+            self.note(tab.title, **{"id": entry["id"], "set": [new], "as": mark})
         return []
 
-    def _found(self, written: str) -> dict[str, Any] | None:
+    def _found(self, written: Sequence[str]) -> dict[str, Any] | None:
         """The tab that a killed call had made."""
-        same = (number for number, view in self.views.items() if _written(view["data"]) == written)
+        same = (number for number, view in self.views.items() if _written(view["data"]) in written)
         number = next(same, None)
-        return None if number is None else {"id": number, "set": written, "as": ""}
+        return None if number is None else {"id": number, "set": list(written), "as": ""}
 
     def _made(self, tab: Tab) -> list[str]:
         if any(view["data"].get("title") == tab.title for view in self.views.values()):
-            self.note(tab.title, id=THEIRS, set="", **{"as": _mark(tab.data)})
+            self.note(tab.title, id=THEIRS, set=[], **{"as": _mark(tab.data)})
             return [f'there is a tab "{tab.title}" that we have not made: it stays, and ours is not added']
-        values = {"set": _written(tab.data), "as": _mark(tab.data)}
+        values = {"set": [_written(tab.data)], "as": _mark(tab.data)}
         self.note(tab.title, id=None, **values)
         self.note(tab.title, id=int(self.client.create_view(self.project_id, tab.data)["id"]), **values)
         return [f'added the tab "{tab.title}"'] if self.make else []
@@ -204,15 +119,13 @@ class _Keeper:
         if entry["id"] is None:
             entry = self._found(entry["set"]) or entry
         view = self.views.get(entry["id"] or 0)
-        ours = view is not None and _written(view["data"]) == entry["set"]
+        ours = view is not None and _written(view["data"]) in entry["set"]
         if ours:
             self.client.delete_view(entry["id"])
         self.note(title)
         if view is None:
             return []
-        return [
-            f'removed the tab "{title}"' if ours else f'the tab "{view["data"].get("title")}" was changed: it stays'
-        ]
+        return [f'removed the tab "{title}"' if ours else f"the tab {_name(view)} was changed by somebody: it stays"]
 
     def retire(self) -> None:
         """Delete the tab that releases before these tabs made, as they made it."""
@@ -221,6 +134,11 @@ class _Keeper:
             theirs = ["filter:tasks:predictions_model_versions", "filter:tasks:completed_at"]
             if view["data"].get("title") == FORMER and columns == theirs:
                 self.client.delete_view(number)
+
+
+def _name(view: JSON) -> str:
+    """A tab's title as it is now, in quotes."""
+    return json.dumps(view["data"].get("title"), ensure_ascii=False)
 
 
 def _written(data: JSON) -> str:
@@ -239,7 +157,7 @@ def _mark(data: JSON) -> str:
 def _changed(data: JSON, tab: Tab) -> JSON:
     """A tab's data with our filters, and the predictions' column hidden or not; other columns stay as they are."""
     hidden = data.get("hiddenColumns") or tab.hidden
-    explore = [name for name in hidden["explore"] if name != _RESULTS]
-    explore += [_RESULTS] if _RESULTS in tab.hidden["explore"] else []
+    explore = [name for name in hidden["explore"] if name != RESULTS]
+    explore += [RESULTS] if RESULTS in tab.hidden["explore"] else []
     return {**data, "filters": tab.filters, "ordering": list(tab.ordering),
             "hiddenColumns": hidden | {"explore": explore}}  # fmt: skip

@@ -73,7 +73,10 @@ def panel_says(store: Store, project: Project, task_ids: Sequence[int]) -> dict[
     rows = [there[task_id] for task_id in task_ids if task_id in there]
     found: dict[int, dict[str, str]] = {row.task_id: {} for row in rows}
     for decision in project.decisions if rows else ():
-        panel = signals.load(store, project, rows, decision)
+        try:
+            panel = signals.load(store, project, rows, decision)
+        except ValueError:  # the labels have changed since the panel answered: it is asked again
+            continue
         best = np.nan_to_num(panel.label_probs).argmax(axis=2)
         for n, row in enumerate(rows):
             said = [

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +25,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mollm.errors import StoreError
 
-__all__ = ["BLOCK", "CHUNK", "Store", "among", "in_chunks", "now", "put"]
+__all__ = ["BLOCK", "CHUNK", "Store", "StoreAway", "add", "among", "in_chunks", "now", "put", "tally"]
 
 CHUNK = 500  # rows, or ids, of one statement: databases bind only so many values
 # Rows of one transaction. Text keys come in random order, so each transaction writes nearly every page of their index:
 # 100,000 tasks took 8 s in transactions of 500 rows and 3 s in such.
 BLOCK = 10_000
+LOCK_SECONDS = 30.0  # for which a statement waits for another transaction; a bulk write takes seconds
+ATTEMPTS = 4  # of a transaction, at least: a deadlock passes at once
+_MIGRATING = 7_665_901  # any number that no other program of this database locks
 Row = TypeVar("Row")
 
 
@@ -51,24 +56,53 @@ def among(column: sa.ColumnElement[int], ids: Sequence[int] | None) -> list[sa.C
 
 def put(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, each in place of the one with its primary key where there is one."""
-    make: Callable[[sa.Table], postgresql.Insert | sqlite.Insert]
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    insert = make(table)
+    insert, key = _insert(connection, table)
     fresh = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
-    key = list(table.primary_key.columns)
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=fresh), rows)
 
 
-class Store:
-    """An open, migrated database. `url` is an SQLAlchemy URL; a SQLite file's directory must exist."""
+def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose primary key is not there yet, whoever else inserts at the same time."""
+    insert, key = _insert(connection, table)
+    connection.execute(insert.on_conflict_do_nothing(index_elements=key), rows)
 
-    def __init__(self, url: str, *, migrate: bool = True) -> None:
-        self.url = sa.make_url(url)
-        connect_args = {"timeout": 30.0} if self._is_sqlite else {}
+
+def tally(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], amounts: Sequence[str]) -> None:
+    """Insert a row, or add its `amounts` to the one with its primary key."""
+    insert, key = _insert(connection, table)
+    sums = {name: table.c[name] + insert.excluded[name] for name in amounts}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=sums), row)
+
+
+def _insert(
+    connection: sa.Connection, table: sa.Table
+) -> tuple[postgresql.Insert | sqlite.Insert, list[sa.Column[Any]]]:
+    """An insert that knows of conflicts, and the columns of the table's primary key."""
+    make: Callable[[sa.Table], postgresql.Insert | sqlite.Insert]
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return make(table), list(table.primary_key.columns)
+
+
+class StoreAway(StoreError):
+    """The database is away, or busy: the same may succeed later."""
+
+
+class Store:
+    """An open, migrated database. `url` is an SQLAlchemy URL; a SQLite file's directory must exist.
+
+    `patience`: for so many seconds a transaction waits for a database that is away, as while it starts again.
+    """
+
+    def __init__(self, url: str, *, migrate: bool = True, patience: float = 0.0) -> None:
+        self.url, self.patience = sa.make_url(url), patience
+        connect_args = {"timeout": LOCK_SECONDS} if self._is_sqlite else {"connect_timeout": 10}
         self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self._is_sqlite)
         if self._is_sqlite:
             sa.event.listen(self.engine, "connect", _tune_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(self.engine, "connect", _tune_postgresql)
+        weakref.finalize(self, self.engine.dispose)  # a command that ends gives its connections back
         if migrate:
             self._migrate()
 
@@ -78,18 +112,67 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
+        """What is read in it is as of one moment in SQLite. Raises StoreError."""
+        with self._told(), closing(self._begun("BEGIN")) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """One transaction: all or nothing, also under kill -9."""
+        """One transaction: all or nothing, also under kill -9. Raises StoreError; then nothing was written."""
+        # The write lock is taken first: in SQLite a read that turns into a write cannot wait and would fail.
+        with self._told(), closing(self._begun("BEGIN IMMEDIATE")) as connection:
+            yield connection
+            connection.commit()
+
+    def again(self, work: Callable[[sa.Connection, int], Row]) -> Row:
+        """A transaction that is tried again where what stopped it passes by itself: a lock, a lost connection.
+
+        `work` gets the number of the attempt. After a connection was lost at the very end, the attempt before may
+        have been kept: the work has to see that by itself. Raises StoreError when patience ends.
+        """
+        deadline = time.monotonic() + self.patience
+        for attempt in count():
+            try:
+                with self.write() as connection:
+                    return work(connection, attempt)
+            except StoreAway:
+                if attempt + 1 >= ATTEMPTS and time.monotonic() > deadline:
+                    raise
+                time.sleep(_pause(attempt))
+        raise AssertionError  # the loop has no end
+
+    def _begun(self, begin: str) -> sa.Connection:
+        """A connection in a transaction; waits with patience for a database that is away."""
+        deadline = time.monotonic() + self.patience
+        for attempt in count():
+            try:
+                connection = self.engine.execution_options(sqlite_begin=begin).connect()
+                try:
+                    connection.begin()
+                except BaseException:
+                    connection.close()
+                    raise
+                return connection
+            except sa.exc.DBAPIError as error:
+                if not _passes(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_pause(attempt))
+        raise AssertionError  # the loop has no end
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Says in words what the database refused."""
         try:
-            # The write lock is taken first: in SQLite a read that turns into a write cannot wait and would fail.
-            with self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE").begin() as connection:
-                yield connection
-        except sa.exc.OperationalError as error:
-            raise StoreError(f"The store at {self.url.render_as_string()} refused: {error.orig}.") from error
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            where, why = self.url.render_as_string(), " ".join(str(error.orig).split()).rstrip(".?")
+            if not _passes(error):
+                raise StoreError(f"The store at {where} refused: {why}.") from error
+            after = f" for {self.patience:.0f} s" if self.patience else ""
+            raise StoreAway(
+                f"The store at {where} is away or busy{after}: {why}. Nothing of this was written; if that does not "
+                "pass, see whether the database runs."
+            ) from error
 
     def renew_statistics(self, table: sa.Table) -> None:
         """After a bulk write: until PostgreSQL has counted, it compares each row of a join with each other (10,000
@@ -114,13 +197,29 @@ class Store:
                     self._back_up(current)
                 connection.rollback()
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
+                with self._alone(connection):
+                    command.upgrade(config, "head")
+                    connection.commit()
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
                 f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}. "
                 "If the file is damaged, put back the newest `.backup` beside it."
             ) from error
+
+    @contextmanager
+    def _alone(self, connection: sa.Connection) -> Iterator[None]:
+        """One process migrates at a time: the others wait, and find nothing to do. SQLite is opened on one host."""
+        if self._is_sqlite:
+            yield
+            return
+        connection.execute(sa.text("SET lock_timeout = 0"))
+        connection.execute(sa.text(f"SELECT pg_advisory_lock({_MIGRATING})"))
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.rollback()
+            connection.invalidate()  # the server frees the lock with the connection
 
     def _back_up(self, revision: str) -> None:
         if not self._is_sqlite or not self.url.database or self.url.database == ":memory:":
@@ -136,8 +235,37 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver's own implicit BEGIN would hide ours
     # NORMAL survives a killed process (what we promise); only a power cut may lose the last commits.
     # 64 MB of pages: the index of a million text keys, which a bulk write goes all over.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "cache_size=-65536"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        f"busy_timeout={LOCK_SECONDS * 1000:.0f}",
+        "cache_size=-65536",
+    ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _tune_postgresql(connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS:.0f}s'")
+    connection.commit()
+
+
+def _passes(error: sa.exc.DBAPIError) -> bool:
+    """Whether it passes by itself: a lost connection or a server that starts, a lock, a deadlock, a conflict with
+    another transaction, too many connections."""
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    code = getattr(error.orig, "sqlstate", None)
+    if code is None:  # there was no answer at all
+        return isinstance(error, sa.exc.OperationalError)
+    return code[:2] in ("08", "40") or code in ("53300", "55P03", "57P01", "57P02", "57P03")
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before the next attempt: .1, .2, .4 ... 3."""
+    return float(min(0.1 * 2.0**attempt, 3.0))
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,10 +58,13 @@ def keep(store: Store, facts: Sequence[Alert], lasting: Iterable[str]) -> None:
 
 
 def untold(store: Store, way: str) -> list[Alert]:
-    """What this way has not told yet, oldest first. What began and ended untold is left out."""
+    """What this way has not told yet, oldest first. What began and ended untold is told once, as over; what ended more
+    than a day ago is not: the way was set later, or nobody could be reached for so long."""
+    long_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     with store.read() as connection:
         rows = [_alert(row) for row in connection.execute(sa.select(alerts).order_by(alerts.c.since, alerts.c.id))]
-    return [row for row in rows if row.told.get(way) != row.state and not (row.over_at and way not in row.told)]
+    past = {row.id for row in rows if row.over_at and way not in row.told and row.over_at < long_ago}
+    return [row for row in rows if row.told.get(way) != row.state and row.id not in past]
 
 
 def note_told(store: Store, way: str, told: Sequence[Alert]) -> None:

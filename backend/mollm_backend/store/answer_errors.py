@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mollm.annotators._failures import UNNOTED, kind_of, remedy, retried
+from mollm.failures import UNNOTED, kind_of, remedy, retried
 from mollm_backend.store import Store, in_chunks, now, put, revisions
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import answer_errors as table
@@ -155,13 +155,6 @@ def unnoted(store: Store, project: Project) -> list[Problem]:
         if count:
             found.append(_problem(member, project, UNNOTED, count, "", ""))
     return found
-
-
-def counts(store: Store) -> dict[tuple[str, str], int]:
-    """By fingerprint and kind, on how many texts an annotator failed that were not answered since."""
-    query = sa.select(table.c.fingerprint, table.c.kind, sa.func.count()).group_by(table.c.fingerprint, table.c.kind)
-    with store.read() as connection:
-        return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 
 def _problem(member: PanelMember, project: Project, kind: str, texts: int, message: str, since: str) -> Problem:

@@ -37,6 +37,14 @@ def write(store: Store, project_id: int, **bodies: Mapping[str, Any]) -> None:
         put(connection, project_id, bodies)
 
 
+def of_all(store: Store, names: Sequence[str]) -> dict[tuple[int, str], Note]:
+    """The notes of these names in all projects, by project and name."""
+    query = sa.select(table.c.project_id, table.c.name, table.c.at, table.c.body)
+    with store.read() as connection:
+        rows = [row for chunk in in_chunks(names) for row in connection.execute(query.where(table.c.name.in_(chunk)))]
+    return {(row.project_id, row.name): Note(row.at, row.body) for row in rows}
+
+
 def read(store: Store, project_id: int, names: Sequence[str]) -> dict[str, Note]:
     """The notes of these names; one that was never written is left out."""
     query = sa.select(table.c.name, table.c.at, table.c.body).where(table.c.project_id == project_id)

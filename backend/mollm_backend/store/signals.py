@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
-from mollm_backend.store import Store, changes, in_chunks, now, revisions
+from mollm_backend.store import Store, add, changes, in_chunks, now, put, revisions, tally
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -69,10 +69,13 @@ def missing(
 
 
 def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
-    answered = sa.exists().where(signals.c.fingerprint == fingerprint, signals.c.text_key == tasks.c.text_key)
+    # One look-up a task. EXISTS would be a join, which PostgreSQL plans by counts: as long as it has not counted a
+    # table that grows, it compares each task with each answer (8,000 tasks: a second for each chunk).
+    here = (signals.c.fingerprint == fingerprint, signals.c.text_key == tasks.c.text_key)
+    answer = sa.select(sa.literal_column("1")).where(*here).correlate(tasks).scalar_subquery()
     # Written out, not bound: the database takes the index of readable tasks only where it sees the same condition.
     readable = tasks.c.problem == sa.literal_column("''")
-    return sa.and_(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), readable, ~answered)
+    return sa.and_(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), readable, answer.is_(None))
 
 
 def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
@@ -88,21 +91,29 @@ def unanswered_by_slot(store: Store, project_id: int, fingerprint: str) -> dict[
 
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:
-    """Write one chunk's answers and what they cost in one transaction; an answer already there stays."""
-    fresh = {row.text_key: row for row in reversed(rows)}
+    """Write one chunk's answers and what they cost in one transaction; an answer already there stays.
+
+    Any number of workers may write at once. Waits for a store that is away, since asking again is dear.
+    """
     here = signals.c.fingerprint == member.fingerprint
-    with store.write() as connection:
+
+    def once(connection: sa.Connection, attempt: int) -> None:
+        fresh = {row.text_key: row for row in reversed(rows)}
         for chunk in in_chunks(row.text_key for row in rows):
             query = sa.select(signals.c.text_key).where(here, signals.c.text_key.in_(chunk))
             for key in connection.execute(query).scalars():
                 fresh.pop(key, None)
+        if attempt and rows and not fresh:
+            return  # the attempt before was kept, and only the word of it was lost: it is charged already
         if fresh:
-            values = [_values(member.fingerprint, row) for row in fresh.values()]
-            connection.execute(signals.insert(), values)
+            # In one order, so that no two workers wait for each other.
+            add(connection, signals, [_values(member.fingerprint, fresh[key]) for key in sorted(fresh)])
             changes.note_answers(connection, list(fresh))
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
         _charge(connection, member, project_id, cost)
         revisions.note(connection, revisions.of_answers(member.fingerprint))
+
+    store.again(once)
 
 
 def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
@@ -116,13 +127,8 @@ def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
 
 def _charge(connection: sa.Connection, member: PanelMember, project_id: int, cost: Cost) -> None:
     key = {"fingerprint": member.fingerprint, "project_id": project_id, "day": now()[:10]}
-    where = [ledger.c[name] == value for name, value in key.items()]
     amounts = {name: getattr(cost, name) for name in Cost.__dataclass_fields__}
-    changed = connection.execute(
-        ledger.update().where(*where).values({name: ledger.c[name] + amount for name, amount in amounts.items()})
-    )
-    if changed.rowcount == 0:
-        connection.execute(ledger.insert().values(annotator=member.name, **key, **amounts))
+    tally(connection, ledger, {"annotator": member.name, **key, **amounts}, list(amounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +146,10 @@ def mark_absent(store: Store, fingerprint: str, reason: str, *, first_wait: floa
     before = absent(store).get(fingerprint)
     attempts = before.attempts + 1 if before else 1
     with store.write() as connection:
-        connection.execute(absences.delete().where(absences.c.fingerprint == fingerprint))
-        connection.execute(
-            absences.insert().values(
-                fingerprint=fingerprint, reason=reason[:2000], since=before.since if before else now(),
-                attempts=attempts, retry_at=time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
-            )
-        )  # fmt: skip
+        put(connection, absences, [{
+            "fingerprint": fingerprint, "reason": reason[:2000], "since": before.since if before else now(),
+            "attempts": attempts, "retry_at": time.time() + min(first_wait * 2.0 ** (attempts - 1), 600.0),
+        }])  # fmt: skip
         revisions.note(connection, revisions.of_answers(fingerprint))
 
 

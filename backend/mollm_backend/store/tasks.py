@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mollm.records import Item, digest
-from mollm_backend.store import BLOCK, Store, among, changes, in_chunks, now, put, revisions
+from mollm_backend.store import BLOCK, CHUNK, Store, among, changes, in_chunks, now, put, revisions
 from mollm_backend.store.schema import tasks
 
 
@@ -67,6 +67,8 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
                     for row in chunk
                 ])  # fmt: skip
             revisions.note(connection, *subjects)
+    if len(rows) >= CHUNK:
+        store.renew_statistics(tasks)
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:

@@ -7,6 +7,9 @@ import os
 import shutil
 import tempfile
 
+from mollm_backend import settings
+from mollm_backend.store import Store
+
 wsgi_app = "mollm_backend.web.wsgi:app"
 # Processes; one is enough, because an answer is a look-up in the store (WEB_CONCURRENCY is gunicorn's own variable).
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
@@ -19,8 +22,12 @@ control_socket_disable = True  # all homes would share its file
 
 
 def on_starting(_server: object) -> None:
-    """Several processes count requests in files of one directory, which is new at each start; one needs none."""
+    """Several processes count requests in files of one directory, which is new at each start; one needs none.
+
+    The store is migrated here for all of them: two that migrate at once lock each other out.
+    """
     if workers > 1:
+        Store(settings.load().store_url).close()
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="mollm-metrics-")
 
 

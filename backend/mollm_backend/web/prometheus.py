@@ -1,6 +1,7 @@
 """Prometheus metrics, read from the store and the queue at each scrape, so that all web processes give the same.
 
-Figures of a project are those that a job noted last; nothing is computed here. What is not known has no sample.
+Figures of a project are those that a job noted last, each read for all projects at once; nothing is counted here. What
+is not known, or was noted too long ago (`mollm_backend.work.progress.KEPT_SECONDS`), has no sample.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from mollm_backend.store import Store, answer_errors, certificates, labels, notes, projects, signals, versions
+from mollm_backend.store import Store, certificates, notes, overview, projects, signals
 from mollm_backend.store.projects import Project
+from mollm_backend.store.signals import Cost
+from mollm_backend.store.versions import Version
 from mollm_backend.web import latency
 from mollm_backend.work import progress, queues, workers
 from mollm_backend.work.progress import Progress
 
 STANDING = "standing"  # the note of `mollm_backend.jobs.standing`
 Samples = list[tuple[tuple[str, ...], float]]
+Spent = Mapping[tuple[int, str, str], Cost]  # by project, annotator and fingerprint
 Total = tuple[str, str, tuple[str, ...], Samples]  # name, help, names of labels, samples
 
 
@@ -47,15 +51,25 @@ def text(store: Store, connection: redis.Redis) -> bytes:
     _queue(registry, connection)
     found = projects.every(store)
     connected = [project for project in found if project.connected]
-    read = progress.of_all(store, connection, connected)
+    read = progress.of_noted(connection, connected)
     gauges = _gauges(registry)
-    away = signals.absent(store)
+    away, spent = signals.absent(store), overview.spent(store)
+    published, certified = overview.published(store), overview.certified(store)
+    told = notes.of_all(store, [STANDING, *(f"version {version.id}" for version in published.values())])
     for project in connected:
-        _project(gauges, store, project, read[project.id])
-        for member in {row.name: row for row in project.panel}.values():
-            gauges["away"].labels(project.id, member.name).set(member.fingerprint in away)
+        version = published.get(project.id)
+        facts = told.get((project.id, f"version {version.id}"), notes.Note()).body if version else {}
+        _trust(gauges, project.id, version, facts, told.get((project.id, STANDING), notes.Note()).body)
+        if project.id in certified:  # not from the note: the watch over drift withdraws one and writes no note
+            for state in (certificates.GRANTED, certificates.REFUSED, certificates.WITHDRAWN, certificates.UNDONE):
+                gauges["certified"].labels(project.id, state).set(certified[project.id] == state)
+        if project.id in read:
+            _reading(gauges, project, read[project.id], spent)
+        for name in {member.name for member in project.panel}:
+            prints = {member.fingerprint for member in project.panel if member.name == name}
+            gauges["away"].labels(project.id, name).set(not prints.isdisjoint(away))
     _errors(registry, store, found)
-    registry.register(Totals(_spent(store)))
+    registry.register(Totals(_totals(spent)))
     return bytes(generate_latest(registry)) + latency.text()
 
 
@@ -80,6 +94,8 @@ def _gauges(registry: CollectorRegistry) -> dict[str, Gauge]:
         "closed": ("tasks_closed", "Tasks that people have labelled or skipped", ()),
         "unread": ("tasks_unread", "Tasks an annotator has not answered", ("annotator",)),
         "away": ("annotator_away", "1 while an annotator cannot be asked", ("annotator",)),
+        "reused": ("annotator_reused_answers", "Answers for which it was not asked: they were in the cache",
+                   ("annotator",)),
         "human": ("human_labels", "Human labels", ()),
         "round": ("version_round", "Round of the published version", ()),
         "learned": ("version_human_labels", "Human labels that the published version learned from", ()),
@@ -100,32 +116,36 @@ def _gauges(registry: CollectorRegistry) -> dict[str, Gauge]:
     }
 
 
-def _project(gauges: Mapping[str, Gauge], store: Store, project: Project, reading: Progress) -> None:
+def _reading(gauges: Mapping[str, Gauge], project: Project, reading: Progress, spent: Spent) -> None:
     n = project.id
-    values: dict[str, float | None] = {
-        "tasks": reading.tasks, "unreadable": reading.unreadable, "closed": reading.closed,
-        "human": labels.counts(store, n).labels,
-    }  # fmt: skip
+    for short in ("tasks", "unreadable", "closed"):
+        gauges[short].labels(n).set(getattr(reading, short))
+    gauges["human"].labels(n).set(reading.people)
     for name, count in reading.left_by_name(project).items():
         gauges["unread"].labels(n, name).set(count)
-    published = versions.brief_of(store, n, project.published_version)
-    noted = notes.read(store, n, [STANDING]).get(STANDING, notes.Note()).body
-    if published is not None:
-        guess, discrepancy = published.facts.get("guess") or {}, published.facts.get("discrepancy") or {}
+        gauges["reused"].labels(n, name).set(0)
+    for member in project.panel:
+        # Equal texts, and texts that an earlier project asked the same of, are asked for once.
+        paid = spent.get((n, member.name, member.fingerprint), Cost()).texts
+        gauges["reused"].labels(n, member.name).inc(max(reading.readable - reading.left[member.fingerprint] - paid, 0))
+
+
+def _trust(
+    gauges: Mapping[str, Gauge], n: int, version: Version | None, facts: Mapping[str, Any], noted: Mapping[str, Any]
+) -> None:
+    """What is known of a project's published `version`: its `facts`, and the `noted` standing."""
+    values: dict[str, float | None] = {"left": ((noted.get("finish") or {}).get("plan") or {}).get("expected")}
+    if version is not None:
+        guess, discrepancy = facts.get("guess") or {}, facts.get("discrepancy") or {}
         values |= {
-            "round": published.round, "learned": published.human_labels, "guess": guess.get("value"),
+            "round": version.round, "learned": version.human_labels, "guess": guess.get("value"),
             "discrepancy": discrepancy.get("any"),
-        } | _measured((noted.get("rest") or {}).get(published.id) or {})  # fmt: skip
-    values["left"] = ((noted.get("finish") or {}).get("plan") or {}).get("expected")
+        } | _measured((noted.get("rest") or {}).get(version.id) or {})  # fmt: skip
     for short, value in values.items():
         if value is not None:
             gauges[short].labels(n).set(value)
-    certificate = noted.get("certificate") or {}
-    if certificate:
-        for state in (certificates.GRANTED, certificates.REFUSED, certificates.WITHDRAWN, certificates.UNDONE):
-            gauges["certified"].labels(n, state).set(certificate.get("status") == state)
-        for state, count in (certificate.get("states") or {}).items():
-            gauges["accepted"].labels(n, state).set(count)
+    for state, count in ((noted.get("certificate") or {}).get("states") or {}).items():
+        gauges["accepted"].labels(n, state).set(count)
 
 
 def _measured(figure: Mapping[str, Any]) -> dict[str, float | None]:
@@ -135,7 +155,7 @@ def _measured(figure: Mapping[str, Any]) -> dict[str, float | None]:
 def _errors(registry: CollectorRegistry, store: Store, every: Sequence[Project]) -> None:
     names = {member.fingerprint: member.name for project in every for member in project.panel}
     errors = Counter[tuple[str, ...]]()
-    for (fingerprint, kind), count in answer_errors.counts(store).items():
+    for (fingerprint, kind), count in overview.failed(store).items():
         errors[names.get(fingerprint, "gone"), kind] += count
     what = "Texts whose answer failed, by kind, until they are answered"
     gauge = Gauge("mollm_annotator_errors", what, ["annotator", "kind"], registry=registry)
@@ -143,9 +163,12 @@ def _errors(registry: CollectorRegistry, store: Store, every: Sequence[Project])
         gauge.labels(name, kind).set(count)
 
 
-def _spent(store: Store) -> list[Total]:
+def _totals(spent: Spent) -> list[Total]:
     """What each annotator has done and cost, over all projects."""
-    costs = signals.costs(store)
+    costs: dict[str, Cost] = {}
+    for (_project, who, _fingerprint), more in spent.items():
+        before = costs.get(who, Cost())
+        costs[who] = Cost(*(getattr(before, name) + getattr(more, name) for name in Cost.__dataclass_fields__))
     whole = {
         "texts": "Texts answered", "calls": "Requests or passes of a model", "truncated": "Texts that were cut",
         "abstained": "Texts abstained on", "seconds": "Seconds of an annotator's time",

@@ -72,8 +72,9 @@ class Standing:
             return ""
         audit, allowed = self.finish.audit, self.finish.allowed
         least = ceil(1000 * (1 - allowed / max(audit.region - audit.labels, allowed + 1))) / 1000
+        target = f"{least:g}".removeprefix("0")
         return (
-            f"`mollm audit {project_id} --labels {audit.labels} --target {least:g}` draws it: "
+            f"`mollm audit {project_id} --labels {audit.labels} --target {target}` draws it: "
             f"{allowed} of the tasks that it leaves may be wrong"
         )
 

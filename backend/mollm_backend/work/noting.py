@@ -74,9 +74,9 @@ class Note:
         """Note what it is doing now."""
         self._change(word=word)
 
-    def reached(self, done: int) -> None:
-        """Note how much is done."""
-        self._change(done=done)
+    def reached(self, done: int, of: int = 0) -> None:
+        """Note how much is done, and `of` how many where that is known only now."""
+        self._change(done=done, of=of or self._now.of)
 
     def add(self, more: int) -> None:
         """Note that so much more is done."""

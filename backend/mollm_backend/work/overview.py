@@ -16,6 +16,7 @@ from mollm_backend.work import budget, progress, queues
 from mollm_backend.work.noting import Running
 from mollm_backend.work.progress import Progress
 
+USUAL_AUDIT = 300  # labels: what `mollm audit` draws where it is not told; of a small rest, half of it
 FAILURES = 500  # events that are looked through for the message of a job that fails
 
 
@@ -53,11 +54,8 @@ class Overview:
         unread = f"; {self.tasks - self.readable:,} cannot be read" if self.tasks > self.readable else ""
         if not self.read:
             return f"{self.tasks:,} tasks, the panel has yet to start{unread}"
-        behind = [
-            f"{name} has read {count:,} of {self.readable:,} tasks"
-            for name, count in self.read.items()
-            if count < self.readable
-        ]
+        of = f"of {self.readable:,} tasks"
+        behind = [f"{name} has read {count:,} {of}" for name, count in self.read.items() if count < self.readable]
         if not behind:
             return f"all {self.readable:,} tasks are read{unread}"
         return f"{', '.join(behind)}{unread}"
@@ -65,8 +63,8 @@ class Overview:
     def labelling(self) -> str:
         """What people have done, and what waits for them."""
         given = f"{self.people:,} {'label' if self.people == 1 else 'labels'} of people"
-        parts = [f"the next batch has {self.next_batch:,}"] if self.next_batch else []
-        parts += [f"{self.audit_waiting:,} are an audit's"] if self.audit_waiting else []
+        parts = [f"{self.next_batch:,} in the next batch"] if self.next_batch else []
+        parts += [f"{self.audit_waiting:,} for an audit"] if self.audit_waiting else []
         among = f" ({', '.join(parts)})" if parts else ""
         return f"{given}; {self.waiting:,} {'task waits' if self.waiting == 1 else 'tasks wait'} for people{among}"
 
@@ -92,7 +90,7 @@ def of(store: Store, connection: redis.Redis, project: Project, batch_size: int)
         project_id=project.id, title=project.title, url=f"{project.url.rstrip('/')}/projects/{project.id}/data",
         tasks=found.tasks, readable=found.readable, read=_read(project, found), people=people, waiting=waiting,
         next_batch=min(size, open_now), audit_waiting=audit_waiting, version=project.published_version or "",
-        pinned=project.pin, trust=_trust(store, project), warning=_warning(store, connection, project, found),
+        pinned=project.pin, trust=_trust(store, project, waiting), warning=_warning(store, connection, project, found),
         next_step=_next_step(store, project, found, waiting, audit_waiting, people),
         running=tuple(progress.running(connection, project.id)),
     )  # fmt: skip
@@ -104,8 +102,12 @@ def _read(project: Project, found: Progress) -> dict[str, int]:
     return {name: found.readable - -(-left // decisions) for name, left in found.left_by_name(project).items()}
 
 
-def _trust(store: Store, project: Project) -> str:
-    """The certificate or the estimate in one line; how to get one where there is none."""
+def _trust(store: Store, project: Project, waiting: int) -> str:
+    """The open audit, the certificate or the estimate in one line; how to get one where there is none."""
+    audit = audits.newest(store, project.id, status=audits.OPEN)
+    if audit is not None:
+        total = sum(part.labels for part in audit.parts)
+        return f"{audit.id}: {total - len(audits.pending(store, project.id, audit.id)):,} of {total:,} answered"
     certificate = certificates.newest(store, project.id)
     if certificate is not None and certificate.status == certificates.GRANTED:
         sure, share = f"{certificate.confidence:.0%}", f"{certificate.target:.0%}"
@@ -120,7 +122,8 @@ def _trust(store: Store, project: Project) -> str:
         return f"{certificate.id}: too much is wrong to certify {certificate.target:.0%} of the rest"
     if project.published_version is None:
         return ""
-    return f"how right the rest is, nobody knows yet: `mollm audit {project.id} --labels 300` measures it"
+    labels_wanted = max(min(USUAL_AUDIT, waiting // 2), 1)
+    return f"how right the rest is, nobody knows yet: `mollm audit {project.id} --labels {labels_wanted}` measures it"
 
 
 def _warning(store: Store, connection: redis.Redis, project: Project, found: Progress) -> str:

@@ -84,18 +84,23 @@ def newest(store: Store, connection: redis.Redis, project: Project) -> Progress:
 def of_all(store: Store, connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
     """`newest` of several projects, by their ids, in one round trip. What must be counted is noted for the next."""
     try:
-        noted = connection.mget([_key(project) for project in projects]) if projects else []
+        found = of_noted(connection, projects)
     except redis.RedisError:
-        noted = [None] * len(projects)
-    found = {}
-    for project, row in zip(projects, noted, strict=True):
-        known = Progress(**json.loads(row)) if row else None
-        if known is None or set(known.left) != {member.fingerprint for member in project.panel}:
-            known = count(store, project)
+        found = {}
+    for project in projects:
+        if project.id not in found:
+            found[project.id] = count(store, project)
             with suppress(redis.RedisError):
-                note(connection, project, known)
-        found[project.id] = known
+                note(connection, project, found[project.id])
     return found
+
+
+def of_noted(connection: redis.Redis, projects: Sequence[Project]) -> dict[int, Progress]:
+    """By project, what a worker noted lately of its panel; a project of which nothing is known is left out."""
+    rows = connection.mget([_key(project) for project in projects]) if projects else []
+    known = {project.id: Progress(**json.loads(row)) for project, row in zip(projects, rows, strict=True) if row}
+    panels = {project.id: {member.fingerprint for member in project.panel} for project in projects}
+    return {number: found for number, found in known.items() if set(found.left) == panels[number]}
 
 
 def in_words(left: Mapping[str, int], owed: str) -> str:

@@ -20,7 +20,7 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from mollm_backend.work.workers import alive
+from mollm_backend.work.workers import alive, note_dead
 
 # In the order in which a free worker takes them. People wait for the results of the first three. The readings of each
 # annotator have a queue of their own (`reading`), for those workers that serve it.
@@ -135,6 +135,8 @@ def _forget_if_over(connection: redis.Redis, jobs: Queue, identity: str) -> bool
             pipeline.execute()
         except redis.WatchError:
             return False
+    if lost:
+        note_dead(connection, str(job.worker_name), identity)
     return True
 
 

@@ -1,0 +1,199 @@
+"""Who is alive, on any host; what a worker serves; and how a reading is split among them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+import redis
+from rq.serializers import JSONSerializer
+from typer.testing import CliRunner
+
+from mollm.errors import ConfigError
+from mollm_backend import jobs
+from mollm_backend.cli import app as command_line
+from mollm_backend.doctor import work
+from mollm_backend.jobs import due, reading
+from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.worker import Worker, listens_to
+from mollm_backend.settings import Settings
+from mollm_backend.store import Store, projects, signals, tasks
+from mollm_backend.store.tasks import Task
+from mollm_backend.work import queues, split, workers
+
+FAR = "elsewhere.0.4711.1"
+
+
+def born(connection: redis.Redis, name: str, *names: str) -> Worker:
+    worker = Worker(
+        [queues.queue(connection, one) for one in names or queues.QUEUES],
+        connection=connection, name=name, serializer=JSONSerializer,
+    )  # fmt: skip
+    worker.register_birth()
+    worker.beat(connection)
+    return worker
+
+
+def begun(connection: redis.Redis, worker: Worker) -> None:
+    """The worker has begun a training, and nothing is heard of it any more."""
+    job, _queue = worker.dequeue_job_and_maintain_ttl(timeout=1)
+    worker.prepare_execution(job)
+    worker.prepare_job_execution(job)
+
+
+def test_a_worker_on_another_host_is_dead_soon_after_its_last_beat(connection: redis.Redis) -> None:
+    queues.enqueue(connection, "train", "train", 7)
+    worker = born(connection, FAR)
+    begun(connection, worker)
+    assert 0 < connection.ttl(worker.key) <= workers.DEAD_AFTER, "also in the middle of a job that may take hours"
+    assert workers.every(connection) == [FAR]
+    assert queues.reap(connection) == {}
+    assert not queues.enqueue(connection, "train", "train", 7)
+    connection.delete(worker.key)  # the time is over
+    assert workers.every(connection) == []
+    assert queues.reap(connection) == {"train-7": FAR}
+    assert queues.enqueue(connection, "train", "train", 7)
+
+
+def test_a_worker_that_was_taken_for_dead_or_lost_by_the_queue_says_again_who_it_is(connection: redis.Redis) -> None:
+    worker = born(connection, FAR)
+    connection.flushall()
+    assert workers.every(connection) == []
+    worker.beat(connection)
+    assert workers.every(connection) == workers.alive_on(connection, "train") == [FAR]
+    worker.register_death()
+    assert workers.every(connection) == []
+
+
+def test_a_process_of_this_host_that_is_gone_is_dead_at_once(connection: redis.Redis) -> None:
+    mine = workers.worker_name()
+    born(connection, mine)
+    gone = re.sub(rf"\.{os.getpid()}\.", ".999999999.", mine)
+    born(connection, gone)
+    assert workers.every(connection) == [mine]
+
+
+def test_doctor_names_who_died(store: Store, settings: Settings, connection: redis.Redis) -> None:
+    workers.note_dead(connection, FAR, "train-7")
+    found = {row.name: row.line for row in work.examine(store, settings, projects.every(store))}
+    assert f"{FAR} died" in found["worker-died"]
+    assert "train-7" in found["worker-died"]
+
+
+def test_doctor_says_whom_no_worker_serves(runtime: Runtime, settings: Settings, connection: redis.Redis) -> None:
+    born(connection, FAR, "train", queues.reading("tiny"))
+    found = [row.line for row in work.examine(runtime.store, settings, projects.every(runtime.store))]
+    assert [line for line in found if "no worker serves" in line] == [
+        "project 7: no worker serves small, which has texts to read"
+    ]
+    born(connection, "other.0.1.1")
+    found = [row.line for row in work.examine(runtime.store, settings, projects.every(runtime.store))]
+    assert not any("no worker serves" in line for line in found)
+
+
+def test_what_a_worker_listens_to() -> None:
+    panel = ["big", "small"]
+    every = [*queues.QUEUES, "annotate.big", "annotate.small"]
+    assert listens_to(panel) == every
+    assert listens_to(panel, ["annotate"], ["big"]) == ["annotate.big"]
+    assert listens_to(panel, (), ["small"]) == ["train", "publish", "reconcile", "annotate.small"]
+    assert listens_to(panel, ["reconcile", "train"]) == ["train", "reconcile"]
+    with pytest.raises(ConfigError, match="'huge' is no annotator of the panel file: there are big, small"):
+        listens_to(panel, (), ["huge"])
+    with pytest.raises(ConfigError, match="'read' is no queue: there are train, publish, reconcile, annotate"):
+        listens_to(panel, ["read"])
+    with pytest.raises(ConfigError, match="has to serve the queue annotate"):
+        listens_to(panel, ["train"], ["big"])
+
+
+def test_the_command_says_what_there_is_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLLM_HOME", str(settings.home))
+    monkeypatch.setattr("mollm_backend.jobs.worker.limit_threads", lambda: None)
+    done = CliRunner().invoke(command_line, ["worker", "--queues", "read"])
+    assert isinstance(done.exception, ConfigError)
+    assert "'read' is no queue" in str(done.exception)
+
+
+def test_annotators_take_turns(connection: redis.Redis) -> None:
+    names = [queues.reading("big"), queues.reading("small")]
+    worker = born(connection, FAR, *names)
+    for part in split.parts(2):
+        for name in ("big", "small"):
+            queues.enqueue(connection, queues.reading(name), "annotate", 7, name, part)
+    taken = [worker.dequeue_job_and_maintain_ttl(timeout=1)[0].id for _ in range(4)]
+    assert taken == ["annotate-7-big-1of2", "annotate-7-small-1of2", "annotate-7-big-2of2", "annotate-7-small-2of2"]
+
+
+def test_parts_cover_each_text_once() -> None:
+    for size in (1, 2, 4, 8, 16):
+        assert sorted("".join(split.slots(part) for part in split.parts(size))) == sorted(split.SLOTS)
+    assert [split.size_for(count) for count in (0, 1, 2, 3, 5, 9, 40)] == [1, 1, 2, 4, 8, 16, 16]
+
+
+def test_a_split_changes_only_when_no_job_of_the_one_before_is_left(connection: redis.Redis) -> None:
+    assert split.agree(connection, 7, "tiny", 1)
+    queues.enqueue(connection, "annotate", "annotate", 7, "tiny")
+    assert not split.agree(connection, 7, "tiny", 4), "its job waits"
+    assert split.in_force(connection, 7, "tiny", split.WHOLE)
+    queues.queue(connection, "annotate").empty()
+    assert split.agree(connection, 7, "tiny", 4)
+    assert not split.in_force(connection, 7, "tiny", split.WHOLE)
+    assert all(split.in_force(connection, 7, "tiny", part) for part in split.parts(4))
+
+
+@pytest.fixture
+def runtime(settings: Settings, store: Store, connection: redis.Redis) -> Runtime:
+    opened = Runtime(settings, store, connection)
+    jobs.install(opened)
+    tasks.upsert(store, 7, [Task(n + 1, f"h{n}", f"text {n}") for n in range(100)])
+    return opened
+
+
+def queued(connection: redis.Redis, name: str) -> list[str]:
+    return sorted(queues.queue(connection, queues.reading(name)).job_ids)
+
+
+def test_a_sweep_queues_a_part_for_each_worker_where_texts_are_left(runtime: Runtime, connection: redis.Redis) -> None:
+    for host in range(4):
+        born(connection, f"host{host}.0.1.1", queues.reading("tiny"))
+    born(connection, FAR, queues.reading("small"))
+    due.sweep(runtime)
+    assert queued(connection, "tiny") == [f"annotate-7-tiny-{n}of4" for n in (1, 2, 3, 4)]
+    assert queued(connection, "small") == ["annotate-7-small"]
+    keys = {Task(0, "", f"text {n}").text_key for n in range(100)}
+    wanted = {part: [key for key in keys if key[0] in split.slots(part)] for part in split.parts(4)}
+    for part, mine in wanted.items():
+        found = signals.missing(runtime.store, 7, "f-tiny", 100, slots=split.slots(part))
+        assert sorted(task.text_key for task in found) == sorted(mine)
+
+
+def test_a_job_of_a_split_that_is_over_asks_for_nothing(
+    runtime: Runtime, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split.agree(connection, 7, "tiny", 2)
+    monkeypatch.setattr(Runtime, "annotator", lambda *_args: pytest.fail("it was asked"))
+    jobs.annotate(7, "tiny", "1of4")
+    assert signals.unanswered(runtime.store, 7, "f-tiny") == 100
+
+
+def test_a_job_that_is_another_workers_ends_after_its_chunk(
+    runtime: Runtime, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, True, False])
+    monkeypatch.setattr(queues, "still_mine", lambda _connection: next(answers))
+    project = projects.get(runtime.store, 7)
+    read = [len(rows) for rows, _took in reading.chunks(runtime, project, project.panel[0], split.WHOLE)]
+    assert read == [reading.FEWEST, reading.FEWEST]
+
+
+def test_a_chunk_grows_to_what_takes_some_seconds() -> None:
+    size, sizes = reading.FEWEST, []
+    for _ in range(12):
+        size = reading.next_size(size, size * 0.01)
+        sizes.append(size)
+    assert sizes[:3] == [32, 64, 128], "at most doubled"
+    assert sizes[-1] == pytest.approx(reading.CHUNK_SECONDS / 0.01, abs=1)
+    assert reading.next_size(500, 60.0) == 250
+    assert reading.next_size(reading.FEWEST, 600.0) == reading.FEWEST
+    assert reading.next_size(reading.MOST, 0.01) == reading.MOST
