@@ -35,7 +35,7 @@ def progress_of(found: State) -> str:
     readable = found["tasks"] - found["unreadable"]
     done = f"{readable - found['open']:,} of {readable:,} tasks are done"
     plan = (found["finish"] or {}).get("plan")
-    if not plan or not found["open"]:
+    if not plan or not found["open"] or not found["finish"].get("within_reach", True):
         return done
     return f"{done}, some {plan['expected']:,.0f} labels to go{in_hours(plan['hours'])}"
 

@@ -134,7 +134,9 @@ def _trust(
     gauges: Mapping[str, Gauge], n: int, version: Version | None, facts: Mapping[str, Any], noted: Mapping[str, Any]
 ) -> None:
     """What is known of a project's published `version`: its `facts`, and the `noted` standing."""
-    values: dict[str, float | None] = {"left": ((noted.get("finish") or {}).get("plan") or {}).get("expected")}
+    finish = noted.get("finish") or {}
+    expected = (finish.get("plan") or {}).get("expected") if finish.get("within_reach", True) else None
+    values: dict[str, float | None] = {"left": expected}
     if version is not None:
         guess, discrepancy = facts.get("guess") or {}, facts.get("discrepancy") or {}
         values |= {

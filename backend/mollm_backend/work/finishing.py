@@ -86,14 +86,19 @@ class Standing:
 
     def _next(self, finish: Finish) -> str:
         """What comes next; where what was accepted was promised for less than the goal, nothing else can reach it."""
-        bearable = self.goal.allowed(self.tasks)
-        if self.trust.spent <= bearable:
+        if self.within_reach:
             return finish.line()
+        bearable = self.goal.allowed(self.tasks)
         return (
             f"Out of reach: {self.trust.spent} of the accepted tasks may be wrong by their certificates, {bearable} of "
             "all tasks may be. Take them back (`mollm accept PROJECT --undo`) and audit at a higher target, or choose "
             "a lower goal."
         )
+
+    @property
+    def within_reach(self) -> bool:
+        """Whether the goal can be reached with what is accepted: no more of it may be wrong than the goal bears."""
+        return self.trust.spent <= self.goal.allowed(self.tasks)
 
     def _trusted(self) -> str:
         if self.trust.open:
@@ -106,7 +111,7 @@ class Standing:
         return {
             "target": self.goal.target, "confidence": self.goal.confidence, "tasks": self.tasks, "labels": self.given,
             "audits": self.trust.audits, "open_audit": self.trust.open, "accepted": self.trust.accepted,
-            "seconds_a_label": self.seconds,
+            "seconds_a_label": self.seconds, "within_reach": self.within_reach,
             "plan": None if self.finish is None else self.finish.as_json() | {"line": self.finish.line()},
         }  # fmt: skip
 
