@@ -125,11 +125,11 @@ def of(store: Store, project: Project, goal: Goal, seconds: float | None = None)
     """Where a project stands, at `seconds` a label (None: at the pace that the store knows)."""
     rows = labels.of_people(labels.every(store, project.id))
     trust, accepted = trusted(store, project)
-    closed = labels.closed_tasks(rows)
+    done = labels.closed_tasks(rows) | accepted
     labelled = {row.task_id for row in rows if row.label is not None and not row.was_cancelled}
     there = [task for task in tasks.every(store, project.id) if not task.problem]
     given = sum(task.task_id in labelled for task in there)
-    waiting = {task.task_id: task.text_key for task in there if task.task_id not in closed | accepted}
+    waiting = {task.task_id: task.text_key for task in there if task.task_id not in done}
     N = given + len(waiting) + len(accepted)
     seconds = seconds or pace(gaps(rows))
     if project.published_version is None or not N:
