@@ -23,6 +23,7 @@ def test_the_page_of_a_project_is_light() -> None:
     assert 20_000 < found["project_html_bytes"] < found["project_bytes"] < HEAVIEST
     assert found["list_bytes"] < HEAVIEST
     assert 0 < found["project_p50_ms"] <= found["project_p99_ms"]
+    assert 0 < found["project_cpu_ms"] < SERVED  # of the processor: it holds on a busy machine too
     if BARS_HOLD:
         assert found["project_p50_ms"] < SERVED
         assert (found["browser_ms"] or 0) < COMPLETE

@@ -7,12 +7,14 @@ import json
 import re
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import numpy as np
+import psutil
 import typer
 
 from mollm.records import LabelSet, Provenance, digest
@@ -53,7 +55,8 @@ def pages(
 ) -> None:
     """Time and weight of a project's page, as JSON: one training is real, the rest of the project is made up.
 
-    `browser_ms` is until a new Chromium has the page complete (null where there is no Chromium or no selenium).
+    `cpu_ms` is of the processor for one answer, which a busy machine does not change much. `browser_ms` is until a new
+    Chromium has the page complete (null where there is no Chromium or no selenium).
     """
     with tempfile.TemporaryDirectory(prefix="mollm-bench-") as name:
         home = Path(name)
@@ -66,26 +69,44 @@ def pages(
 def measure(settings: Settings, family: Family, size: tuple[int, int, int], requests: int) -> dict[str, Any]:
     """Fill a store with so many tasks, annotations and versions, serve it, and look at the page of its project."""
     valkey.start(family, settings.home / "valkey", settings.queue_url)
-    store, connection = Store(settings.store_url), queues.connect(settings.queue_url)
-    started = time.perf_counter()
-    fill(settings, store, connection, size)
-    filled = time.perf_counter() - started
-    server = ports.listen("127.0.0.1", settings.port)
-    url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    family.start(parts.web(server, {"MOLLM_HOME": str(settings.home), "LABEL_STUDIO_URL": NOWHERE}))
-    parts.wait_for_web(family, url)
-    count, labelled, made = size
-    found: dict[str, Any] = {"tasks": count, "annotations": labelled, "versions": made, "fill_s": round(filled, 1)}
+    with closing(Store(settings.store_url)) as store, closing(queues.connect(settings.queue_url)) as connection:
+        started = time.perf_counter()
+        fill(settings, store, connection, size)
+        found: dict[str, Any] = dict(zip(("tasks", "annotations", "versions"), size, strict=True))
+        found["fill_s"] = round(time.perf_counter() - started, 1)
+        with closing(ports.listen("127.0.0.1", settings.port)) as server:
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            family.start(parts.web(server, {"MOLLM_HOME": str(settings.home), "LABEL_STUDIO_URL": NOWHERE}))
+            parts.wait_for_web(family, url)
+        project = projects.get(store, PROJECT)
+        progress.note(connection, project, progress.count(store, project))  # as a worker does after each job
     auth = (settings.basic_auth_user, settings.basic_auth_password.get_secret_value())
     with httpx.Client(base_url=url, auth=auth, timeout=60.0, trust_env=False) as client:
         for what, path in (("project", f"/projects/{PROJECT}"), ("list", "/")):
-            progress.note(connection, projects.get(store, PROJECT), progress.count(store, projects.get(store, PROJECT)))
-            times = [_timed(client, path) for _request in range(requests + 1)]
-            found[f"{what}_first_ms"] = round(times[0], 1)
-            found |= {f"{what}_p{q}_ms": round(float(np.percentile(times[1:], q)), 1) for q in (50, 99)}
-            found |= {f"{what}_{key}": value for key, value in _weight(client, path).items()}
+            found |= {f"{what}_{key}": value for key, value in _figures(client, path, family, requests).items()}
     found["browser_ms"] = _browser(settings.home, url, auth)
     return found
+
+
+def _figures(client: httpx.Client, path: str, family: Family, requests: int) -> dict[str, float]:
+    """Times and bytes of one page."""
+    first, before = _timed(client, path), _cpu(family)
+    times = [_timed(client, path) for _request in range(requests)]
+    low, high = np.percentile(times, [50, 99])
+    used = {
+        "first_ms": first,
+        "cpu_ms": (_cpu(family) - before) / requests,
+        "p50_ms": float(low),
+        "p99_ms": float(high),
+    }
+    return {name: round(value, 1) for name, value in used.items()} | _weight(client, path)
+
+
+def _cpu(family: Family) -> float:
+    """Milliseconds of processor time that the web process and its children have used so far."""
+    web = psutil.Process(family.children[parts.WEB].process.pid)
+    times = [one.cpu_times() for one in (web, *web.children(recursive=True))]
+    return 1000 * float(sum(one.user + one.system for one in times))
 
 
 def _timed(client: httpx.Client, path: str) -> float:

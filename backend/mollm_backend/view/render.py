@@ -29,6 +29,19 @@ def report(state: Mapping[str, Any]) -> str:
     return template.render("report.html", state=state, actions=None, style=style, **_words())
 
 
+def unbroken(found: Mapping[str, Any]) -> str:
+    """`figure` for a narrow cell: a line may end before its n, and nowhere else."""
+    value, bracket, n = figure(found).partition("], ")
+    return f"{value}{bracket}{n}" if not bracket else value.replace(" ", "\xa0") + bracket + n.replace(" ", "\xa0")
+
+
 def _words() -> dict[str, Any]:
     """What the templates call beside the state."""
-    return {"charts": charts, "figure": figure, "percent": percent, "in_hours": in_hours, "advice": advice}
+    return {
+        "charts": charts,
+        "figure": figure,
+        "unbroken": unbroken,
+        "percent": percent,
+        "in_hours": in_hours,
+        "advice": advice,
+    }

@@ -9,7 +9,7 @@ import redis
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
-from mollm_backend.view import assets, index, render
+from mollm_backend.view import assets, index, render, template
 from mollm_backend.view import project as project_view
 from mollm_backend.web import actions, openapi, prometheus, security
 from mollm_backend.web.shared import Web
@@ -21,6 +21,7 @@ ASK_FIRST = "no-cache"  # it may be kept, but the digest must be compared each t
 
 def install(app: Flask, web: Web) -> None:
     """The routes for people, for scripts and for Prometheus."""
+    template.prepare()
 
     @app.get("/")
     def index_page() -> str:
