@@ -273,6 +273,8 @@ def test_there_and_back(kind: str, open_site: Open) -> None:
     assert plain(mine[0]["result"]) == plain(by_hand(site.said(after["id"])))
     findings = examine(site.runtime.store, site.client, site.runtime.settings, site.number)
     assert sum(finding.name == "decision" for finding in findings) == len({row.control for row in decisions})
+    left = [finding.line for finding in findings if finding.name == "left-to-people"]
+    assert bool(left) == ("TextArea" in site.project.label_config)
 
 
 def test_bulk_accepted_predictions_are_labels_of_every_decision(open_site: Open) -> None:
