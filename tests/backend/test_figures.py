@@ -100,7 +100,7 @@ def test_the_page_shows_what_a_job_noted_and_counts_an_open_audit_itself(store: 
     page = app.test_client().get("/projects/7", headers=BASIC).get_data(as_text=True)
     assert "audit-1: 1 of 10 answered" in page
     assert "audit-1 of v1" not in page  # what was noted of it would be old by the next answer
-    assert "to finish with 95% of all tasks right" in page
+    assert "To finish with 95% of all tasks right" in page
     assert projects.get(store, 7).trust["lines"] == standing.lines(
         standing.of_project(store, projects.get(store, 7), 50) | {"audit": None}
     )

@@ -103,7 +103,7 @@ def told_json() -> str:
 
 def test_the_report_has_its_line(pool: Store) -> None:
     line = found(pool, batch=50).line()
-    assert line.startswith("to finish with 95% of all tasks right: ")
+    assert line.startswith("To finish with 95% of all tasks right: ")
     assert line in CliRunner().invoke(app, ["report", "7"], catch_exceptions=False).stdout
 
 
@@ -152,8 +152,8 @@ def test_the_audit_that_comes_next_is_named_as_a_command(pool: Store) -> None:
     standing = found(pool, target=0.9)
     assert standing.finish is not None
     assert standing.finish.step == "audit"
-    told = re.search(r"`mollm audit 7 --labels (\d+) --target ([.\d]+)`", standing.command(7))
+    told = re.search(r"`mollm audit 7 --labels (\d+) --target ([.\d]+)`", standing.command())
     assert told is not None
     left = standing.finish.audit.region - int(told[1])
     assert int((1 - float(told[2])) * left + 1e-9) <= standing.finish.allowed
-    assert standing.command(7) in CliRunner().invoke(app, ["finish", "7", "--target", ".9"]).stdout
+    assert standing.command() in CliRunner().invoke(app, ["finish", "7", "--target", ".9"]).stdout

@@ -35,7 +35,7 @@ def finish(
         print(json.dumps({"project": project} | standing.as_json()))
         return
     say(f"{found.id} {found.title}")
-    for line in (*standing.lines(), standing.command(found.id)):
+    for line in (*standing.lines(), standing.command()):
         if line:
             say(f"  {line}")
 

@@ -23,7 +23,7 @@ def of_project(store: Store, project: Project, batch_size: int) -> dict[str, Any
         "audit": audit_report.state(store, project), "certificate": certified.state(store, project),
         "figures": found,
         "finish": None if standing.finish is None else standing.as_json() | {
-            "line": standing.line(), "command": standing.command(project.id)},
+            "line": standing.line(), "command": standing.command()},
         "rest": rest.measured(store, project.id, shown), "audited": rest.of_audit(store, project),
         "raters": raters.of_project(store, project, found), "acceptance": rest.acceptance(store, project),
         "batch_size": goal.batch,

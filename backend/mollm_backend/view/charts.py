@@ -80,7 +80,7 @@ def acceptance(state: State) -> Picture:
     """What share of the open tasks an audit would likely certify at each accuracy; and what was certified."""
     found = state["acceptance"]
     points, granted = found["points"], found["certified"]
-    name = f"expected of {found['labels']} audits"
+    name = "expected"
     series = [
         Series(name, [row["target"] for row in points], [row["share"] for row in points],
                [row["low"] for row in points], [row["high"] for row in points]),

@@ -40,11 +40,12 @@ class Trust:
 
 @dataclass(frozen=True)
 class Standing:
-    """Of a project's pool of `tasks` people have labelled `given`; the plan is None where nothing is predicted yet.
+    """Of the `tasks` of a `project` people have labelled `given`; the plan is None where nothing is predicted yet.
 
     `seconds`: of a label at the project's own pace (None: not known).
     """
 
+    project: int
     tasks: int
     given: int
     trust: Trust
@@ -66,7 +67,7 @@ class Standing:
             found.append(f"a label takes {self.seconds:.0f} seconds here")
         return [*found, self._next(self.finish)]
 
-    def command(self, project_id: int) -> str:
+    def command(self) -> str:
         """How to draw the audit that comes next, in words; "" where none does."""
         if self.finish is None or self.finish.step != "audit" or self.trust.open:
             return ""
@@ -74,7 +75,7 @@ class Standing:
         least = ceil(1000 * (1 - allowed / max(audit.region - audit.labels, allowed + 1))) / 1000
         target = f"{least:g}".removeprefix("0")
         return (
-            f"`mollm audit {project_id} --labels {audit.labels} --target {target}` draws it: "
+            f"`mollm audit {self.project} --labels {audit.labels} --target {target}` draws it: "
             f"{allowed} of the tasks that it leaves may be wrong"
         )
 
@@ -82,7 +83,7 @@ class Standing:
         """The plan in one line, for the report."""
         if self.finish is None:
             return ""
-        return f"to finish with {self.goal.target:.0%} of all tasks right: {self._next(self.finish)}"
+        return f"To finish with {self.goal.target:.0%} of all tasks right: {self._next(self.finish)}"
 
     def _next(self, finish: Finish) -> str:
         """What comes next; where what was accepted was promised for less than the goal, nothing else can reach it."""
@@ -91,8 +92,8 @@ class Standing:
         bearable = self.goal.allowed(self.tasks)
         return (
             f"Out of reach: {self.trust.spent} of the accepted tasks may be wrong by their certificates, {bearable} of "
-            "all tasks may be. Take them back (`mollm accept PROJECT --undo`) and audit at a higher target, or choose "
-            "a lower goal."
+            f"all tasks may be. Take them back (`mollm accept {self.project} --undo`) and audit at a higher target, or "
+            "choose a lower goal."
         )
 
     @property
@@ -133,10 +134,10 @@ def of(store: Store, project: Project, goal: Goal, seconds: float | None = None)
     N = given + len(waiting) + len(accepted)
     seconds = seconds or pace(gaps(rows))
     if project.published_version is None or not N:
-        return Standing(N, given, trust, goal, seconds, None)
+        return Standing(project.id, N, given, trust, goal, seconds, None)
     confidence = _confidence(store, project, waiting)
     found = plan(confidence, given, N, goal, seconds, attempts=trust.audits, spent=trust.spent)
-    return Standing(N, given, trust, goal, seconds, found)
+    return Standing(project.id, N, given, trust, goal, seconds, found)
 
 
 def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
