@@ -80,9 +80,8 @@ def acceptance(state: State) -> Picture:
     """What share of the open tasks an audit would likely certify at each accuracy; and what was certified."""
     found = state["acceptance"]
     points, granted = found["points"], found["certified"]
-    name = "expected"
     series = [
-        Series(name, [row["target"] for row in points], [row["share"] for row in points],
+        Series("expected", [row["target"] for row in points], [row["share"] for row in points],
                [row["low"] for row in points], [row["high"] for row in points]),
         Series("certified", [row["target"] for row in granted], [row["share"] for row in granted], style="points",
                n=[row["n"] for row in granted]),
