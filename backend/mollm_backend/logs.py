@@ -6,6 +6,7 @@ Tracebacks omit variables, which may hold secrets.
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import AbstractContextManager
 
 import structlog
@@ -19,7 +20,15 @@ _LAST = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlo
 def set_up(level: str = "INFO") -> None:
     """Call this once in each long-running process. `level` is a name of `logging`, as `Settings.log_level`."""
     number = logging.getLevelNamesMapping()[level]
-    structlog.configure(processors=[*_first(), _LAST], wrapper_class=structlog.make_filtering_bound_logger(number))
+    structlog.configure(
+        processors=[*_first(), _LAST], wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(),
+    )  # fmt: skip
+
+
+def beside_output() -> None:
+    """Call this in a command: what jobs log there goes to stderr, and what it prints stays whole."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def set_up_libraries(level: str = "INFO") -> None:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mollm.errors import MollmError
+from mollm_backend import logs
 
 # Command: the first line of its help (a test compares them). Its file and its function here have its name.
 COMMANDS = {
@@ -115,6 +116,7 @@ def mollm(
     ] = False,
 ) -> None:
     """A mixture of small local LLMs that labels a Label Studio project and learns from its people."""
+    logs.beside_output()
 
 
 def main() -> None:
