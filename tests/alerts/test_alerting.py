@@ -238,6 +238,16 @@ def test_what_ends_while_its_receiver_is_down_is_told_as_over(
     assert [(row["id"], row["state"]) for row in posts.alerts] == [("project-7-away-tiny", "over")]
 
 
+def test_an_address_that_no_mail_can_have_stops_no_sweep(
+    settings: Settings, store: Store, connection: redis.Redis, mails: Mails
+) -> None:
+    signals.mark_absent(store, "f-tiny", "down")
+    alerting.check(runtime(settings, store, connection, **by_mail(mails), alert_mail_from="a\nb@example.org"))
+    (line,) = [event.line for event in events.newest(store) if event.line.startswith("alerts: ")]
+    assert "unexpected ValueError" in line
+    assert mails.texts == []
+
+
 def test_two_workers_tell_once(settings: Settings, store: Store, connection: redis.Redis, posts: Posts) -> None:
     here = runtime(settings, store, connection, **by_web(posts))
     signals.mark_absent(store, "f-tiny", "down")

@@ -44,10 +44,14 @@ def _tell(runtime: Runtime, way: Way) -> None:
         return
     try:
         way.send(message(runtime.settings, runtime.store, waiting))
-    except AlertError as error:
+    except Exception as error:  # whatever a receiver or a strange address does: the sweep goes on
+        ours = isinstance(error, AlertError)
+        what = str(error) if ours else f"unexpected {type(error).__name__}, see the worker's log"
+        if not ours:
+            log.error("an alert was not sent", way=way.name, exc_info=error)
         seconds = queues.hold(runtime.connection, identity)
         runtime.connection.delete(f"mollm:told:{way.name}")
-        events.add(runtime.store, "problem", f"alerts: {error} (next try in {seconds:.0f} s)")
+        events.add(runtime.store, "problem", f"alerts: {what} (next try in {seconds:.0f} s)")
         return
     alerts.note_told(runtime.store, way.name, waiting)
     queues.release(runtime.connection, identity)
