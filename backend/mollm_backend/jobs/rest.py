@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from mollm.acceptance.certificate import share_of
+from mollm.acceptance.estimate import pooled
 from mollm.acceptance.outlook import outlook
-from mollm.metrics import Estimate, clopper_pearson, weighted_share
+from mollm.metrics import Estimate, weighted_share
 from mollm.streams import stream
 from mollm_backend.jobs import calibration
 from mollm_backend.jobs.audit_outlook import accuracy_of
@@ -44,10 +45,9 @@ def measured(store: Store, project_id: int, versions: Collection[str]) -> dict[s
                 _keep(found, audit.version, _told(figure.estimate, figure.n, audit.id))
     for version, answers in drawn.items():
         # Only what is answered in turn: which tasks people take first may have to do with how hard they are.
-        right = np.concatenate([row.right[: row.in_turn] for row in answers])
-        if len(right):
-            told = _told(clopper_pearson(float(right.mean()), len(right)), len(right), "tasks drawn at random")
-            _keep(found, version, told)
+        figure = pooled([row.right[: row.in_turn] for row in answers])
+        if figure.estimate is not None:
+            _keep(found, version, _told(figure.estimate, figure.n, "tasks drawn at random"))
     return found
 
 
