@@ -40,7 +40,7 @@ def _of(store: Store, project: Project, failing: dict[str, int]) -> Iterator[Ale
     spent = budget.state(store, project)
     if spent["paused"]:
         yield Alert(f"{here}-budget", n, SPENT, f"{spent['line']}.")
-    newest = versions.newest(store, n)
+    newest = next(iter(versions.brief(store, n, 1)), None)
     if newest is not None and newest.status == "refused":
         gate = newest.facts.get("gate", "refused")
         line = f"the new version {newest.id} was {gate}. The published one stays: `mollm versions {n}`."
