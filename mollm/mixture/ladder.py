@@ -141,8 +141,9 @@ class Ladder:
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))
         centring = self._centrings[view]
-        shared = centring, self._shares(self.signals(out).annotators)
-        return Stacked(self.gram, *shared) if name == Stacked.name else LogPool(*shared)
+        if name == Stacked.name:
+            return Stacked(self.gram, centring)
+        return LogPool(centring, self._shares(self.signals(out).annotators))
 
     @cached_property
     def _panel_shares(self) -> dict[str, float]:

@@ -26,7 +26,6 @@ from mollm.mixture.evidence import Centring, chunks, one_hot
 from mollm.mixture.forest import Forest
 from mollm.mixture.logpool import prior_weight
 from mollm.mixture.pool_forest import PoolForest, sample
-from mollm.mixture.skills import shares
 from mollm.mixture.text_view import Gram, Space, TextView
 from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals, Targets
 
@@ -48,7 +47,7 @@ like items have in common (TREC, seeds 0-4, a constant share: + .003 at 100 labe
 
 
 class Stacked(Mixture):
-    """`gram`, `centring` and `shares` may be given when many fits share one pool (cross-fitting)."""
+    """`gram` and `centring` may be given when many fits share one pool's texts and signals (cross-fitting)."""
 
     name: ClassVar[str] = "stacked"
 
@@ -61,10 +60,8 @@ class Stacked(Mixture):
     pool_: PoolForest | None = None
     human_: int = 0
 
-    def __init__(
-        self, gram: Gram | None = None, centring: Centring | None = None, shares: FloatArray | None = None
-    ) -> None:
-        self._gram, self._centring, self._shares = gram, centring, shares
+    def __init__(self, gram: Gram | None = None, centring: Centring | None = None) -> None:
+        self._gram, self._centring = gram, centring
 
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         pool = in_item_order(pool)
@@ -72,7 +69,6 @@ class Stacked(Mixture):
         seed = int(rng.integers(2**31))
         self.human_ = targets.H
         self.centring_ = self._centring or Centring.of(signals)
-        self._prior = self._shares if self._shares is not None else shares(signals, self.centring_)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
         self.space_ = self.view_ = self.forest_ = self.pool_ = None
@@ -118,8 +114,7 @@ class Stacked(Mixture):
         cut = F.shape[1] * F.shape[2]
         ridge = np.concatenate([np.full(cut, MATRIX_RIDGE * F.shape[2]), np.full(E.shape[1], TEXT_RIDGE)])
         X = np.concatenate([flat(F), E], axis=1)
-        M = len(self._prior)  # the text's view, where it is among the signals, counts as one of them
-        prior = prior_weight(M) * np.concatenate([np.tile(self._prior, 2), np.ones(F.shape[1] - 2 * M)])
+        prior = np.full(F.shape[1], prior_weight(F.shape[1] // 2))
         fitted = logit.fit(F, X, ridge, Y, weight, prior, PENALTIES)
         self.logit_ = ConditionalLogit(fitted.weight, fitted.bias, fitted.matrix[:cut])
         self.text_matrix_ = fitted.matrix[cut:]

@@ -53,10 +53,12 @@ def test_the_pool_takes_out_what_an_annotator_likes_to_say() -> None:
     assert (pool == data.gold).mean() > (mean == data.gold).mean() + 0.05
 
 
-def test_without_labels_the_stacked_mixture_is_the_pool() -> None:
+def test_without_labels_the_stacked_mixture_is_the_pool_of_equals() -> None:
+    """It starts there: to start at the pool's shares left less to accept on IMDB (300 labels, .864 against .881)."""
     data, nothing, rng = synthetic(N=200), Targets.of([], []), np.random.default_rng(0)
+    equals = LogPool(shares=np.ones(data.signals.M))
     one, two = (
-        kind().fit(Pool(data.signals, nothing), rng=rng).predict_proba(data.signals) for kind in (LogPool, Stacked)
+        one.fit(Pool(data.signals, nothing), rng=rng).predict_proba(data.signals) for one in (equals, Stacked())
     )
     np.testing.assert_allclose(one, two, atol=1e-12)
 
