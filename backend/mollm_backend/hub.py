@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import Any
 from mollm.errors import ConfigError, ModelFileError, MollmError
 
 # What of a model is fetched. Weights in other formats may hold code (pickles) or would be fetched for nothing.
-FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*/config.json")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+TWICE = ("consolidated*", "original/*")  # the same weights once more, in the layout of who made them
 _ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
 EVERY = 10.0  # seconds between two lines of progress
 
@@ -55,7 +56,7 @@ def is_ready(model: HubModel, models: Path) -> bool:
     return (link / "config.json").is_file() and any(link.glob("*.safetensors"))
 
 
-def ensure(model: HubModel, models: Path, progress: Any) -> Path:
+def ensure(model: HubModel, models: Path, progress: Callable[[str], None]) -> Path:
     """The directory of a model, fetched if it is not there yet; `progress` takes a line.
 
     Raises ConfigError without the hub's library, ModelFileError, with what to do, where the model cannot be fetched.
@@ -73,8 +74,8 @@ def ensure(model: HubModel, models: Path, progress: Any) -> Path:
         size = _checked(huggingface_hub.HfApi(endpoint=endpoint), model) if not offline() else 0
         with _told(model, size, Path(huggingface_hub.constants.HF_HUB_CACHE), progress):
             found = huggingface_hub.snapshot_download(
-                model.id, revision=model.revision or None, allow_patterns=list(FILES), endpoint=endpoint,
-                local_files_only=offline(), tqdm_class=_quiet(),
+                model.id, revision=model.revision or None, allow_patterns=list(FILES), ignore_patterns=list(TWICE),
+                endpoint=endpoint, local_files_only=offline(), tqdm_class=_quiet(),
             )  # fmt: skip
     except errors.GatedRepoError:
         raise ModelFileError(
@@ -126,7 +127,10 @@ def _checked(api: Any, model: HubModel) -> int:
     except Exception as error:  # no connection: the library's HTTP package has no errors of a fixed name
         raise errors.LocalEntryNotFoundError(str(error)) from None
     files = [(file.rfilename, int(file.size or 0)) for file in facts.siblings or []]
-    wanted = [size for name, size in files if any(fnmatch(name, pattern) for pattern in FILES)]
+    wanted = [
+        size for name, size in files
+        if any(fnmatch(name, one) for one in FILES) and not any(fnmatch(name, one) for one in TWICE)
+    ]  # fmt: skip
     cache = Path(constants.HF_HUB_CACHE)
     there = next(path for path in (cache, *cache.parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -143,7 +147,7 @@ def _gigabytes(size: float) -> str:
 
 
 @contextmanager
-def _told(model: HubModel, size: int, cache: Path, progress: Any) -> Iterator[None]:
+def _told(model: HubModel, size: int, cache: Path, progress: Callable[[str], None]) -> Iterator[None]:
     """Say every ten seconds how much of the model is there."""
     folder, over = cache / f"models--{model.id.replace('/', '--')}" / "blobs", threading.Event()
     progress(f"fetching {model}" + (f" ({_gigabytes(size)})" if size else ""))

@@ -20,7 +20,8 @@ FEWEST = 3
 """Annotators: two agree with each other equally, so that nothing tells which of them is right."""
 TRUST, HALF = 0.6, 150.0
 """The part of the estimated shares beside equal ones for many items, and the items at which it is half of that.
-Chosen on panels of 3-5 of both recordings, seeds 0-49: most of the gain, and no panel falls by .01."""
+Chosen on all panels of 3-5 of both recordings, and on panels with degraded members (seeds 0-9): most of the gain, and
+no whole panel falls by .005 against equal shares."""
 LEAST, MOST = 0.05, 0.97
 """Bounds of a skill: below, an annotator still says something; above, its share would have no end."""
 STEPS = 200  # at most, of the one factor; 20 are usual

@@ -26,6 +26,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = make_tiny_model(tmp_path_factory.mktemp("tiny"))
     (directory / "modeling_evil.py").write_text("raise SystemExit")
     (directory / "pytorch_model.bin").write_bytes(b"a pickle")
+    (directory / "consolidated.safetensors").write_bytes(b"the same weights")
     return directory
 
 
@@ -78,7 +79,7 @@ def test_it_is_fetched_once_and_without_code(hub: type[Hub], tmp_path: Path) -> 
     directory, told = fetched("org/tiny", home)
     names = {path.name for path in directory.iterdir()}
     assert {"config.json", "model.safetensors"} <= names
-    assert not names & {"modeling_evil.py", "pytorch_model.bin"}
+    assert not names & {"modeling_evil.py", "pytorch_model.bin", "consolidated.safetensors"}
     assert told[0].startswith("fetching org/tiny (")
     assert told[-1] == "org/tiny: ready"
     before = len(hub.asked)

@@ -9,7 +9,6 @@ from mollm_backend.store import Store, audits, notes, projects, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.work import figures, finishing
 
-NOTE = "standing"  # the note's name
 SHOWN = 20  # versions: as many as one sees at a glance
 
 
@@ -43,4 +42,4 @@ def note(store: Store, project_id: int, batch_size: int) -> None:
     if found["audit"] and found["audit"].get("status") == audits.OPEN:
         found["audit"] = None
     projects.change(store, project_id, trust={"lines": lines(found)})
-    notes.write(store, project_id, **{NOTE: found})
+    notes.write(store, project_id, **{notes.STANDING: found})

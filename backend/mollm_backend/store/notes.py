@@ -15,6 +15,9 @@ from mollm_backend.store import Store, in_chunks, now
 from mollm_backend.store import put as put_rows
 from mollm_backend.store.schema import notes as table
 
+# The name of what `mollm_backend.jobs.standing` found out: how right a project is, and what it takes to finish it.
+STANDING = "standing"
+
 
 @dataclass(frozen=True)
 class Note:

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from mollm_backend.store import Store, events, overview, projects, signals
+from mollm_backend.store import Store, all_projects, events, projects, signals
 from mollm_backend.store.projects import Project
 from mollm_backend.store.signals import Absence
 from mollm_backend.view import doing, template
@@ -22,7 +22,8 @@ def state(store: Store, connection: redis.Redis) -> dict[str, Any]:
     found = projects.every(store)
     waiting, failing = doing.waiting(connection), _failing(connection)
     running = {doing.number_of(job) for queue in waiting.values() for job in queue["running"]}
-    learned, batches, audits = overview.learned(store), overview.batches_open(store), overview.audits_open(store)
+    learned, batches = all_projects.learned(store), all_projects.batches_open(store)
+    audits = all_projects.audits_open(store)
     read = progress.of_all(store, connection, [project for project in found if project.connected])
     away = signals.absent(store)
     rows = []

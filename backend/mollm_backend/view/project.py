@@ -20,7 +20,6 @@ from mollm_backend.work.progress import Progress
 
 HISTORY = 20  # versions that a page lists: as many as one sees at a glance
 EVENTS = 20  # lines of what happened: a screen of them
-STANDING = "standing"  # the note of `mollm_backend.jobs.standing`
 
 
 def state(
@@ -32,7 +31,7 @@ def state(
     `standing`: what `mollm_backend.jobs.standing` found just now, `reading`: what was counted just now (None: what a
     job noted last).
     """
-    noted = notes.read(store, project.id, [STANDING]).get(STANDING, notes.Note())
+    noted = notes.read(store, project.id, [notes.STANDING]).get(notes.STANDING, notes.Note())
     known = noted.body if standing is None else standing
     reading = reading or progress.newest(store, connection, project)
     history = versions.brief(store, project.id, HISTORY)

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from mollm_backend.store import Store, certificates, notes, overview, projects, signals
+from mollm_backend.store import Store, all_projects, certificates, notes, projects, signals
 from mollm_backend.store.projects import Project
 from mollm_backend.store.signals import Cost
 from mollm_backend.store.versions import Version
@@ -23,7 +23,6 @@ from mollm_backend.web import latency
 from mollm_backend.work import progress, queues, workers
 from mollm_backend.work.progress import Progress
 
-STANDING = "standing"  # the note of `mollm_backend.jobs.standing`
 Samples = list[tuple[tuple[str, ...], float]]
 Spent = Mapping[tuple[int, str, str], Cost]  # by project, annotator and fingerprint
 Total = tuple[str, str, tuple[str, ...], Samples]  # name, help, names of labels, samples
@@ -53,13 +52,13 @@ def text(store: Store, connection: redis.Redis) -> bytes:
     connected = [project for project in found if project.connected]
     read = progress.of_noted(connection, connected)
     gauges = _gauges(registry)
-    away, spent = signals.absent(store), overview.spent(store)
-    published, certified = overview.published(store), overview.certified(store)
-    told = notes.of_all(store, [STANDING, *(f"version {version.id}" for version in published.values())])
+    away, spent = signals.absent(store), all_projects.spent(store)
+    published, certified = all_projects.published(store), all_projects.certified(store)
+    told = notes.of_all(store, [notes.STANDING, *(f"version {version.id}" for version in published.values())])
     for project in connected:
         version = published.get(project.id)
         facts = told.get((project.id, f"version {version.id}"), notes.Note()).body if version else {}
-        _trust(gauges, project.id, version, facts, told.get((project.id, STANDING), notes.Note()).body)
+        _trust(gauges, project.id, version, facts, told.get((project.id, notes.STANDING), notes.Note()).body)
         if project.id in certified:  # not from the note: the watch over drift withdraws one and writes no note
             for state in (certificates.GRANTED, certificates.REFUSED, certificates.WITHDRAWN, certificates.UNDONE):
                 gauges["certified"].labels(project.id, state).set(certified[project.id] == state)
@@ -157,7 +156,7 @@ def _measured(figure: Mapping[str, Any]) -> dict[str, float | None]:
 def _errors(registry: CollectorRegistry, store: Store, every: Sequence[Project]) -> None:
     names = {member.fingerprint: member.name for project in every for member in project.panel}
     errors = Counter[tuple[str, ...]]()
-    for (fingerprint, kind), count in overview.failed(store).items():
+    for (fingerprint, kind), count in all_projects.failed(store).items():
         errors[names.get(fingerprint, "gone"), kind] += count
     what = "Texts whose answer failed, by kind, until they are answered"
     gauge = Gauge("mollm_annotator_errors", what, ["annotator", "kind"], registry=registry)

@@ -146,7 +146,7 @@ def _warning(store: Store, connection: redis.Redis, project: Project, found: Pro
     certificate = certificates.newest(store, project.id)
     if certificate is not None and certificate.status == certificates.WITHDRAWN:
         return certificate.note or f"{certificate.id} is withdrawn"
-    newest = versions.newest(store, project.id)
+    newest = next(iter(versions.brief(store, project.id, 1)), None)
     if newest is not None and newest.status == "refused":
         return f"the newest version was refused: {newest.id} {newest.facts.get('gate', '')}".rstrip()
     return ""
