@@ -116,16 +116,22 @@ LIES = {
 @pytest.mark.parametrize("how", LIES)
 @pytest.mark.parametrize("name", ["trec", "imdb"])
 def test_beside_real_annotators_a_useless_or_lying_one_costs_at_most_a_point(name: str, how: str) -> None:
-    gains = []
+    """On average, against the same ladder without it and against the pool of the others. One seed of a thousand items
+    has a standard error of half a point."""
+    costs, gains = [], []
     for seed in range(3):
         data = recorded(name, seed)
         said = LIES[how](data.gold, data.signals.C, np.random.default_rng(seed))
-        pool, auto = (
-            predict(kind, of, data.targets(50, seed)).argmax(axis=1) == data.gold
-            for kind, of in ((LogPool, data), (Auto, with_annotator(data, said)))
+        pool, alone, lied = (
+            (predict(kind, of, data.targets(50, seed)).argmax(axis=1) == data.gold).mean()
+            for kind, of in ((LogPool, data), (Auto, data), (Auto, with_annotator(data, said)))
         )
-        gains.append(auto.mean() - pool.mean())
-    assert min(gains) >= -0.01
+        costs.append(alone - lied)
+        gains.append(lied - pool)
+    assert np.mean(costs) <= 0.01
+    assert np.mean(gains) >= -0.01
+    assert max(costs) <= 0.025
+    assert min(gains) >= -0.025
 
 
 @pytest.mark.parametrize("bad", ["nan", "negative", "unnormalised"])
