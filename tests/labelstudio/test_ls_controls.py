@@ -168,12 +168,20 @@ def test_nothing_chosen_is_an_answer_to_a_multiple_choice_alone() -> None:
 def test_a_taxonomys_labels_are_its_leaves_by_their_paths() -> None:
     (topic,) = decisions("taxonomy")
     assert topic.labels.names == ("Sport / fb", "Sport / Chess", '["a / b", "c"]', "Other")
-    assert topic.labels.shown == ("Sport / Football", "Sport / Chess", "a / b / c", "Other")
+    assert topic.labels.shown == ("Football", "Chess", "c", "Other")
     assert topic.labels.descriptions == ("", "a board", "", "")
     for paths, why in (([["Sport"]], "not .* a label"), ([["Other"], ["Sport", "fb"]], "exactly one")):
         said = labels_of([{"from_name": "topic", "value": {"taxonomy": paths}}], [topic])[""]
         assert said[0] is None
         assert re.search(why, said[1])
+
+
+def test_leaves_that_are_alike_are_shown_with_what_they_are_below() -> None:
+    inner = "".join(f'<Choice value="{area}"><Choice value="Other"/></Choice>' for area in ("Money", "Orders"))
+    tree = f'<Taxonomy name="t" toName="text">{inner}<Choice value="Refund"/></Taxonomy>'
+    (topic,) = parse(f"<View>{TEXT}{tree}</View>")
+    assert topic.labels.names == ("Money / Other", "Orders / Other", "Refund")
+    assert topic.labels.shown == ()  # as they are named
 
 
 def test_of_a_pair_both_texts_are_read_with_their_sides() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mollm.errors import ConfigError
@@ -16,7 +17,8 @@ SEPARATOR = " / "  # between the parts of a path; easy to read, and rare inside 
 class Taxonomy(OneOf):
     """A leaf is stored as its path from the root, with aliases for values that have one.
 
-    A label's name is that path joined by " / ", or a JSON list if a part itself contains " / ".
+    A label's name is that path joined by " / ", or a JSON list if a part itself contains " / ". People and LLMs read
+    the leaf alone, as in flat choices: asked for whole paths, small LLMs choose among the first parts.
     """
 
     tag = "Taxonomy"
@@ -36,9 +38,11 @@ class Taxonomy(OneOf):
                 )
         if attr.get("labeling", "false") == "true":
             raise ConfigError(f"Taxonomy {name!r} labels regions (labeling): label the whole task.")
-        rows = [(_name(path), SEPARATOR.join(shown), hint) for path, shown, hint in _leaves(name, node, (), ())]
-        if len(rows) < 2:
-            raise ConfigError(f"Taxonomy {name!r} has {len(rows)} leaves: a decision needs at least two.")
+        leaves = list(_leaves(name, node, (), ()))
+        if len(leaves) < 2:
+            raise ConfigError(f"Taxonomy {name!r} has {len(leaves)} leaves: a decision needs at least two.")
+        words = _shortest([shown for _, shown, _ in leaves])
+        rows = [(_name(path), shown, hint) for (path, _, hint), shown in zip(leaves, words, strict=True)]
         return (Decision(name, sources, label_set(rows), "taxonomy"),)
 
     def written(self, label: str) -> list[list[str]]:
@@ -62,6 +66,13 @@ def _leaves(
             yield from _leaves(name, child, here, seen)
         else:
             yield here, seen, hint
+
+
+def _shortest(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """Of each path its shortest end that no other path has: the leaf, with what it is below where leaves are alike."""
+    ends = Counter(path[start:] for path in paths for start in range(len(path)))
+    starts = (next((k for k in range(len(path) - 1, -1, -1) if ends[path[k:]] == 1), 0) for path in paths)
+    return [SEPARATOR.join(path[start:]) for path, start in zip(paths, starts, strict=True)]
 
 
 def _name(path: tuple[str, ...]) -> str:
