@@ -240,6 +240,7 @@ class Pool:
 
     `embeddings` (N, D) are frozen text embeddings; a row of NaN has no text; None: there are no texts. `groups` (N,)
     names the items that share one normalised text; folds keep a group together (None: every item is a group).
+    `frequencies` (C,) say how frequent the classes are thought to be before any label (None: equally).
     Raises InputError where the parts do not fit each other.
     """
 
@@ -247,6 +248,7 @@ class Pool:
     targets: Targets = field(default_factory=lambda: Targets.of([], []))
     embeddings: FloatArray | None = None
     groups: tuple[str, ...] | None = None
+    frequencies: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         N, C, targets = self.signals.N, self.signals.C, self.targets
@@ -257,6 +259,14 @@ class Pool:
         for name, rows in (("embeddings", self.embeddings), ("groups", self.groups)):
             if rows is not None and len(rows) != N:
                 raise InputError(f"The pool has {N} items but {len(rows)} rows of `{name}`: give one for each item.")
+        if self.frequencies is not None and (len(self.frequencies) != C or min(self.frequencies) <= 0):
+            raise InputError(f"The frequencies {self.frequencies} are not one number above 0 for each of {C} labels.")
+
+    @property
+    def bias(self) -> FloatArray:
+        """(C,) the classes' log-odds against equal classes before any label (nats)."""
+        frequencies = np.ones(self.signals.C) if self.frequencies is None else np.array(self.frequencies)
+        return np.asarray(np.log(frequencies) - np.log(frequencies).mean())
 
     @property
     def group_names(self) -> tuple[str, ...]:

@@ -53,39 +53,41 @@ def fit(
     Y: FloatArray,
     row_weight: FloatArray,
     prior: FloatArray,
+    bias: FloatArray,
     penalties: Penalties,
 ) -> ConditionalLogit:
     """The maximum of the penalised likelihood.
 
     F (H, S, C), X (H, D) with one `ridge` (D,) a column, Y (H, C) label distributions, `row_weight` (H,);
-    `prior` (S,) are the shared weights before any label. Solved in the span of the H rows (the ridge
-    puts the optimum there), so D may be far larger than H.
+    `prior` (S,) are the shared weights and `bias` (C,) the class biases before any label. Solved in
+    the span of the H rows (the ridge puts the optimum there), so D may be far larger than H.
     """
     H, S, C = F.shape
     if not H:
-        return ConditionalLogit(prior, np.zeros(C), np.zeros((X.shape[1], C)))
+        return ConditionalLogit(prior, bias, np.zeros((X.shape[1], C)))
     scale = 1.0 / np.sqrt(ridge)
     with one_thread():
         G, basis = _span(X * scale)
     cut = S + C
 
     def objective(theta: FloatArray) -> tuple[float, FloatArray]:
-        weight, bias, free = theta[:S], theta[S:cut], theta[cut:].reshape(-1, C)
-        logits = np.einsum("hsc,s->hc", F, weight) + bias + G @ free
+        weight, biases, free = theta[:S], theta[S:cut], theta[cut:].reshape(-1, C)
+        moved = biases - bias
+        logits = np.einsum("hsc,s->hc", F, weight) + biases + G @ free
         top = logits.max(axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
         level = (weight - prior).mean()
         spread = weight - prior - level
         loss = (row_weight * (log_sum - (Y * logits).sum(axis=1))).sum()
         loss += 0.5 * (penalties.level * S * level**2 + penalties.spread * (spread**2).sum())
-        loss += 0.5 * (penalties.bias * (bias**2).sum() + (free**2).sum())
+        loss += 0.5 * (penalties.bias * (moved**2).sum() + (free**2).sum())
         residual = row_weight[:, None] * (np.exp(logits - log_sum[:, None]) - Y)
         slope = np.einsum("hsc,hc->s", F, residual) + penalties.spread * spread + penalties.level * level
-        gradient = [slope, residual.sum(axis=0) + penalties.bias * bias, (G.T @ residual + free).ravel()]
+        gradient = [slope, residual.sum(axis=0) + penalties.bias * moved, (G.T @ residual + free).ravel()]
         return float(loss), np.concatenate(gradient)
 
     start = np.zeros(cut + G.shape[1] * C)
-    start[:S] = prior
+    start[:S], start[S:cut] = prior, bias
     options = {"maxiter": 500, "ftol": 1e-10}
     with one_thread():
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)

@@ -3,7 +3,8 @@
     log p[n, k] = weight * sum_s share[s] * (log z[n, s, k] - pool mean over n) + bias[k] + constant
 
 The shares follow from how the annotators agree (see `mollm.mixture.skills`). Centring takes the classes to be equally
-frequent; `bias` is the prior correction, zero without human labels and shrunk towards what they count as they come.
+frequent; `bias` is the prior correction. Without human labels it is what the pool's `frequencies` say (zero where they
+say nothing), and it moves towards what the labels count as they come.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ class LogPool(Mixture):
         self.shares_ = shares(signals, self.centring_) if self._shares is None else self._shares
         self.human_ = targets.H
         prior = prior_weight(signals.M)
-        self.weight_, self.bias_ = prior, np.zeros(signals.C)
+        self.weight_, self.bias_ = prior, pool.bias
         if targets.H:
             F = self._pooled(signals, targets.index)[:, None]
             Y = one_hot(targets.label, signals.C)
             nothing = np.zeros((targets.H, 0))
-            fitted = logit.fit(F, nothing, np.zeros(0), Y, targets.weight, np.array([prior]), penalties(signals.M))
+            weight, ridges = np.array([prior]), penalties(signals.M)
+            fitted = logit.fit(F, nothing, np.zeros(0), Y, targets.weight, weight, pool.bias, ridges)
             self.weight_, self.bias_ = float(fitted.weight[0]), fitted.bias
 
     def fuse(self, signals: Signals, embeddings: FloatArray | None) -> FloatArray:

@@ -67,7 +67,7 @@ class Stacked(Mixture):
         pool = in_item_order(pool)
         signals, targets, embeddings = pool.signals, pool.targets, pool.embeddings
         seed = int(rng.integers(2**31))
-        self.human_ = targets.H
+        self.human_, self._bias = targets.H, pool.bias
         self.centring_ = self._centring or Centring.of(signals)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
@@ -115,7 +115,7 @@ class Stacked(Mixture):
         ridge = np.concatenate([np.full(cut, MATRIX_RIDGE * F.shape[2]), np.full(E.shape[1], TEXT_RIDGE)])
         X = np.concatenate([flat(F), E], axis=1)
         prior = np.full(F.shape[1], prior_weight(F.shape[1] // 2))
-        fitted = logit.fit(F, X, ridge, Y, weight, prior, PENALTIES)
+        fitted = logit.fit(F, X, ridge, Y, weight, prior, self._bias, PENALTIES)
         self.logit_ = ConditionalLogit(fitted.weight, fitted.bias, fitted.matrix[:cut])
         self.text_matrix_ = fitted.matrix[cut:]
 

@@ -66,7 +66,8 @@ class RoundInput:
 
     `open_items` (N,) marks what people may be asked next (None: all that is not labelled). `earlier` rounds'
     cross-fitted losses are the learning curve of the stopping advice. `mixture_items` are the items that the mixture
-    labels for the classifier (None: a random draw). Raises InputError where items and signals differ.
+    labels for the classifier (None: a random draw). `frequencies` (C,): as in `Pool`. Raises InputError where items and
+    signals differ.
     """
 
     items: Sequence[Item]
@@ -76,6 +77,7 @@ class RoundInput:
     open_items: BoolArray | None = None
     earlier: Sequence[Earlier] = ()
     mixture_items: IntArray | None = None
+    frequencies: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if tuple(item.id for item in self.items) != self.signals.items:
@@ -122,7 +124,8 @@ class Chain:
         embeddings = None
         if encoder is not None and config.classifier != "none" and has_text.any():
             embeddings = encoder.embed(given.texts)
-        pool = Pool(given.signals, given.targets, embeddings, tuple(item.group for item in given.items))
+        groups = tuple(item.group for item in given.items)
+        pool = Pool(given.signals, given.targets, embeddings, groups, given.frequencies)
         seed = int(rng.integers(2**32))
         fold = dealt(pool, FOLDS if pool.targets.H >= FEW else FEW_FOLDS, stream(seed, "folds"))
         return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items)

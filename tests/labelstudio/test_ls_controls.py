@@ -165,6 +165,14 @@ def test_nothing_chosen_is_an_answer_to_a_multiple_choice_alone() -> None:
     assert strange["flags/urgent"] == ("applies", "")
 
 
+def test_of_a_list_one_label_applies_on_average_before_anybody_has_labelled() -> None:
+    assert controls()["multiple"].frequencies(decisions("multiple") * 3) == pytest.approx((1 / 6, 5 / 6))
+    assert controls()["multiple"].frequencies(decisions("multiple")[:1]) == (0.5, 0.5)  # a box alone tells nothing
+    assert {kind: controls()[kind].frequencies(decisions(kind)) for kind in set(KINDS) - {"multiple"}} == dict.fromkeys(
+        set(KINDS) - {"multiple"}
+    )
+
+
 def test_a_taxonomys_labels_are_its_leaves_by_their_paths() -> None:
     (topic,) = decisions("taxonomy")
     assert topic.labels.names == ("Sport / fb", "Sport / Chess", '["a / b", "c"]', "Other")

@@ -13,7 +13,7 @@ from scipy.special import softmax as soft
 
 from mollm import metrics
 from mollm.folds import folds
-from mollm.mixture import aggregators, calibration, text_view
+from mollm.mixture import Mixture, aggregators, calibration, text_view
 from mollm.mixture import conditional_logit as logit
 from mollm.mixture.cold_start import Design, choose, steps
 from mollm.mixture.dawid_skene import DawidSkene
@@ -53,6 +53,21 @@ def test_the_pool_takes_out_what_an_annotator_likes_to_say() -> None:
     assert (pool == data.gold).mean() > (mean == data.gold).mean() + 0.05
 
 
+@pytest.mark.parametrize("kind", [LogPool, Stacked])
+def test_what_is_thought_of_the_classes_stands_until_labels_count_otherwise(kind: type[Mixture]) -> None:
+    data, rng = synthetic(N=400, priors=(0.5, 0.5)), np.random.default_rng(0)
+    shares = []
+    for human in (0, 300):
+        pool = Pool(data.signals, data.targets(human), frequencies=(0.1, 0.9))
+        fitted = kind().fit(pool, rng=rng)
+        again = kind.from_state(fitted.state())
+        np.testing.assert_allclose(again.predict_proba(data.signals), fitted.predict_proba(data.signals))
+        shares.append(float((fitted.predict_proba(data.signals).argmax(axis=1) == 0).mean()))
+    even = kind().fit(Pool(data.signals), rng=rng).predict_proba(data.signals)
+    assert shares[0] < (even.argmax(axis=1) == 0).mean() - 0.1
+    assert abs(shares[1] - float((data.gold == 0).mean())) < 0.06
+
+
 def test_without_labels_the_stacked_mixture_is_the_pool_of_equals() -> None:
     """It starts there: to start at the pool's shares left less to accept on IMDB (300 labels, .864 against .881)."""
     data, nothing, rng = synthetic(N=200), Targets.of([], []), np.random.default_rng(0)
@@ -68,7 +83,7 @@ def test_the_conditional_logit_is_at_its_optimum_however_many_columns() -> None:
     F, X = rng.normal(size=(12, 3, 4)), rng.normal(size=(12, 40))
     Y, ridge = one_hot(rng.integers(0, 4, 12), 4), np.full(40, 2.0)
     pen = logit.Penalties()
-    found = logit.fit(F, X, ridge, Y, np.ones(12), np.full(3, 0.2), pen)
+    found = logit.fit(F, X, ridge, Y, np.ones(12), np.full(3, 0.2), np.zeros(Y.shape[1]), pen)
 
     def loss(theta: np.ndarray) -> float:
         w, b, M = theta[:3], theta[3:7], theta[7:].reshape(40, 4)

@@ -20,6 +20,7 @@ from mollm.round.run import RoundInput, RoundOutcome, no_op, run_round
 from mollm_backend.jobs import accuracy, labelled, pretrained, suspects
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.controls import by_control, control_of
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.store import batches, changes, events, labels, projects, versions
 from mollm_backend.store.batches import StoredEntry
@@ -93,7 +94,7 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
-    decided = [Decided(pool, _round(runtime, pool, config, round_index, earlier, tell)) for pool in pools]
+    decided = [Decided(pool, _round(runtime, project, pool, config, round_index, earlier, tell)) for pool in pools]
     tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     sides = [(part.pool.signals.items, part.pool.open_items, part.outcome.probabilities) for part in decided]
@@ -121,8 +122,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
 
 
 def _round(
-    runtime: Runtime, pool: DecisionPool, config: LoopConfig, round_index: int, earlier: Sequence[Version],
-    tell: Callable[[str], None],
+    runtime: Runtime, project: Project, pool: DecisionPool, config: LoopConfig, round_index: int,
+    earlier: Sequence[Version], tell: Callable[[str], None],
 ) -> RoundOutcome:  # fmt: skip
     """One decision's round. All decisions share the encoder, and with it the cached embeddings."""
     named = f"{pool.decision.name}: " if pool.decision.key else ""
@@ -134,9 +135,10 @@ def _round(
     encoder = runtime.encoder()
     if encoder is not None:
         encoder.tell = lambda line: tell(f"{named}{line}")
+    together = next(rows for rows in by_control(project.decisions) if pool.decision in rows)
     given = RoundInput(
         [task.item for task in pool.tasks], pool.signals, pool.targets, round_index, pool.open_items,
-        _curve(pool, earlier),
+        _curve(pool, earlier), frequencies=control_of(together).frequencies(together),
     )  # fmt: skip
     rng = np.random.default_rng([config.seed, round_index])
     try:

@@ -43,6 +43,10 @@ class Control(ABC):
     def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         """The label of each decision in a result's `value` (None: the control has no part in the result)."""
 
+    def frequencies(self, decisions: Sequence[Decision]) -> tuple[float, ...] | None:  # noqa: ARG002 - for subclasses
+        """How frequent each decision's labels are thought to be before anybody has labelled (None: equally)."""
+        return None
+
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
         """The chosen labels as text for a person."""
         (decision,) = decisions

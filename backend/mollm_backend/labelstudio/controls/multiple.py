@@ -47,6 +47,10 @@ class Multiple(Control):
             return {decision.key: problem for decision in decisions}
         return {decision.key: (APPLIES if decision.part in chosen else NOT, "") for decision in decisions}
 
+    def frequencies(self, decisions: Sequence[Decision]) -> tuple[float, ...]:
+        """Of a list one label applies, on average: what an LLM that is not sure says then ticks no box."""
+        return 1 / max(2, len(decisions)), 1 - 1 / max(2, len(decisions))
+
     def words(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
         return ", ".join(row.part for row in decisions if labels[row.key] == APPLIES) or "none"
 
