@@ -20,7 +20,7 @@ def config(*controls: str) -> tuple[Decision, ...]:
 
 def asked(decisions: tuple[Decision, ...]) -> set[tuple[str, str]]:
     """What is in an LLM's prompt, and with it in its fingerprint."""
-    return {(row.labels.key(), row.instruction("Classify.")) for row in decisions}
+    return {((row.listed or row.labels).key(), row.instruction("Classify.")) for row in decisions}
 
 
 TONE, TOPIC = choices("tone", "good", "bad"), choices("topic", "sport", "art")
@@ -72,11 +72,13 @@ def test_labels_that_came_went_and_took_a_place_are_named() -> None:
     assert shown[1] == "bad is now shown as 'awful', before as 'bad'"
 
 
-def test_of_a_multiple_choice_only_the_new_labels_are_asked_about() -> None:
+def test_a_multiple_choice_is_asked_about_again_where_its_list_grows() -> None:
     before = config(choices("flags", "urgent", "rude", more='choice="multiple"'))
     change = change_between(before, config(choices("flags", "urgent", "rude", "new", more='choice="multiple"')))
-    assert asked(change.decisions) - asked(before) == asked(change.decisions[2:])
-    assert change.lines[1:] == ("new: flags/new; the LLMs are asked about it",)
+    assert not asked(change.decisions) & asked(before)
+    again = "the LLMs are asked again, because the labels are part of their prompt"
+    new = "new: flags/new; the LLMs are asked about it"
+    assert change.lines[1:] == (f"flags/urgent: {again}", f"flags/rude: {again}", new)
 
 
 def test_another_text_is_named_and_nothing_else() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mollm.errors import ConfigError, InputError
+from mollm.records import LabelSet
 from mollm_backend.labelstudio.controls import controls
 from mollm_backend.labelstudio.label_config import labels_of, lines_of, parse, results_of, words_of
 from mollm_backend.labelstudio.task_text import text_of
@@ -119,7 +120,7 @@ def test_a_condition_around_a_control_is_seen() -> None:
         (TEXT + '<Choices name="c" toName="text" choice="multiple"/>', "no Choice"),
         (TEXT + '<Ranker name="k" toName="text"/>', "Ranker"),
         (TEXT + '<TextArea name="why" toName="text"/>', "'why' is a TextArea"),
-        (TEXT + MULTIPLE.replace('alias="r"', 'alias="urgent"'), "flags/urgent"),
+        (TEXT + MULTIPLE.replace('alias="r"', 'alias="urgent"'), "'urgent' more than once"),
     ],
 )  # fmt: skip
 def test_each_kind_refuses_what_it_cannot_decide(config: str, names: str) -> None:
@@ -130,7 +131,7 @@ def test_each_kind_refuses_what_it_cannot_decide(config: str, names: str) -> Non
 def test_several_controls_are_decisions_of_one_project() -> None:
     asked = parse(TOGETHER)
     assert [row.key for row in asked] == ["tone", "flags/urgent", "flags/r", "topic", "stars"]
-    assert len({row.question for row in asked}) == 5  # each LLM is told which of them it is asked
+    assert len({row.question for row in asked}) == 4  # each LLM is told which control it is asked about
     said = {"tone": ("b", 0.5), "flags/urgent": ("applies", 0.5), "flags/r": ("does not apply", 0.5),
             "topic": ("Sport / fb", 0.25), "stars": ("3", 0.75)}  # fmt: skip
     assert results_of(asked, said) == [
@@ -152,7 +153,20 @@ def test_several_controls_are_decisions_of_one_project() -> None:
 
 def test_one_control_alone_has_no_question_but_its_own() -> None:
     assert (decisions("choices")[0].question, decisions("choices")[0].key) == ("", "")
-    assert decisions("multiple")[0].question == 'Answer for flags: does "urgent" (now) apply to the text?'
+    assert decisions("multiple")[0].question == ""
+
+
+def test_of_several_boxes_the_llms_choose_one_or_none_and_are_asked_about_a_single_box() -> None:
+    urgent, rude = decisions("multiple")
+    assert (
+        urgent.listed
+        == rude.listed
+        == LabelSet(("urgent", "r", "None of these"), ("urgent", "rude", "None of these"), ("now", "", ""))
+    )
+    alone = '<Choices name="flags" toName="text" choice="multiple"><Choice value="urgent" hint="now"/></Choices>'
+    (box,) = parse(f"<View>{TEXT}{alone}</View>")
+    assert box.listed is None
+    assert box.question == 'Answer for flags: does "urgent" (now) apply to the text?'
 
 
 def test_nothing_chosen_is_an_answer_to_a_multiple_choice_alone() -> None:

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 
 from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
+from mollm.annotators._listed import Part
 from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig
@@ -67,7 +68,7 @@ class Runtime:
         """The few-shot examples of a decision's prompts (fixed until `mollm train --refresh-prompts`)."""
         rows = project.options.get("shots", [])
         mine = (Shot(text, label) for text, label, *key in rows if (key or [""])[0] == decision.key)
-        return tuple(shot for shot in mine if shot.label in decision.labels.names)
+        return tuple(shot for shot in mine if shot.label in decision.labels.names and decision.listed is None)
 
     def loop_config(self, project: Project) -> LoopConfig:
         """The settings of a round, with the project's own values over the general ones. Raises ConfigError."""
@@ -91,6 +92,8 @@ class Runtime:
 
     def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
         instruction = decision.instruction(project.instruction(self.panel.instruction))
+        if decision.listed is not None:
+            return Part(decision.listed, decision.part).fingerprint(config, instruction)
         return fingerprint(config, decision.labels, instruction, self.shots(project, decision))
 
     def refresh_panel(self, project: Project) -> Project:
@@ -117,7 +120,10 @@ class Runtime:
         def opened() -> Annotator:
             decision = project.decision_of(member)
             instruction = decision.instruction(project.instruction(self.panel.instruction))
-            found = open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
+            if decision.listed is not None:
+                found = Part(decision.listed, decision.part).open(config, decision.labels, instruction, models)
+            else:
+                found = open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
             if config.url:  # how a server can be asked is seen only now
                 events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
             return found

@@ -52,6 +52,12 @@ def _asked(decision: Decision) -> tuple[str, str, str]:
     return decision.kind, decision.part, decision.labels.key()
 
 
+def _prompted(decision: Decision) -> tuple[str, ...]:
+    """What the LLMs are told of a decision."""
+    listed = decision.listed.key() if decision.listed is not None else ""
+    return decision.labels.key(), decision.question, decision.kind, listed
+
+
 def _worded_as(old: Decision, new: Decision) -> Decision:
     general = [row.question in ("", general_question(row.control)) for row in (old, new)]
     return replace(new, question=old.question) if all(general) and _asked(old) == _asked(new) else new
@@ -67,7 +73,7 @@ def _lines(old: Decision | None, new: Decision | None) -> list[str]:
     of = f"{new.name}: " if new.key else ""
     lines = [f"{old.name} is now called {new.name}"] if old.name != new.name else []
     lines += [of + line for line in _label_lines(old, new)]
-    if (old.labels.key(), old.question, old.kind) != (new.labels.key(), new.question, new.kind):
+    if _prompted(old) != _prompted(new):
         lines.append(f"{of}the LLMs are asked again, because the labels are part of their prompt")
     if old.sources != new.sources:
         read = " and ".join(f"{source.field!r} ({source.tag})" for source in new.sources)

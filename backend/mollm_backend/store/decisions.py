@@ -27,7 +27,8 @@ class Decision:
     """One choice among C labels that a control asks for, with a panel, a mixture and a classifier of its own.
 
     `kind` names the control's file in `mollm_backend.labelstudio.controls`; `part` is the one label of a multiple
-    choice that this decision is about. `question` is added to the panel's instruction. `key` tells the decisions of a
+    choice that this decision is about; the panel chooses among the `listed` labels, `part` among them (None: it chooses
+    among this decision's own). `question` is added to the panel's instruction. `key` tells the decisions of a
     project apart, in the store and everywhere: it is empty where a project asks for only one.
     """
 
@@ -38,6 +39,7 @@ class Decision:
     part: str = ""
     question: str = ""
     key: str = ""
+    listed: LabelSet | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +56,10 @@ class Decision:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Decision:
-        labels = LabelSet(**{key: tuple(values) for key, values in data["labels"].items()})
+        listed = _label_set(data["listed"]) if data.get("listed") else None
         sources = tuple(Source(**source) for source in data["sources"])
-        return cls(**(data | {"labels": labels, "sources": sources}))
+        return cls(**(data | {"labels": _label_set(data["labels"]), "sources": sources, "listed": listed}))
+
+
+def _label_set(rows: dict[str, Any]) -> LabelSet:
+    return LabelSet(**{key: tuple(values) for key, values in rows.items()})

@@ -1,4 +1,7 @@
-"""`Choices` with `choice="multiple"`: for each label there is one decision, whether it applies."""
+"""`Choices` with `choice="multiple"`: for each label there is one decision, whether it applies.
+
+The LLMs choose one of the whole list, or none of these (see `mollm.annotators._listed`); a label alone is a yes or no.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, flat_choice_rows
+from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, flat_choice_rows, label_set
 from mollm_backend.store.decisions import Decision, Source
 
 APPLIES, NOT = "applies", "does not apply"  # the two labels of each decision
+NONE = "None of these"  # what an LLM may choose of a list besides its labels
 
 
 class Multiple(Control):
@@ -31,10 +35,12 @@ class Multiple(Control):
         if not rows:
             raise ConfigError(f"Choices {name!r} has no Choice elements: write them into the label config.")
         labels = LabelSet((APPLIES, NOT), ("yes", "no"))
-        return tuple(
-            Decision(name, sources, labels, "multiple", stored, _question(name, shown, hint))
-            for stored, shown, hint in rows
-        )
+        if len(rows) == 1:
+            (stored, shown, hint) = rows[0]
+            return (Decision(name, sources, labels, "multiple", stored, _question(name, shown, hint)),)
+        none = [] if NONE in {stored for stored, _, _ in rows} else [(NONE, NONE, "")]
+        listed = label_set([*rows, *none])
+        return tuple(Decision(name, sources, labels, "multiple", stored, listed=listed) for stored, _, _ in rows)
 
     def value(self, decisions: Sequence[Decision], labels: Mapping[str, str]) -> dict[str, Any] | None:
         chosen = [decision.part for decision in decisions if labels[decision.key] == APPLIES]
