@@ -15,6 +15,7 @@ import numpy as np
 
 from mollm.annotators import Annotator, Answer, fingerprint, open_annotator
 from mollm.config import AnnotatorConfig
+from mollm.prompts import Shot
 from mollm.records import FloatArray, LabelSet, digest
 
 
@@ -32,6 +33,28 @@ class Part:
     def open(self, config: AnnotatorConfig, labels: LabelSet, instruction: str, models_dir: Path) -> Annotator:
         """The annotator of this label; its two `labels` are yes and no. Raises as `open_annotator`."""
         return OfAList(open_annotator(config, self.listed, instruction, (), models_dir), self, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What every annotator of a panel is asked: to choose one of `labels`, or of the list that `part` belongs to."""
+
+    labels: LabelSet
+    instruction: str
+    shots: tuple[Shot, ...] = ()
+    part: Part | None = None
+
+    def fingerprint(self, config: AnnotatorConfig) -> str:
+        """Its content address for this annotator (see `mollm.annotators.fingerprint`)."""
+        if self.part is not None:
+            return self.part.fingerprint(config, self.instruction)
+        return fingerprint(config, self.labels, self.instruction, self.shots)
+
+    def open(self, config: AnnotatorConfig, models_dir: Path) -> Annotator:
+        """The annotator that is asked it. Raises as `open_annotator`."""
+        if self.part is not None:
+            return self.part.open(config, self.labels, self.instruction, models_dir)
+        return open_annotator(config, self.labels, self.instruction, self.shots, models_dir)
 
 
 class OfAList(Annotator):

