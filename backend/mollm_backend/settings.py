@@ -165,6 +165,7 @@ def _demo(given: Settings, home: Path) -> dict[str, object]:
 
 def note_backend(home: Path, url: str) -> None:
     """Store the backend's URL in the home, for the other commands."""
+    _note(home).parent.mkdir(exist_ok=True, mode=0o700)
     _note(home).write_text(url, encoding="utf-8")
 
 

@@ -20,7 +20,9 @@ from mollm_backend import logs
 # Command: the first line of its help (a test compares them). Its file and its function here have its name.
 COMMANDS = {
     "up": "Start the queue, the web backend and a worker, and keep them running until Ctrl-C.",
+    "web": "Serve the web backend alone until SIGTERM or Ctrl-C, as `mollm up` does; the workers run elsewhere.",
     "worker": "Run a worker until SIGTERM or Ctrl-C; any number of them share the work, on any hosts.",
+    "migrate": "Bring the store to the tables of this release, and say from which revision to which.",
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",

@@ -82,7 +82,7 @@ class Up:
         answer_errors.try_at_once(store)
         # This process keeps the socket open: during a restart of the web server, requests wait in its queue.
         self.listening = server = ports.listen(self.settings.host, self.settings.port)
-        url = self.settings.backend_url or f"http://{_reachable(self.settings.host)}:{server.getsockname()[1]}"
+        url = self.settings.backend_url or f"http://{ports.reachable(self.settings.host)}:{server.getsockname()[1]}"
         note_backend(self.home, url)
         self.settings = self.settings.model_copy(update={"backend_url": url, "redis_url": self.settings.queue_url})
         self.environment |= {"MOLLM_HOME": str(self.home), "MOLLM_BACKEND_URL": url}
@@ -206,12 +206,6 @@ def _demo_values(settings: Settings) -> dict[str, object]:
 
 def _server(url: str, token: str) -> dict[str, object]:
     return {"label_studio_url": url, "label_studio_api_key": SecretStr(token)}
-
-
-def _reachable(host: str) -> str:
-    """The address at which this machine reaches a server that listens on `host`."""
-    named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - a comparison, not a bind
-    return f"[{named}]" if ":" in named and not named.startswith("[") else named
 
 
 def _welcome(tell: Tell, settings: Settings, url: str, project: int, who: label_studio.Account) -> None:

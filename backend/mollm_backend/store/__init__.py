@@ -104,7 +104,7 @@ class Store:
             sa.event.listen(self.engine, "connect", _tune_postgresql)
         weakref.finalize(self, self.engine.dispose)  # a command that ends gives its connections back
         if migrate:
-            self._migrate()
+            self.migrate()
 
     @property
     def _is_sqlite(self) -> bool:
@@ -184,15 +184,26 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
 
-    def _migrate(self) -> None:
+    def migrate(self) -> tuple[str, str]:
+        """Bring the tables to this release. Returns the revisions before and after; "" where there were no tables.
+
+        Raises StoreError: the file is damaged, or of a newer release.
+        """
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        newest = ScriptDirectory.from_config(config).get_current_head()
+        scripts = ScriptDirectory.from_config(config)
+        newest = scripts.get_current_head() or ""
+        known = {script.revision for script in scripts.walk_revisions()}
         try:
             with self.engine.connect() as connection:
                 current = MigrationContext.configure(connection).get_current_revision()
                 if current == newest:
-                    return
+                    return newest, newest
+                if current is not None and current not in known:
+                    raise StoreError(
+                        f"The store at {self.url.render_as_string()} is of a newer release (revision {current}; "
+                        f"this one knows {newest}): install that release, or restore a backup of this one."
+                    )
                 if current is not None:
                     self._back_up(current)
                 connection.rollback()
@@ -205,6 +216,7 @@ class Store:
                 f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}. "
                 "If the file is damaged, put back the newest `.backup` beside it."
             ) from error
+        return current or "", newest
 
     @contextmanager
     def _alone(self, connection: sa.Connection) -> Iterator[None]:
