@@ -1,6 +1,7 @@
 """Label Studio's convention: `label-studio-ml start backend` runs this file. It serves mollm's own app.
 
-`from _wsgi import app` and `from _wsgi import init_app` work as with Label Studio's own examples.
+`from _wsgi import app` and `from _wsgi import init_app` work as with Label Studio's own examples, and so does the test
+file that its template puts beside them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import sys
 from typing import Any
 
 from flask import Flask
+from flask.testing import FlaskClient
 from pydantic import SecretStr
+from werkzeug.datastructures import Authorization
 
 from mollm_backend import logs, settings
 from mollm_backend.settings import Settings
@@ -27,7 +30,27 @@ def init_app(
 
     Without a login given here it is that of the settings: see `where_the_login_is`.
     """
-    return create_app(_settings(basic_auth_user, basic_auth_pass))
+    loaded = _settings(basic_auth_user, basic_auth_pass)
+    app = create_app(loaded)
+    app.test_client_class = _logged_in(loaded)
+    return app
+
+
+def _logged_in(loaded: Settings) -> type[FlaskClient]:
+    """A test client that sends the login where `app.config["TESTING"]` is set: upstream's test file knows of none.
+
+    Only code in this process holds such a client; whoever comes over the network is asked as ever.
+    """
+    secret = loaded.basic_auth_password.get_secret_value()
+    header = Authorization("basic", {"username": loaded.basic_auth_user, "password": secret}).to_header()
+
+    class LoggedIn(FlaskClient):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if self.application.config["TESTING"]:
+                self.environ_base["HTTP_AUTHORIZATION"] = header
+
+    return LoggedIn
 
 
 def where_the_login_is(loaded: Settings) -> str:

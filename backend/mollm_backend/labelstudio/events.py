@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mollm.errors import InputError
@@ -64,9 +64,9 @@ class AskedTask:
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """A /predict body: its tasks in the order of the request."""
+    """A /predict body: its tasks in the order of the request. The project is None where the body names none."""
 
-    project_id: int
+    project_id: int | None
     tasks: tuple[AskedTask, ...]
     label_config: str = ""
 
@@ -77,7 +77,7 @@ class SetupRequest:
 
     project_id: int
     label_config: str
-    extra_params: dict[str, Any] = field(default_factory=dict)
+    extra_params: object = None
 
 
 def parse(body: object) -> WebhookEvent:
@@ -106,23 +106,29 @@ def parse_predict(body: object) -> PredictRequest:
         raise InputError("The request has no list `tasks`.")
     if len(tasks) > MAX_TASKS:
         raise InputError(f"The request holds {len(tasks):,} tasks; at most {MAX_TASKS:,}: select fewer at once.")
+    named = content.get("project")
     return PredictRequest(
-        _project_id(content.get("project")), tuple(_task(task) for task in tasks), _config(content, "label_config")
+        None if named is None else _project_id(named),
+        tuple(_task(task) for task in tasks),
+        _config(content, "label_config"),
     )
 
 
 def parse_setup(body: object) -> SetupRequest:
-    """A /setup body. `extra_params` is an object, JSON text, or missing. Raises InputError."""
+    """A /setup body. `extra_params` may be anything: JSON text is read, other text stays text. Raises InputError."""
     content = _object(body, "the request")
-    extra = content.get("extra_params") or {}
-    if isinstance(extra, str):
-        try:
-            extra = json.loads(extra) if len(extra) <= MAX_CONFIG else {}
-        except (ValueError, RecursionError):
-            raise InputError("`extra_params` is not valid JSON: correct it in the ML backend's settings.") from None
-    if not isinstance(extra, dict):
-        raise InputError("`extra_params` must be a JSON object.")
-    return SetupRequest(_project_id(content.get("project")), _config(content, "schema"), extra)
+    return SetupRequest(
+        _project_id(content.get("project")), _config(content, "schema"), _extra(content.get("extra_params"))
+    )
+
+
+def _extra(given: object) -> object:
+    if not isinstance(given, str) or len(given) > MAX_CONFIG:
+        return given
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError):
+        return given
 
 
 def _object(body: object, what: str) -> Mapping[str, Any]:

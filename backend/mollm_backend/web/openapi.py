@@ -38,9 +38,8 @@ _SCHEMAS: dict[str, JSON] = {
         "then": {"required": ["project"], "properties": {"project": _PROJECT}},
     },
     "PredictRequest": _object(
-        "project",
         "tasks",
-        project=_PROJECT,
+        project={"anyOf": [_PROJECT, {"type": "null"}], "description": "Without one, every task is answered by {}."},
         tasks={
             "type": "array",
             "maxItems": MAX_TASKS,
@@ -52,14 +51,14 @@ _SCHEMAS: dict[str, JSON] = {
         "project",
         project=_PROJECT,
         schema=_TEXT_OR_NONE,
-        extra_params={"description": "An object, or one as JSON text."},
+        extra_params={"description": "Anything."},
     )
     | {"description": "The access token that Label Studio sends along is never read."},
     "Error": _object("error", error={"type": "string"}),
 }
 _SETUP = _object("model_version", model_version={"type": "string"})
 _PREDICTED = _object(
-    "results", "model_version",
+    "results",
     model_version={"type": "string"},
     results={
         "description": "One entry a task, in order; {} for what is not known yet.",
