@@ -53,11 +53,11 @@ $(INSTALLED): $(VENV)/.mollm-torch pyproject.toml
 
 # The locks: exact versions with hashes for Python 3.11 to 3.13, the same whatever is released later. mollm.txt has all
 # extras but vllm, whose packages cannot lie beside ours; web.txt and worker.txt have what the images need, at the same
-# versions. Left out is torch with its CUDA packages: which build it is depends on the machine. What is locked already
-# stays as it is where it still fits; `make lock LOCK_OPTIONS=--upgrade` takes the newest.
+# versions (web.in: what the web part imports). Left out is torch with its CUDA packages: which build it is depends on
+# the machine. What is locked already stays as it is where it still fits; `make lock LOCK_OPTIONS=--upgrade` takes the
+# newest.
 UV := .venv-lock/bin/uv
 EXTRAS = $(shell $(PYTHON) -c 'import tomllib; print(*sorted(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"].keys() - {"vllm"}))')
-WEB_EXTRAS := backend postgres
 WORKER_EXTRAS := backend torch lab postgres
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" $(LOCK_OPTIONS)
@@ -75,7 +75,7 @@ lock: $(UV)
 	beside=$$($(COMPILE) --no-header --no-annotate "$$@" | sed -nE 's/^($(BESIDE_TORCH))==.*/--no-emit-package \1/p'); \
 	$(COMPILE) $$beside --output-file $$out "$$@" > /dev/null; }; \
 	lock mollm $$ours --no-emit-package triton $(EXTRAS:%=--extra %); \
-	lock web $$ours --constraint $(LOCKS)/mollm.txt $(WEB_EXTRAS:%=--extra %); \
+	lock web $(LOCKS)/web.in --constraint $(LOCKS)/mollm.txt; \
 	lock worker $$ours --constraint $(LOCKS)/mollm.txt --no-emit-package triton $(WORKER_EXTRAS:%=--extra %); \
 	lock build $(LOCKS)/build.in --constraint $(LOCKS)/mollm.txt; \
 	lock label-studio $(LOCKS)/label-studio.in --constraint $(LOCKS)/build.txt; \
@@ -175,6 +175,14 @@ test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
 #   make test-postgres [POSTGRES=postgresql+psycopg://user:password@host/postgres]
 test-postgres: $(INSTALLED)
 	@MOLLM_TEST_POSTGRES="$(POSTGRES)" $(PYTEST) tests -k postgresql -m "$(QUICK)" $(PYTEST_OPTIONS)
+
+# The images by docker, podman or buildah, whichever is there; see docker/images.sh for what can be set.
+#   make images [IMAGES="web worker worker-cuda"] [TORCH_INDEX_URL=URL] [BASE=IMAGE] [TAG=TAG] [BUILD_OPTIONS=...]
+# Where no image registry can be reached, docker/debian-base.sh makes the base first.
+IMAGES ?= web worker
+.PHONY: images
+images:
+	@docker/images.sh $(IMAGES)
 
 # The images' steps as plain scripts in empty environments (there may be no Docker engine where this runs).
 test-docker: $(INSTALLED)

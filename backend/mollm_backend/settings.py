@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path("~/.mollm"), description="where everything lies: store, models, secrets, logs")
+    secrets_dir: Path = Field(
+        Path("/run/secrets"),  # where Docker, Podman and docker/kubernetes.yaml put them
+        description="files named like variables, each with a value: secrets need not be in the environment",
+    )
     label_studio_url: str = Field("", validation_alias="LABEL_STUDIO_URL", description="the Label Studio server")
     label_studio_api_key: SecretStr = Field(
         SecretStr(""), validation_alias="LABEL_STUDIO_API_KEY", description="legacy or personal access token"
@@ -128,19 +132,29 @@ class Settings(BaseSettings):
 def load(home: Path | None = None) -> Settings:
     """Read the settings. The first call creates the home (0700) and its secrets (0600). `home` overrides MOLLM_HOME.
 
-    Values that the environment does not set are read from `mollm.env` in the home; where neither names a Label Studio,
-    it is the demo's that runs in this home.
+    Values that the environment does not set are read from `mollm.env` in the home, then from the files of
+    `secrets_dir`; where none names a Label Studio, it is the demo's that runs in this home.
     Raises ConfigError that names the setting and what is wrong with it.
     """
     try:
-        home = (home or Settings().home).expanduser().resolve()
-        first = Settings(_env_file=home / FILE)
+        given = Settings()
+        home = (home or given.home).expanduser().resolve()
+        first = _read(home / FILE, given.secrets_dir)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
         return first.model_copy(update={"home": home} | unset | _demo(first, home))
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
+
+
+def _read(file: Path, directory: Path) -> Settings:
+    """The settings, with what stands in the home's file and in a directory of secrets, where there is one."""
+    try:
+        return Settings(_env_file=file, _secrets_dir=directory if directory.is_dir() else None)
+    except SettingsError as error:
+        why = error.__cause__ or error
+        raise ConfigError(f"The settings cannot be read ({why}): let user {os.getuid()} read them.") from None
 
 
 def password_file(home: Path) -> Path:

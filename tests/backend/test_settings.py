@@ -132,3 +132,33 @@ def test_the_demos_token_is_for_no_other_server(demo: Path, monkeypatch: pytest.
 def test_a_demo_file_that_cannot_be_used_is_left_out(demo: Path, content: str) -> None:
     (demo / settings.DEMO_FILE).write_text(content)
     assert len(settings.load().label_studio_unset()) == 2
+
+
+def test_secrets_may_be_files(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "mounted"
+    there.mkdir()
+    for name, value in (
+        ("DATABASE_URL", "postgresql+psycopg://u:p@db/mollm\n"), ("label_studio_api_key", "from a file"),
+        ("MOLLM_BASIC_AUTH_PASSWORD", "also from a file"), ("MOLLM_WEBHOOK_SECRET", "hook"),
+    ):  # fmt: skip
+        (there / name).write_text(value)
+    monkeypatch.setenv("MOLLM_SECRETS_DIR", str(there))
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "")  # as compose files pass what is not set
+    found = settings.load()
+    assert found.database_url == "postgresql+psycopg://u:p@db/mollm"
+    assert found.label_studio_api_key.get_secret_value() == "from a file"
+    assert found.basic_auth_password.get_secret_value() == "also from a file"
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "from the environment")
+    assert settings.load().label_studio_api_key.get_secret_value() == "from the environment"
+
+
+def test_a_secret_that_may_not_be_read_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, *args: object, **kwargs: object) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted" / "DATABASE_URL").write_text("sqlite://")
+    monkeypatch.setenv("MOLLM_SECRETS_DIR", str(tmp_path / "mounted"))
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(ConfigError, match=r"Permission denied: .*DATABASE_URL"):
+        settings.load()

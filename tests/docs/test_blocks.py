@@ -16,7 +16,8 @@ from tests.docs.pages import MAKEFILE, PAGES, PROJECT, ROOT, Block, blocks, of, 
 
 CHECKED = ("python", "bash", "toml", "ini")
 NOT_RUN = ("text",)  # diagrams and formulas
-PROGRAMS = (".", "mkdir", "docker", "pre-commit")  # other programs than mollm, make, pip and python
+# Other programs than mollm, make, pip and python.
+PROGRAMS = (".", "mkdir", "docker", "pre-commit", "apt-get", "docker/debian-base.sh")
 PLUGIN_GROUPS = {"mollm.strategies", "mollm.aggregators", "mollm.runtimes"}
 
 
