@@ -48,7 +48,7 @@ class AnnotatorConfig(Frozen):
     revision: str = Field(
         "", description="of a hub's model; elsewhere change it when the model has changed: it is asked again"
     )
-    url: str | None = Field(None, description="OpenAI-compatible endpoint, for runtime = 'openai'")
+    url: str | None = Field(None, description="the server's address, for the runtimes `openai` and `decisions`")
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     mode: Literal["score", "sample"] = "score"
     prompt: str = Field("chat", description="`chat`, `plain`, or the path of a template (a TOML file)")

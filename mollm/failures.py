@@ -21,6 +21,10 @@ KINDS: tuple[tuple[str, str, bool, str], ...] = (
     ("refused", r"refused \(4\d\d\)", True, "read what the server says and correct its settings or the panel file"),
     ("server failed", r"^the server failed", True, "see the server's own log; the texts are tried again by themselves"),
     (
+        "no decision", r"the decision server", True,
+        "see the server's documentation and version: each label needs a probability, and they sum to 1",
+    ),
+    (
         "no label named", r"no label|names a label|no probability to any label|no word of a label", False,
         "use a server with logprobs (mode = 'score'), coding = 'codes', or a model that follows instructions better",
     ),

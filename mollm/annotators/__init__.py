@@ -88,6 +88,7 @@ class Annotator(ABC):
     """
 
     runtime: ClassVar[str]
+    asks_along = False  # whether it can ask several questions about a text in one request
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
@@ -133,6 +134,14 @@ class Annotator(ABC):
     def describe(self) -> str:
         """One line: how this annotator is asked."""
         return f"{self.name}: {self.config.model} through {self.runtime}, mode {self.config.mode}"
+
+    @property
+    def asked(self) -> Annotator:
+        """Whom the questions go to: this one, where it does not stand for a part of another's answers."""
+        return self
+
+    def ask_along(self, others: Sequence[Annotator]) -> None:  # noqa: B027 (most runtimes ask one question at a time)
+        """The others that will be asked about the same texts: a runtime may ask for their answers in one request."""
 
     def close(self) -> None:  # noqa: B027 (nothing to free is a fine answer)
         """Free what the runtime holds. The annotator cannot be asked again."""

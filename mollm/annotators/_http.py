@@ -7,6 +7,7 @@ the other texts, and one dead server does not delay the rest of the panel.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,15 +17,16 @@ from typing import Any
 import httpx
 import tenacity
 
-from mollm.errors import AnnotatorError, AnnotatorUnavailable
+from mollm.config import AnnotatorConfig
+from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 
 ATTEMPTS = 4  # tries of one request; the waits sum to 3.5 s at most (chosen by hand: more survives longer failures)
 LONGEST_WAIT = 30.0  # seconds (chosen by hand); after a longer Retry-After the call fails, its job runs again later
 OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance, more wastes time on a dead server)
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
 # Servers' words for a prompt that is too long; the last are vLLM's where it leaves no token of the window.
-OVERFLOWS = ("context", "too long", "maximum", "max_tokens must be at least 1")
-RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # busy, too early or failed: may succeed later
+OVERFLOWS = ("context", "too long", "maximum", "token limit", "max_tokens must be at least 1")
+RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # busy, too early or failed: may succeed later
 
 
 class Trouble(AnnotatorError):
@@ -47,6 +49,15 @@ class Refused(AnnotatorError):
         """Whether the prompt was longer than the model's window, or left no place in it for an answer."""
         message = str(self).casefold()
         return self.status in (400, 413, 422) and any(words in message for words in OVERFLOWS)
+
+
+def key_of(config: AnnotatorConfig) -> str | None:
+    """The key from the environment variable that the panel file names (the file itself holds no secrets)."""
+    if not config.api_key_env:
+        return None
+    if config.api_key_env not in os.environ:
+        raise ConfigError(f"{config.name}: the environment variable {config.api_key_env} (api_key_env) is not set.")
+    return os.environ[config.api_key_env]
 
 
 class Circuit:

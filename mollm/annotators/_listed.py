@@ -76,6 +76,10 @@ class OfAList(Annotator):
     def describe(self) -> str:
         return self.whole.describe()
 
+    @property
+    def asked(self) -> Annotator:
+        return self.whole
+
     def close(self) -> None:
         self.whole.close()
 

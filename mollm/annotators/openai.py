@@ -8,7 +8,6 @@ labels (`structured_outputs` choice, a JSON schema), T free samples that are par
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import httpx
 
 from mollm.annotators import Annotator, Answer
 from mollm.annotators._biased_tokens import BiasedTokens
-from mollm.annotators._http import Refused, Server, Trouble
+from mollm.annotators._http import Refused, Server, Trouble, key_of
 from mollm.annotators._samples import Samples
 from mollm.annotators._thinking import AS_IS, SWITCHES, UNSTOPPED, Switch, Thinks
 from mollm.annotators._token_ids import TokenIds
@@ -47,7 +46,7 @@ class OpenAI(Annotator):
         super().__init__(config, labels, instruction, shots, models_dir)
         if not config.url:
             raise ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
-        key = _key(config)
+        key = key_of(config)
         self.server = Server(config.url, key, config.timeout, config.concurrency, transport=transport, sleep=sleep)
         try:
             self.window = self._check_model()
@@ -132,12 +131,3 @@ class OpenAI(Annotator):
 def _denied(error: Exception) -> bool:
     """Whether the server refused the key: then no other way can work either."""
     return isinstance(error, Refused) and error.status in (401, 403)
-
-
-def _key(config: AnnotatorConfig) -> str | None:
-    """The key from the environment variable that the panel file names (the file itself holds no secrets)."""
-    if not config.api_key_env:
-        return None
-    if config.api_key_env not in os.environ:
-        raise ConfigError(f"{config.name}: the environment variable {config.api_key_env} (api_key_env) is not set.")
-    return os.environ[config.api_key_env]

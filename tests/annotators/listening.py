@@ -1,4 +1,4 @@
-"""The fake LLM server on a real socket, for what goes through the whole product."""
+"""The fake LLM server, or the decision server, on a real socket, for what goes through the whole product."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import httpx
 
+from tests.annotators.decision_server import DecisionServer
 from tests.annotators.fake_server import FakeServer
 from tests.serving import Handler, serving
 
 
 @contextmanager
-def listening(port: int, fake: FakeServer) -> Iterator[int]:
+def listening(port: int, fake: FakeServer | DecisionServer) -> Iterator[int]:
     """The fake LLM server on 127.0.0.1:`port` (0: any; yields which)."""
 
     class FakeLLM(Handler):

@@ -15,6 +15,7 @@ from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Shot
 from mollm.records import Item, LabelSet, Signals
+from tests.annotators.decision_server import DIALECTS, DecisionServer, decided
 from tests.annotators.fake_server import ALL, LLAMA_CPP, OLLAMA, PLAIN, FakeServer, asked
 from tests.annotators.tiny_model import make_tiny_model
 
@@ -30,7 +31,8 @@ TEXTS = (
     "x " * 300,
 )
 WAYS = ("recording", "transformers chat", "transformers plain", "transformers codes", "transformers sample",
-        "openai ids", "openai biased", "openai top", "openai samples", "openai ollama")  # fmt: skip
+        "openai ids", "openai biased", "openai top", "openai samples", "openai ollama",
+        *(f"decisions {dialect}" for dialect in DIALECTS))  # fmt: skip
 # A runtime that nobody has named here yet is opened on the tiny model, which it may ignore.
 WAYS += tuple(sorted(set(runtimes()) - {way.partition(" ")[0] for way in WAYS}))
 Make = Callable[[str], Annotator]
@@ -68,6 +70,8 @@ def make(models: Path, tmp_path: Path) -> Make:
             }[how]  # fmt: skip
             config = AnnotatorConfig.model_validate({"name": "a", "model": "tiny", "batch_size": 3} | settings)
             return open_annotator(config, LABELS, "Name the topic.", SHOTS, models)
+        if runtime == "decisions":
+            return decided(DecisionServer(how, first=3.0), LABELS)
         if runtime != "openai":
             config = AnnotatorConfig(name="a", runtime=runtime, model="tiny")
             return open_annotator(config, LABELS, "Name the topic.", models_dir=models)

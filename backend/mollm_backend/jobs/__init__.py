@@ -112,18 +112,21 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
     of = found.readable * len(mine)
     done = of - found.left_by_name(project).get(annotator, 0)
     with noted(runtime.connection, project_id, f"reading by {annotator}", of, done=done, in_pieces=True) as note:
-        for member in mine:
-            for rows, took in reading.chunks(runtime, project, member, part):
+        going = {member: reading.chunks(runtime, project, member, part) for member in mine}
+        while going and time.monotonic() <= stop:
+            for member in list(going):  # in turns: what is asked of the same texts may stand in one request
+                chunk = next(going[member], None)
                 started = time.monotonic()
-                if not _ask(runtime, project, member, rows):
-                    note.rest()
-                    break
+                if chunk is None or not _ask(runtime, project, member, chunk[0]):
+                    if chunk is not None:
+                        note.rest()
+                    del going[member]
+                    continue
+                rows, took = chunk
                 took(time.monotonic() - started)
                 note.add(len(rows))
                 if time.monotonic() > stop:
                     break
-            if time.monotonic() > stop:
-                break
     if mine:
         _tell_progress(runtime, project, mine[0], part)
 

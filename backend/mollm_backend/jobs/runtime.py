@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import redis
@@ -16,12 +16,12 @@ from mollm.annotators._listed import Part, Question
 from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig
-from mollm.errors import ConfigError
+from mollm.errors import ConfigError, MollmError
 from mollm.prompts import Shot
 from mollm_backend import packages
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, events, projects
+from mollm_backend.store import Store, events, projects, signals
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.work.progress import Progress
@@ -107,7 +107,16 @@ class Runtime:
         return project
 
     def annotator(self, project: Project, member: PanelMember) -> Annotator:
-        """The opened annotator, warm where there is room (see `Warm`). Raises ConfigError: it left the panel."""
+        """The opened annotator, warm where there is room (see `Warm`); with it those that it asks along.
+
+        Raises ConfigError: it left the panel.
+        """
+        found = self._opened(project, member)
+        if found.asked.asks_along:
+            found.asked.ask_along(self._company(project, member))
+        return found
+
+    def _opened(self, project: Project, member: PanelMember) -> Annotator:
         config = next((config for config in self.panel.annotators if config.name == member.name), None)
         if config is None:
             raise ConfigError(f"The annotator {member.name!r} is not in the panel file any more.")
@@ -126,6 +135,15 @@ class Runtime:
             return found
 
         return self._annotators.get(member.fingerprint, room, opened)
+
+    def _company(self, project: Project, member: PanelMember) -> list[Annotator]:
+        """The same annotator's other decisions of the project, without those that cannot be opened now."""
+        away, found = signals.absent(self.store), []
+        for other in project.panel:
+            if other.name == member.name and other != member and other.fingerprint not in away:
+                with contextlib.suppress(MollmError):  # its own job says what is wrong with it
+                    found.append(self._opened(project, other).asked)
+        return found
 
     def probe_anew(self, member: PanelMember) -> None:
         """Open this annotator's server anew at the next question, because it may have changed."""
@@ -147,7 +165,7 @@ class Runtime:
             self._encoder = Encoder(directory, self.settings.home / "cache")
         return self._encoder
 
-    @contextmanager
+    @contextlib.contextmanager
     def training_lock(self, project_id: int) -> Iterator[bool]:
         """At most one training of a project at once, also over several workers; the kernel frees it on kill -9."""
         directory = self.settings.home / "locks"
