@@ -17,7 +17,7 @@ from tests.docs.pages import MAKEFILE, PAGES, PROJECT, ROOT, Block, blocks, of, 
 CHECKED = ("python", "bash", "toml", "ini")
 NOT_RUN = ("text",)  # diagrams and formulas
 # Other programs than mollm, make, pip and python.
-PROGRAMS = (".", "mkdir", "docker", "pre-commit", "apt-get", "docker/debian-base.sh")
+PROGRAMS = (".", "mkdir", "docker", "pre-commit", "apt-get", "docker/debian-base.sh", "docker/secrets.sh")
 PLUGIN_GROUPS = {"mollm.strategies", "mollm.aggregators", "mollm.runtimes"}
 
 
