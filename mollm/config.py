@@ -44,11 +44,19 @@ class AnnotatorConfig(Frozen):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     runtime: str = "transformers"
-    model: str = Field(min_length=1, description="directory, package, id on a hub (`org/name`), or served model name")
+    model: str = Field(
+        min_length=1,
+        description="directory, package, id on a hub (`org/name`; for llama_cpp `org/name/FILE.gguf`), GGUF file, or "
+        "served model name",
+    )
     revision: str = Field(
         "", description="of a hub's model; elsewhere change it when the model has changed: it is asked again"
     )
-    url: str | None = Field(None, description="the server's address, for the runtimes `openai` and `decisions`")
+    url: str | None = Field(
+        None,
+        description="the server's address, for the runtimes `openai` and `decisions`, and for `llama_cpp` where the "
+        "server is not ours",
+    )
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     mode: Literal["score", "sample"] = "score"
     prompt: str = Field("chat", description="`chat`, `plain`, or the path of a template (a TOML file)")
@@ -85,6 +93,7 @@ class PanelConfig(Frozen):
 
     annotators: tuple[AnnotatorConfig, ...] = Field(min_length=1)
     instruction: str = "Classify the text."
+    about: str = Field("", description="one line: what the panel needs and whom it suits")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

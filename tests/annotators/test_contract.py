@@ -31,7 +31,7 @@ TEXTS = (
     "x " * 300,
 )
 WAYS = ("recording", "transformers chat", "transformers plain", "transformers codes", "transformers sample",
-        "openai ids", "openai biased", "openai top", "openai samples", "openai ollama",
+        "openai ids", "openai biased", "openai top", "openai samples", "openai ollama", "llama_cpp",
         *(f"decisions {dialect}" for dialect in DIALECTS))  # fmt: skip
 # A runtime that nobody has named here yet is opened on the tiny model, which it may ignore.
 WAYS += tuple(sorted(set(runtimes()) - {way.partition(" ")[0] for way in WAYS}))
@@ -72,6 +72,8 @@ def make(models: Path, tmp_path: Path) -> Make:
             return open_annotator(config, LABELS, "Name the topic.", SHOTS, models)
         if runtime == "decisions":
             return decided(DecisionServer(how, first=3.0), LABELS)
+        if runtime == "llama_cpp":
+            return asked(FakeServer(LLAMA_CPP), LABELS, runtime=runtime, prompt="plain")
         if runtime != "openai":
             config = AnnotatorConfig(name="a", runtime=runtime, model="tiny")
             return open_annotator(config, LABELS, "Name the topic.", models_dir=models)

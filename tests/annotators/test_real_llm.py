@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from mollm.annotators import open_annotator
-from mollm.config import PanelConfig
 from mollm.prompts import Shot
 from mollm.records import LabelSet
+from mollm_backend import panels
 from mollm_backend.demo.texts import from_corpus
 from mollm_backend.packages import ensure_model
-from mollm_backend.settings import DEFAULT_PANEL
 from tests.conftest import heavy_home
 
 pytestmark = pytest.mark.real_llm
@@ -23,7 +22,7 @@ def test_two_tiny_llms_beat_the_better_one() -> None:
     """Accuracy on gold (scoring alone); log-probabilities minus each annotator's and class's mean, summed."""
     models = heavy_home() / "models"
     texts = from_corpus(ensure_model("chatterbot-corpus", models, print))
-    labels, panel = LabelSet(texts.labels), PanelConfig.load(DEFAULT_PANEL)
+    labels, panel = LabelSet(texts.labels), panels.load("", models)
     gold = np.array([labels.names.index(texts.gold[text]) for text in texts.texts])
     centred = []
     for config in panel.annotators:

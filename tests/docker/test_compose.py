@@ -95,7 +95,7 @@ def test_settings_that_are_not_given_are_the_defaults(monkeypatch: pytest.Monkey
     for name, value in settings_of("worker").items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
     monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
-    assert settings.load().panel is None
+    assert not settings.load().panel
 
 
 def test_three_named_models_share_one_card_with_the_vllm_that_was_tested() -> None:

@@ -86,7 +86,7 @@ def wait_for(what: Callable[[], Any], seconds: float, why: Callable[[], str]) ->
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
     heavy = heavy_home()
-    if not label_studio.is_installed(heavy) or not (heavy / "models").is_dir():
+    if not label_studio.environment(heavy).is_installed() or not (heavy / "models").is_dir():
         absent(f"no Label Studio or no models in {heavy}: run `mollm prepare`")
     home = Path(tempfile.mkdtemp(prefix="mollm-e2e-"))  # short, for the socket's sake
     for name in ("label-studio", "models"):

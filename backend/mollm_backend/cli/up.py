@@ -27,13 +27,17 @@ def up(
     label_column: Annotated[str, typer.Option(help="The file's column of gold labels (used for scoring only).")] = "",
     labels: Annotated[str, typer.Option(help="The labels to choose from, with commas between them.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many texts, the labels in turn; 0: all.")] = 0,
+    panel: Annotated[
+        str, typer.Option(help="A panel's name (`mollm panel list`) or TOML file, for this run alone.")
+    ] = "",
     label_studio_port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 8080,
 ) -> None:
     """Start the queue, the web backend and a worker, and keep them running until Ctrl-C.
 
     With --demo also a real Label Studio, with a project of real texts, connected and pre-annotated.
 
-    Examples: `mollm up`, `mollm up --demo --tasks FILE.csv --labels sports,politics,science`.
+    Examples: `mollm up`, `mollm up --demo --panel small`,
+    `mollm up --demo --tasks FILE.csv --labels sports,politics,science`.
     """
     if not demo and (tasks or labels or limit):
         raise typer.BadParameter("--tasks, --labels and --limit belong to --demo.")
@@ -42,6 +46,8 @@ def up(
     with home_lock(loaded.home):
         (loaded.home / settings.DEMO_FILE).unlink(missing_ok=True)  # of a killed run: its Label Studio is gone
         loaded = settings.load()
+        loaded = loaded.model_copy(update={"panel": panel or loaded.panel})
+        loaded.panel_config()  # a panel that cannot be used is told of before anything starts
         family = Family(loaded.home, tell)
         try:
             with family.until_stopped():

@@ -27,7 +27,7 @@ from mollm_backend.packages import Tell
 from mollm_backend.settings import DEMO_FILE, FILE, Settings, note_backend
 from mollm_backend.store import Store, answer_errors, events, projects
 from mollm_backend.store.projects import Project
-from mollm_backend.supervisor import label_studio, parts, ports, valkey
+from mollm_backend.supervisor import label_studio, llama_cpp, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
 from mollm_backend.work import overview, queues
 
@@ -63,6 +63,7 @@ class Up:
 
     def __post_init__(self) -> None:
         self.setup = Setup.for_demo(self.settings, self.family, self.tell)
+        self.llama_cpp = llama_cpp.Servers(self.settings, self.family, self.tell)
 
     @property
     def home(self) -> Path:
@@ -87,10 +88,13 @@ class Up:
         self.settings = self.settings.model_copy(update={"backend_url": url, "redis_url": self.settings.queue_url})
         self.environment |= {"MOLLM_HOME": str(self.home), "MOLLM_BACKEND_URL": url}
         self.environment["REDIS_URL"] = self.settings.queue_url
+        if self.settings.panel:  # it may be of this run alone (`mollm up --panel`)
+            self.environment["MOLLM_PANEL"] = self.settings.panel
         self.family.start(parts.web(server, self.environment))
         return store, url
 
     def worker(self) -> None:
+        self.llama_cpp.wait()
         self.family.settled = True  # the worker is the last part: a later stop interrupts no set-up
         self.family.start(parts.worker(self.environment))
 
@@ -105,6 +109,7 @@ class Up:
             self.family.start(label_studio.program(self.home, "127.0.0.1", port))
 
         self.setup.complete(then=start)
+        self.llama_cpp.start()
         url = f"http://127.0.0.1:{port}"
         self._wait_for_label_studio(url)
         who = label_studio.account(self.home)
@@ -122,13 +127,17 @@ class Up:
 
     def follow(self, store: Store) -> None:
         """Print each new event of the store and restart children that ended, until Stopped is raised."""
-        while True:
-            self.family.watch()
-            with contextlib.suppress(SQLAlchemyError):  # if the database is busy, it is read again a second later
-                for event in reversed(events.newest(store, 200, after=self.last_event)):
-                    self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
-                    self.last_event = event.id
-            time.sleep(1.0)
+        try:
+            while True:
+                self.family.watch()
+                self.llama_cpp.look()
+                with contextlib.suppress(SQLAlchemyError):  # if the database is busy, it is read again a second later
+                    for event in reversed(events.newest(store, 200, after=self.last_event)):
+                        self.tell(event.line if event.kind != "problem" else f"problem: {event.line}")
+                        self.last_event = event.id
+                time.sleep(1.0)
+        finally:
+            self.llama_cpp.forget()
 
 
 def run(settings: Settings, family: Family, tell: Tell) -> None:
@@ -136,6 +145,7 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     up = Up(settings, family, tell)
     store, url = up.servers()
     Setup.for_panel(settings, family, tell).complete()
+    up.llama_cpp.start()
     parts.wait_for_web(family, url)
     up.worker()
     secret = settings.home / "secrets" / "basic_auth_password"

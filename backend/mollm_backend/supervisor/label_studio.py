@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from mollm.errors import ConfigError
+from mollm_backend.supervisor.environments import LOCKS, Environment
 from mollm_backend.supervisor.processes import ChildFailed, Family, Program
 
 NAME = "label-studio"
 VERSION = "1.23.2"  # as in locks/label-studio.in
-LOCKS = Path(__file__).parents[1] / "locks"
 USER = "demo@mollm.local"
-STAMP = ".mollm-installed"
 STARTED = ".mollm-started"
 # The backend is on the loopback; every other private network stays closed to the server's own requests.
 BANNED = "169.254.0.0/16,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fe80::/10,fc00::/7"
@@ -55,49 +51,15 @@ def _secret(home: Path, name: str, size: int) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def is_installed(home: Path) -> bool:
-    """Whether `home/label-studio` (a directory or a link to one) is a finished environment of the right version."""
-    environment = home / "label-studio"
-    stamp = environment / STAMP
-    if stamp.exists():
-        return stamp.read_text(encoding="utf-8").strip() == VERSION
-    if not (environment / "bin" / "label-studio").exists():
-        return False
-    asked = "import importlib.metadata as m; print(m.version('label-studio'))"
-    told = subprocess.run([environment / "bin" / "python", "-c", asked], capture_output=True, text=True, check=False)
-    return told.stdout.strip() == VERSION and not (environment / f"{STAMP}.part").exists()
-
-
-def install_steps(home: Path) -> list[Program]:
-    """What to run, one after the other, to install Label Studio (about 5 minutes, 1 GB). Empty where it is there.
-
-    Raises ConfigError where `home/label-studio` is something that we did not make.
-    """
-    if is_installed(home):
-        return []
-    environment = home / "label-studio"
-    ours = environment / f"{STAMP}.part"
-    if environment.is_symlink() or (environment.exists() and not (ours.exists() or (environment / STAMP).exists())):
-        raise ConfigError(f"{environment} holds no Label Studio {VERSION} and was not made by mollm: move it away.")
-    # A killed pip leaves half a package that looks whole: what is not stamped is made anew (pip's cache is kept).
-    shutil.rmtree(environment, ignore_errors=True)
-    environment.mkdir(parents=True)
-    ours.touch()
-    python = str(environment / "bin" / "python")
-    install = (python, "-m", "pip", "install", "--no-input", "--progress-bar", "off", "--no-deps", "--require-hashes")
+def environment(home: Path) -> Environment:
+    """`home/label-studio`: about 5 minutes and 1 GB to install."""
     # Five of its packages have no wheel: they are built with the locked tools, never with those of the day.
     build, all_of_it = str(LOCKS / "build.txt"), str(LOCKS / "label-studio.txt")
-    return [
-        Program("label-studio-venv", (sys.executable, "-m", "venv", str(environment))),
-        Program("label-studio-build", (*install, "--requirement", build), niceness=5),
-        Program("label-studio-install", (*install, "--no-build-isolation", "--requirement", all_of_it), niceness=5),
-    ]
-
-
-def mark_installed(home: Path) -> None:
-    environment = home / "label-studio"
-    (environment / STAMP).write_text(VERSION, encoding="utf-8")
-    (environment / f"{STAMP}.part").unlink(missing_ok=True)
+    installs = (
+        ("label-studio-build", ("--requirement", build)),
+        ("label-studio-install", ("--no-build-isolation", "--requirement", all_of_it)),
+    )
+    return Environment(home / "label-studio", "label-studio", VERSION, installs)
 
 
 def program(home: Path, host: str, port: int) -> Program:

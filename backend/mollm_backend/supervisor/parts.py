@@ -29,13 +29,13 @@ def worker(environment: Mapping[str, str]) -> Program:
     return Program(WORKER, (sys.executable, "-m", "mollm_backend.jobs.worker"), environment)
 
 
-def fetch(name: str, models: str) -> Program:
-    """Downloads a model into the directory `models`. The lines that it prints are its progress."""
-    return Program(
-        f"{FETCH}{name.replace('/', '--')}",
-        (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, models),
-        niceness=5,
-    )
+def fetch(name: str, models: str, *, needed: bool) -> Program:
+    """Downloads a model into the directory `models`. The lines that it prints are its progress.
+
+    `needed`: without it nothing goes on; else the rest goes on where it cannot be fetched.
+    """
+    command = (sys.executable, "-m", "mollm_backend.supervisor.fetch", name, models)
+    return Program(f"{FETCH}{name.replace('/', '--')}", (*command, *(["needed"] if needed else [])), niceness=5)
 
 
 def wait_for_web(family: Family, url: str, seconds: float = 300.0) -> None:
