@@ -76,7 +76,7 @@ class AnnotatorConfig(Frozen):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     concurrency: int = Field(8, ge=1)
-    timeout: float = Field(120.0, gt=0, description="seconds")
+    timeout: float = Field(60.0, gt=0, description="seconds that the slowest answer may take")
     price_per_mtok: float = Field(0.0, ge=0)
 
     @model_validator(mode="before")

@@ -13,9 +13,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mollm.config import LoopConfig, PanelConfig
 from mollm.errors import ConfigError
-from mollm_backend import panels
+from mollm_backend import disk, panels
 
 FILE = "mollm.env"  # in the home, so that every command reads the same settings
+SECRETS = ("basic_auth_password", "webhook_secret")  # made where they are not set
 DEMO_FILE = "demo.json"  # in the home, while `mollm up --demo` runs: where its Label Studio is, and its token
 
 
@@ -147,8 +148,11 @@ def load(home: Path | None = None) -> Settings:
         given = Settings()
         home = (home or given.home).expanduser().resolve()
         first = _read(home / FILE, given.secrets_dir)
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unset = {name: SecretStr(made) for name, made in _secrets(home).items() if not getattr(first, name)}
+        try:
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            unset = {name: SecretStr(_secret(home, name)) for name in SECRETS if not getattr(first, name)}
+        except OSError as error:
+            raise ConfigError(f"The home {home} cannot be used: {disk.told(error) or error}") from None
         return first.model_copy(update={"home": home} | unset | _demo(first, home))
     except ValidationError as error:
         wrong = error.errors()[0]
@@ -206,24 +210,22 @@ def _note(home: Path) -> Path:
     return home / "run" / "backend-url"
 
 
-def _secrets(home: Path) -> dict[str, str]:
-    """The secrets in `home/secrets`, one file each. Created atomically, so that two processes read the same."""
+def _secret(home: Path, name: str) -> str:
+    """The secret in `home/secrets/name`. Created atomically, so that two processes read the same."""
     directory = home / "secrets"
     directory.mkdir(exist_ok=True, mode=0o700)
-    found = {}
-    for name in ("basic_auth_password", "webhook_secret"):
-        path = directory / name
-        if not path.exists():
-            part = directory / f".{name}.{os.getpid()}"
+    path = directory / name
+    if not path.exists():
+        part = directory / f".{name}.{os.getpid()}"
+        try:
             part.touch(mode=0o600)
             part.write_text(secrets.token_urlsafe(24), encoding="ascii")
-            try:
-                path.hardlink_to(part)  # fails if another process was first; then its secret is used
-            except FileExistsError:
-                pass
-            finally:
-                part.unlink()
-        found[name] = path.read_text(encoding="ascii").strip()
-        if not found[name]:
-            raise ConfigError(f"{path} is empty: remove it, and a new secret is made at the next start.")
+            path.hardlink_to(part)
+        except FileExistsError:
+            pass  # another process was first: its secret is used
+        finally:
+            part.unlink(missing_ok=True)
+    found = path.read_text(encoding="ascii").strip()
+    if not found:
+        raise ConfigError(f"{path} is empty: remove it, and a new secret is made at the next start.")
     return found

@@ -7,7 +7,7 @@ tokens and keeps their shares. `post_sampling_probs` at temperature 1 with no ot
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class BiasedTokens(TokenIds):
         )  # fmt: skip
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        return _probs_of(self.choices(body, 1)[0]), spent
+        return _probs_of(self.logprobs(self.choices(body, 1)[0])), spent
 
     def _tokens(self, text: str) -> list[int]:
         return [token for token, _ in self._pieces(text)]
@@ -115,9 +115,9 @@ class BiasedTokens(TokenIds):
         return (self._tokens(whole.partition(MARK)[2]) or self._tokens("\n"))[0]
 
 
-def _probs_of(choice: Any) -> dict[int, float] | None:
-    """The share of each token id, NaN if an entry has no number >= 0. None if the reply has no list of shares."""
-    content = (choice.get("logprobs") or {}).get("content") or [{}]
+def _probs_of(found: Mapping[str, Any]) -> dict[int, float] | None:
+    """The share of each token id, NaN if an entry has no number >= 0. None if `logprobs` has no list of shares."""
+    content = found.get("content") or [{}]
     rows = content[0].get("top_probs") if isinstance(content[0], dict) else None
     if not isinstance(rows, list):
         return None

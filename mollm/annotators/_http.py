@@ -23,6 +23,11 @@ from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 ATTEMPTS = 4  # tries of one request; the waits sum to 3.5 s at most (chosen by hand: more survives longer failures)
 LONGEST_WAIT = 30.0  # seconds (chosen by hand); after a longer Retry-After the call fails, its job runs again later
 OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance, more wastes time on a dead server)
+# A server that answered in t seconds so far is taken to hang after SLACK * t, but not before SHORTEST (chosen by hand:
+# load and longer texts make it slower). Each time that was too soon or it hangs indeed, twice as long, up to `timeout`.
+SLACK, SHORTEST = 10.0, 15.0
+MODELS = "/v1/"  # the paths behind which a model answers
+PROMPT = 10.0  # seconds for an answer that needs no model, as the list of models
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
 # Servers' words for a prompt that is too long; the last are vLLM's where it leaves no token of the window.
 OVERFLOWS = ("context", "too long", "maximum", "token limit", "max_tokens must be at least 1")
@@ -35,6 +40,10 @@ class Trouble(AnnotatorError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Hangs(Trouble):
+    """The server took the request and did not answer in time. At once it would do so again."""
 
 
 class Refused(AnnotatorError):
@@ -114,12 +123,17 @@ class Server:
             base_url=root, headers=headers, timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
             limits=limits, transport=transport,
         )  # fmt: skip
+        self.timeout = timeout
+        self.slowest = 0.0  # seconds, of the answers so far
+        self.hung = 0  # times in a row
         self.circuit = Circuit()
         self.sleep = sleep
         self.last = ""
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, attempts: int = ATTEMPTS) -> Any:
-        """The reply as a JSON object. Raises Trouble, Refused, and AnnotatorUnavailable while the circuit is open."""
+        """The reply as a JSON object. Raises Trouble, Refused, and AnnotatorUnavailable while the circuit is open or
+        the server hangs altogether.
+        """
         self.circuit.enter(self.url, self.last)
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_retrying),
@@ -133,15 +147,41 @@ class Server:
         except Trouble as trouble:
             self.last = str(trouble)
             self.circuit.failed()
+            if isinstance(trouble, Hangs) and not self.is_up():
+                raise AnnotatorUnavailable(self.last) from None  # it is not this request: no other need be tried
             raise
         self.circuit.succeeded()
         return found
 
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def is_up(self) -> bool:
+        """Whether the server answers at all."""
         try:
-            response = self.http.request(method, path, json=body)
+            self._once("GET", "/v1/models", None)
+        except Refused:
+            return True
+        except AnnotatorError:
+            return False
+        return True
+
+    def patience(self, method: str, path: str) -> float:
+        """Seconds to wait for the answer to a request."""
+        if method == "GET":
+            return min(self.timeout, PROMPT)
+        usual = max(SHORTEST, SLACK * self.slowest) if self.slowest and path.startswith(MODELS) else self.timeout
+        return float(min(self.timeout, usual * 2.0**self.hung))
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        seconds, started, hung = self.patience(method, path), time.monotonic(), self.hung
+        limit = httpx.Timeout(seconds, connect=min(10.0, seconds), pool=self.timeout)
+        try:
+            response = self.http.request(method, path, json=body, timeout=limit)
+        except httpx.ReadTimeout:
+            self.hung = max(self.hung, hung + 1)  # several requests at once hang once
+            raise Hangs(f"{self.url}{path} took the request and did not answer within {seconds:.0f} s") from None
         except httpx.HTTPError as error:
             raise Trouble(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from None
+        if method == "POST" and path.startswith(MODELS):
+            self.slowest, self.hung = max(self.slowest, time.monotonic() - started), 0
         status = response.status_code
         if status in RETRIABLE:
             raise Trouble(f"{self.url}{path} answered {status}: {_words(response)}", _retry_after(response))
@@ -160,7 +200,7 @@ class Server:
 
 
 def _worth_retrying(error: BaseException) -> bool:
-    return isinstance(error, Trouble) and (error.retry_after or 0.0) <= LONGEST_WAIT
+    return isinstance(error, Trouble) and not isinstance(error, Hangs) and (error.retry_after or 0.0) <= LONGEST_WAIT
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

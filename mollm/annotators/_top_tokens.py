@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ class TopTokens(Way):
             body = self.post("/v1/chat/completions", messages=self.switch.messages(prompt.messages(piece)), **settings)
         usage = body.get("usage") or {}
         spent = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        return _top_of(self.choices(body, 1)[0]), spent
+        return _top_of(self.logprobs(self.choices(body, 1)[0])), spent
 
 
 def beginnings(top: Top, answers: Sequence[str], after: Beginning | None = None) -> tuple[FloatArray, list[Beginning]]:
@@ -177,9 +177,8 @@ def beginnings(top: Top, answers: Sequence[str], after: Beginning | None = None)
     return weights, open_
 
 
-def _top_of(choice: Any) -> Top:
-    """(token text, log-probability) pairs from the reply of either endpoint; entries without a number are left out."""
-    found = choice.get("logprobs") or {}
+def _top_of(found: Mapping[str, Any]) -> Top:
+    """(token text, log-probability) pairs from the `logprobs` of either endpoint; what is no number is left out."""
     if isinstance(found.get("content"), list):
         rows = (found["content"] or [{}])[0].get("top_logprobs") or []
         pairs = [(row.get("token"), row.get("logprob")) for row in rows if isinstance(row, dict)]

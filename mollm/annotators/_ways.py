@@ -70,6 +70,14 @@ class Way(ABC):
             raise Trouble(f"{count} choices were asked for, {got} came")
         return sorted(found[:count], key=lambda choice: choice.get("index", 0))
 
+    @staticmethod
+    def logprobs(choice: Any) -> dict[str, Any]:
+        """The part `logprobs` of a choice; empty where there is none. Raises Trouble if it is no object."""
+        found = choice.get("logprobs") or {}
+        if not isinstance(found, dict):
+            raise Trouble(f"`logprobs` is {found!r:.40}, not an object")
+        return found
+
     def fit(self, piece: str, ask: Callable[[str], T]) -> tuple[T, bool]:
         """(the reply of `ask(piece)`, whether it was cut). A text that overflows the window is halved until it fits."""
         cut = piece

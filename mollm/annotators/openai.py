@@ -16,7 +16,7 @@ import httpx
 
 from mollm.annotators import Annotator, Answer
 from mollm.annotators._biased_tokens import BiasedTokens
-from mollm.annotators._http import Refused, Server, Trouble, key_of
+from mollm.annotators._http import Hangs, Refused, Server, Trouble, key_of
 from mollm.annotators._samples import Samples
 from mollm.annotators._thinking import AS_IS, SWITCHES, UNSTOPPED, Switch, Thinks
 from mollm.annotators._token_ids import TokenIds
@@ -26,6 +26,9 @@ from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 from mollm.prompts import Shot
 from mollm.records import LabelSet
+
+# What comes of a reply that does not have the form that a way needs.
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 class OpenAI(Annotator):
@@ -59,19 +62,19 @@ class OpenAI(Annotator):
             raise
 
     def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
-        answers = self.way.annotate(texts)
+        if self.server.hung and not self.server.is_up():
+            raise AnnotatorUnavailable(f"{self.name}: {self.server.last}")
+        try:
+            answers = self.way.annotate(texts)
+        except MALFORMED as error:
+            raise AnnotatorError(
+                f"{self.name}: {self.server.url} replied in no form that is known: {error!r}"
+            ) from None
         troubled = [answer.error for answer in answers if answer.error.startswith(Way.TROUBLE)]
-        if troubled and (len(troubled) == len(answers) or not self._is_up()):
+        # While it answers, only the failed texts abstain; if it does not, all texts are asked again later.
+        if troubled and (len(troubled) == len(answers) or not self.server.is_up()):
             raise AnnotatorUnavailable(f"{self.name}: {troubled[0]}")
         return answers
-
-    def _is_up(self) -> bool:
-        """Whether the server answers. If so, only the failed texts abstain; if not, all texts are asked again later."""
-        try:
-            self.server.call("GET", "/v1/models", attempts=1)
-        except AnnotatorError:
-            return False
-        return True
 
     def describe(self) -> str:
         return f"{self.name}: {self.config.model} at {self.server.url}, {self.way.describe()}"
@@ -119,10 +122,9 @@ class OpenAI(Annotator):
         way = kind(self.config, self.labels, self.instruction, self.shots, self.server, self.window, switch)
         try:
             way.probe()
-        except (AnnotatorError, KeyError, IndexError, TypeError, ValueError) as error:
-            # The built-in errors mean that the reply does not have the form that this way needs.
+        except (AnnotatorError, *MALFORMED) as error:
             way.close()
-            if isinstance(error, AnnotatorUnavailable) or _denied(error):
+            if isinstance(error, AnnotatorUnavailable | Hangs) or _denied(error):
                 raise
             return None, error
         return way, None

@@ -12,7 +12,7 @@ import pytest
 import tenacity
 
 from mollm.annotators import _http
-from mollm.annotators._http import Circuit, Refused, Server, Trouble
+from mollm.annotators._http import Circuit, Hangs, Refused, Server, Trouble
 from mollm.errors import AnnotatorUnavailable
 from tests.annotators.fake_server import ALL, LLAMA_CPP, FakeServer, asked
 
@@ -45,13 +45,43 @@ def test_what_may_pass_is_retried(status: int) -> None:
     assert (transport.count, len(waits)) == (3, 2)
 
 
-@pytest.mark.parametrize(
-    "error", [httpx.ConnectError("no"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("cut")]
-)
+@pytest.mark.parametrize("error", [httpx.ConnectError("no"), httpx.RemoteProtocolError("cut")])
 def test_a_broken_connection_is_retried(error: Exception) -> None:
     one, transport, _ = server(error, OK)
     assert one.call("GET", "/x") == {}
     assert transport.count == 2
+
+
+def test_a_server_that_hangs_is_not_waited_for_again_at_once() -> None:
+    one, transport, waits = server(httpx.ReadTimeout("slow"), OK)
+    with pytest.raises(Hangs, match="did not answer within 5 s"):
+        one.call("POST", "/v1/completions", {})
+    assert (transport.count, waits) == (2, [])  # the second asks for the models: it is this request that hangs
+    one, transport, waits = server(httpx.ReadTimeout("slow"))
+    with pytest.raises(AnnotatorUnavailable, match="did not answer within 5 s"):
+        one.call("POST", "/v1/completions", {})
+    assert (transport.count, waits) == (2, [])
+
+
+def test_patience_follows_what_the_server_took_so_far() -> None:
+    one, transport, _ = server(OK)
+    one.timeout = 600.0
+    assert one.patience("GET", "/v1/models") == _http.PROMPT
+    assert one.patience("POST", "/v1/completions") == 600  # nothing is known of it yet: it may load a model now
+    one.call("POST", "/tokenize", {})
+    assert one.slowest == 0  # no model answered
+    one.call("POST", "/v1/completions", {})
+    assert one.patience("POST", "/v1/completions") == _http.SHORTEST
+    one.slowest = 4.0
+    assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK
+    transport.replies = (httpx.ReadTimeout("slow"), OK, httpx.ReadTimeout("slow"), OK)
+    transport.count = 0
+    for n in (1, 2):
+        with pytest.raises(Hangs):
+            one.call("POST", "/v1/completions", {})
+        assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK * 2**n
+    one.call("POST", "/v1/completions", {})
+    assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])

@@ -595,3 +595,26 @@ def test_the_same_text_is_asked_once() -> None:
         answers = annotator.annotate(["twice", "twice"])
     assert len(server.requests[0][1]["prompt"]) == 1
     assert answers[0] is answers[1]
+
+
+@pytest.mark.parametrize("odd", ["x", ["x"], 3, {"content": ["x"]}, {"content": 3}, {"top_logprobs": 3}])
+@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}, LLAMA_CPP], ids=["ids", "top", "biased"])
+def test_log_probabilities_of_another_form_are_no_mistake_of_ours(can: frozenset[str], odd: Any) -> None:
+    """An abstention, or an error that says so; never an AttributeError."""
+
+    def answer(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
+        if not broken or "completions" not in request.url.path:
+            return None
+        prompts = body.get("prompt", "")
+        count = len(prompts) if isinstance(prompts, list) and not isinstance(prompts[0], int) else 1
+        return httpx.Response(200, json={"choices": [{"text": "sports", "logprobs": odd}] * max(count, 1)})
+
+    broken: list[bool] = []
+    with asked(FakeServer(can, broken=answer), prompt="plain", orders=1) as annotator:
+        broken.append(True)
+        try:
+            answers = annotator.annotate(TEXTS)
+        except AnnotatorError as error:
+            assert str(error).startswith(f"{annotator.name}: ")  # noqa: PT017 - either way is good
+        else:
+            assert all(row.error for row in answers)

@@ -13,12 +13,14 @@ import pytest
 import redis
 from flask import Flask
 from pydantic import SecretStr
+from rq.serializers import JSONSerializer
 
 from mollm.errors import ConfigError
+from mollm_backend.jobs.worker import Worker
 from mollm_backend.settings import Settings, load
-from mollm_backend.store import Store, batches, projects, versions
+from mollm_backend.store import Store, StoreAway, batches, projects, versions
 from mollm_backend.web.app import create_app
-from mollm_backend.work import progress, queues
+from mollm_backend.work import progress, queues, workers
 
 from .conftest import CONFIG, add_texts
 
@@ -140,10 +142,54 @@ def test_the_train_button_asks_for_training(app: Flask, connection: redis.Redis)
 )
 @pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
 def test_bad_input_is_a_clear_400(app: Flask, path: str, body: bytes) -> None:
-    answer = app.test_client().post(path, data=body, headers=BASIC)
+    answer = app.test_client().post(path, data=body, headers=BASIC, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json["error"]  # type: ignore[index]
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook"])
+def test_what_another_sites_page_may_send_is_refused(app: Flask, connection: redis.Redis, path: str) -> None:
+    """A browser adds its cached basic auth to whatever it posts; JSON it sends elsewhere only after it has asked."""
+    body = json.dumps({"action": "START_TRAINING", "project": {"id": 7}})
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        answer = app.test_client().post(path, data=body, headers=BASIC, content_type=kind)
+        assert (answer.status_code, "application/json" in answer.text) == (400, True)
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        answer = app.test_client().post(path, json=json.loads(body), headers=BASIC | headers)
+        assert answer.status_code == 403
+    assert not queues.training_requested(connection, 7)
+
+
+@pytest.mark.parametrize("brackets", ["[" * 200_000, '{"a":' * 200_000, '{"project": 7, "tasks": ' + "[" * 200_000])
+def test_brackets_without_end_are_a_clear_400(app: Flask, brackets: str) -> None:
+    for path in ("/predict", "/setup", "/webhook"):
+        answer = app.test_client().post(path, data=brackets, headers=BASIC, content_type="application/json")
+        assert answer.status_code == 400
+        assert "nested too deeply" in answer.text
+
+
+def test_ready_says_what_answers(app: Flask, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = app.test_client()
+    assert client.get("/ready").json == {"store": True, "queue": True, "worker_beat_seconds": None}
+    served = [queues.queue(connection, "train")]
+    worker = Worker(served, connection=connection, name="elsewhere.0.1.1", serializer=JSONSerializer)
+    worker.register_birth()
+    worker.beat(connection)
+    assert 0 <= client.get("/ready").json["worker_beat_seconds"] < 10  # type: ignore[index]
+    monkeypatch.setattr(workers, "last_beat", lost)
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.json["queue"], answer.json["store"]) == (503, False, True)  # type: ignore[index]
+    monkeypatch.setattr(Store, "read", away)
+    assert client.get("/ready").json["store"] is False  # type: ignore[index]
+
+
+def lost(*_args: object) -> None:
+    raise redis.ConnectionError("no")
+
+
+def away(*_args: object) -> None:
+    raise StoreAway("no")
 
 
 def test_an_unknown_project_says_what_to_do(app: Flask) -> None:

@@ -11,7 +11,7 @@ import pytest
 import respx
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.client import PROMPT, LabelStudioClient
 from mollm_backend.labelstudio.errors import (
     LabelStudioDown,
     LabelStudioError,
@@ -44,13 +44,22 @@ def test_settings_that_cannot_be_used(url: str, key: str) -> None:
 
 @respx.mock
 def test_a_read_is_tried_again_and_a_write_is_not(client: LabelStudioClient) -> None:
-    read = respx.get(f"{URL}/api/version/").mock(side_effect=[httpx.ReadTimeout("slow"), httpx.Response(200, json={})])
+    read = respx.get(f"{URL}/api/version/").mock(side_effect=[httpx.ReadError("cut"), httpx.Response(200, json={})])
     assert client.version() == "?"
     assert read.call_count == 2
     write = respx.post(IMPORT).mock(side_effect=httpx.ReadTimeout("slow"))
-    with pytest.raises(LabelStudioDown, match="cannot be reached"):
+    with pytest.raises(LabelStudioDown, match="did not answer"):
         client.import_predictions(3, rows(2))
     assert write.call_count == 1
+
+
+@respx.mock
+def test_a_server_that_never_answers_is_waited_for_once(client: LabelStudioClient) -> None:
+    hangs = respx.get(f"{URL}/api/version/").mock(side_effect=httpx.ReadTimeout("slow"))
+    with pytest.raises(LabelStudioDown, match="took the call and did not answer"):
+        client.version()
+    assert hangs.call_count == 1
+    assert hangs.calls[0].request.extensions["timeout"]["read"] == PROMPT
 
 
 @respx.mock

@@ -351,3 +351,20 @@ def test_a_control_that_is_gone_takes_no_label_of_another(store: Store) -> None:
     assert labelled(store) == 10
     assert "gone: stars; what people said of it is left out of training" in report.lines
     assert {row.decision for row in labels.every(store, P)} == {""}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+def test_half_a_surrogate_pair_stops_no_intake(database_url: str, tmp_path: Path) -> None:
+    """JSON may hold one as an escape; no database takes it."""
+    opened, studio = Store(database_url or f"sqlite:///{tmp_path / 'mollm.db'}"), FakeStudio(2)
+    connected(opened, studio)
+    odd = studio.add_task("half \ud83d a smile, a whole one \U0001f600, the other \udc00 half \x00")
+    number = studio.annotate(odd, "\ud800")
+    studio.annotate(next(iter(studio.data)), "A", parent=studio.predict(next(iter(studio.data)), "\udfff"))
+    run(opened, studio)
+    rows = {task.task_id: task.text for task in tasks.every(opened, P)}
+    assert rows[odd] == "half \ufffd a smile, a whole one \U0001f600, the other \ufffd half "
+    assert len(rows) == 3
+    assert {row.annotation_id: row.label for row in labels.every(opened, P)}[number] is None
+    run(opened, studio)
+    opened.close()

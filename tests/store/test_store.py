@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from mollm import states
-from mollm.errors import InputError, ModelFileError, StoreError
+from mollm.errors import InputError, ModelFileError
 from mollm.records import FittedState, HumanLabel, LabelSet, Provenance
 from mollm_backend.store import Store, batches, events, labels, projects, revisions, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
@@ -201,25 +200,6 @@ def test_a_batch_is_refilled_and_never_rewritten(store: Store) -> None:
 def test_an_unknown_project_says_what_to_do(store: Store) -> None:
     with pytest.raises(InputError, match="mollm connect"):
         projects.get(store, 8)
-
-
-def test_a_damaged_database_is_an_error_that_names_the_backup(tmp_path: Path) -> None:
-    path = tmp_path / "mollm.db"
-    path.write_bytes(b"this is not a database" * 100)
-    with pytest.raises(StoreError, match="backup"):
-        Store(f"sqlite:///{path}")
-
-
-def test_a_migration_makes_a_backup_first(tmp_path: Path) -> None:
-    path = tmp_path / "mollm.db"
-    Store(f"sqlite:///{path}").close()
-    with sqlite3.connect(path) as raw:
-        raw.execute("DELETE FROM alembic_version")
-        raw.execute("INSERT INTO alembic_version VALUES ('0000')")
-    raw.close()
-    with pytest.raises(Exception, match="0000"):
-        Store(f"sqlite:///{path}")
-    assert path.with_name("mollm.db.0000.backup").exists()
 
 
 def test_states_are_whole_or_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from mollm_backend import settings
-from mollm_backend.supervisor import ports
+from mollm_backend.supervisor import ports, whole_heads
 
 
 @contextmanager
@@ -61,3 +62,34 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("mollm: Port ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def head(port: int, text: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(text)
+    return client
+
+
+def test_half_sent_heads_silence_nobody(tmp_path: Path) -> None:
+    """There are eight threads; each of these connections held one for as long as it liked."""
+    port = ports.free_port("127.0.0.1", 20_600)
+    with served(tmp_path, port):
+        begun = time.monotonic()
+        half = [head(port, b"GET /health HTTP/1.1\r\nHost: here\r\nX-Slow: ") for _ in range(40)]
+        # A kept connection whose second request is half sent holds none either.
+        for _ in range(10):
+            kept = head(port, b"GET /health HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert kept.recv(4096).startswith(b"HTTP/1.1 200")
+            kept.sendall(b"GET /health HTTP/1.1\r\nHost")
+            half.append(kept)
+        for _ in range(20):
+            assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200
+        slow = head(port, b"GET /health HTTP/1.1\r\n")
+        time.sleep(0.2)
+        slow.sendall(b"Host: here\r\nConnection: close\r\n\r\n")  # a head in two parts is a head
+        assert slow.recv(4096).startswith(b"HTTP/1.1 200")
+        while any(client.recv(1) for client in half):  # each is closed, an answer before that is read
+            pass
+        assert time.monotonic() - begun < whole_heads.HEAD_SECONDS + 20
+        for client in [*half, slow]:
+            client.close()

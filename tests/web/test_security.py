@@ -15,6 +15,7 @@ from .conftest import BASIC, HTML, Browser
 PATHS = [
     "/", "/index.json", "/projects/7", "/projects/7.json", "/status.json", "/metrics", "/openapi.json", "/versions",
     "/static/mollm.css", "/static/mollm.js", "/static/mollm.svg", "/health",
+    "/ready",
 ]  # fmt: skip
 WRONG = ["/nowhere", "/projects/99", "/projects/99.json", "/static/none.css", "/static/..%2fapp.py", "/projects/x"]
 
@@ -41,7 +42,7 @@ def test_each_answer_has_the_headers(app: Flask, path: str, method: str, signed_
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", [path for path in [*PATHS, *WRONG] if path != "/health"])
+@pytest.mark.parametrize("path", [path for path in [*PATHS, *WRONG] if path not in ("/health", "/ready")])
 def test_each_page_needs_the_password(app: Flask, path: str) -> None:
     for headers in ({}, {"X-Mollm-Secret": "hook"}):
         answer = app.test_client().get(path, headers=headers | HTML)

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mollm.errors import MollmError
-from mollm_backend import logs
+from mollm_backend import disk, logs
 
 # Command: the first line of its help (a test compares them). Its file and its function here have its name.
 COMMANDS = {
@@ -128,4 +128,9 @@ def main() -> None:
         app()
     except MollmError as error:
         sys.stderr.write(f"mollm: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if not (words := disk.told(error)):
+            raise
+        sys.stderr.write(f"mollm: {words}\n")
         sys.exit(1)

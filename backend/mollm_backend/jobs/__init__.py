@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from typing import Concatenate, ParamSpec
 
 import structlog
 
-from mollm.errors import MollmError
-from mollm_backend import logs
+from mollm.errors import MollmError, StoreError
+from mollm_backend import disk, logs
 from mollm_backend.jobs import (
     accepting,
     acting,
@@ -28,7 +29,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import prune as pruning
 from mollm_backend.labelstudio import publish as publishing
 from mollm_backend.labelstudio import reconcile as reconciling
-from mollm_backend.store import answer_errors, batches, certificates, events, projects, signals
+from mollm_backend.store import StoreAway, answer_errors, batches, certificates, events, projects, signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
@@ -41,6 +42,7 @@ P = ParamSpec("P")
 
 # An annotate job ends after this many seconds, so that a waiting training starts soon.
 ANNOTATE_SECONDS = 10.0
+UNEXPECTED = "unexpected"  # what is none of ours begins so, and its traceback is in the log
 
 _installed: list[Runtime] = []
 
@@ -72,16 +74,28 @@ def job(work: Callable[Concatenate[Runtime, P], None]) -> Callable[P, None]:
                 log.info("job done", seconds=round(time.monotonic() - started, 1))
             queues.release(runtime.connection, identity)
         except Exception as error:
-            seconds = queues.hold(runtime.connection, identity)
-            ours = isinstance(error, MollmError)
-            what = str(error) if ours else f"unexpected {type(error).__name__}, see the worker's log"
-            line = f"{work.__name__}: {what} (next try in {seconds:.0f} s)"
-            events.add(runtime.store, "problem", line, project_id)
+            seconds, what = queues.hold(runtime.connection, identity), _told(error)
+            ours = not what.startswith(UNEXPECTED)
             log.error("job failed", project=project_id, job=identity, error=what, exc_info=None if ours else error)
+            with contextlib.suppress(StoreError):  # a full disk takes no line: the log has it
+                events.add(
+                    runtime.store, "problem", f"{work.__name__}: {what} (next try in {seconds:.0f} s)", project_id
+                )
             if not ours:
                 raise
 
     return run
+
+
+def _told(error: Exception) -> str:
+    """What people are told of it."""
+    if isinstance(error, queues.TookTooLong):
+        return f"it was stopped, because it took too long ({error})"
+    if isinstance(error, OSError) and (words := disk.told(error)):
+        return words
+    if isinstance(error, MollmError):
+        return str(error)
+    return f"{UNEXPECTED} {type(error).__name__}, see the worker's log"
 
 
 @job
@@ -138,10 +152,14 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         if answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows)):
             runtime.probe_anew(member)
         answers = runtime.annotator(project, member).annotate([task.text or "" for task in rows])
-    except MollmError as error:
-        # Whatever is wrong with one LLM (down, model file cut, refused) never stops the others.
-        signals.mark_absent(runtime.store, member.fingerprint, str(error))
-        events.add(runtime.store, "problem", f"{member.name} is away: {error}", project.id)
+    except StoreAway:
+        raise
+    except Exception as error:
+        # Whatever is wrong with one LLM (down, model file cut, refused, a mistake in its code) never stops the others.
+        signals.mark_absent(runtime.store, member.fingerprint, _told(error))
+        events.add(runtime.store, "problem", f"{member.name} is away: {_told(error)}", project.id)
+        if _told(error).startswith(UNEXPECTED):
+            log.error("annotator failed", annotator=member.name, exc_info=error)
         return False
     found = [
         SignalRow(task.text_key, answer.label_probs, answer.votes, answer.abstained, answer.truncated)

@@ -259,7 +259,8 @@ def training_reason(
         return f"{changed} human labels are new or changed"
     if requested and changed:
         return "training was asked for"
-    if changed and _people_rest([newest.created_at, *(row.updated_at for row in labels.of_people(rows))]):
+    made = [] if _moment(newest.created_at) > datetime.now(UTC) else [newest.created_at]  # a clock that was ahead
+    if changed and _people_rest([*made, *(row.updated_at for row in labels.of_people(rows))]):
         return f"people rest, and {changed} of their labels are new or changed"
     return None
 

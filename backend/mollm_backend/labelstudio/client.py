@@ -16,6 +16,8 @@ from mollm_backend.labelstudio.errors import LabelStudioError, LabelStudioNotFou
 from mollm_backend.labelstudio.transport import JSON, ONCE
 from mollm_backend.settings import Settings
 
+PROMPT = 10.0  # seconds; an answer from memory, on a busy machine
+
 __all__ = ["Imported", "LabelStudioClient", "RemoteProject", "RemoteTask", "numbers"]
 
 
@@ -47,8 +49,8 @@ class LabelStudioClient(PredictionCalls, HookCalls, ViewCalls):
     # --- server ------------------------------------------------------------------------------------------------
 
     def version(self) -> str:
-        """The server's release, such as "1.23.2"."""
-        return str(self._raw("version", "GET", "api/version/").get("release", "?"))
+        """The server's release, such as "1.23.2". It is told at once, so a server that hangs is seen by it."""
+        return str(self._raw("version", "GET", "api/version/", seconds=PROMPT).get("release", "?"))
 
     def whoami(self) -> str:
         """The e-mail address of the token's user."""

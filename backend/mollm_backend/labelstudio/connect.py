@@ -11,7 +11,13 @@ from mollm.errors import ConfigError
 from mollm_backend.labelstudio import label_config, show_why, tabs
 from mollm_backend.labelstudio.client import LabelStudioClient, RemoteProject
 from mollm_backend.labelstudio.controls import by_control, control_of
-from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, PrivateAddress
+from mollm_backend.labelstudio.errors import (
+    LabelStudioDown,
+    LabelStudioError,
+    LabelStudioNotFound,
+    OtherProject,
+    PrivateAddress,
+)
 from mollm_backend.labelstudio.events import SECRET_HEADER, WEBHOOK_ACTIONS
 from mollm_backend.labelstudio.order import UNCERTAINTY, rehearse
 from mollm_backend.labelstudio.publish import make_current
@@ -202,11 +208,21 @@ def _webhook(store: Store, client: LabelStudioClient, settings: Settings, projec
 def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tuple[str, ...]:
     """Remove the backend and the webhook, and restore what `connect` found; predictions and labels are kept.
 
-    Returns one line for each thing that was done. A value that a person has changed since then is not restored.
+    Returns one line for each thing that was done. A value that a person has changed since then is not restored. Of a
+    project that was deleted in Label Studio nothing is left to restore. Raises OtherProject on another server.
     """
     project = projects.get(store, project_id)
     connection = project.connection
-    lines = []
+    lines: list[str] = []
+    try:
+        remote = client.project(project_id)
+    except LabelStudioNotFound as error:
+        if project.url != client.url:
+            raise OtherProject(
+                f"Project {project_id} is on {project.url}, not on {client.url}: set LABEL_STUDIO_URL to its server."
+            ) from error
+        projects.change(store, project_id, connected=False, connection={})
+        return (f"project {project_id} is not on {client.url} any more: there is nothing to put back there",)
     if "webhook" in connection:
         client.delete_webhook(connection["webhook"])
         lines.append(f"removed the webhook {connection['webhook']}")
@@ -214,7 +230,6 @@ def disconnect(store: Store, client: LabelStudioClient, project_id: int) -> tupl
         client.delete_ml_backend(connection["ml_backend"])
         lines.append(f"removed the ML backend {connection['ml_backend']}")
     lines += tabs.remove(store, client, project_id)
-    remote = client.project(project_id)
     for key, value in _restored(remote, project).items():
         try:
             client.patch_project(project_id, **{key: value})

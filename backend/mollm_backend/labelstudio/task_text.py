@@ -39,7 +39,12 @@ def _read(task_data: Mapping[str, Any], source: Source) -> str:
         raise InputError(f"The task's field {source.field!r} is empty: there is nothing to read.")
     if len(text) > MAX_TEXT:
         raise InputError(f"The text has {len(text):,} characters; at most {MAX_TEXT:,} are read: split the task.")
-    return text.replace("\x00", "")
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text as every database takes it: without NUL, each half of a surrogate pair that stands alone replaced."""
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _what(value: object) -> str:

@@ -70,7 +70,9 @@ class Transport:
         """Run one call of the SDK and raise our own errors. Reads and refused connections are tried three times."""
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, LabelStudioDown) and (read or isinstance(error.__cause__, httpx.ConnectError))
+            if not isinstance(error, LabelStudioDown) or isinstance(error.__cause__, httpx.ReadTimeout):
+                return False  # a server that takes a call and never answers would be waited for three times
+            return read or isinstance(error.__cause__, httpx.ConnectError)
 
         attempts = Retrying(
             stop=stop_after_attempt(3), wait=wait_exponential(0.2, max=2), retry=retry_if_exception(again), reraise=True
@@ -87,6 +89,11 @@ class Transport:
             return function()
         except ApiError as error:
             raise self._error(what, error.status_code or 0, error.body) from error
+        except httpx.ReadTimeout as error:
+            raise LabelStudioDown(
+                f"Label Studio at {self.url} took the call and did not answer ({what})",
+                "see its log, or start it again",
+            ) from error
         except httpx.TransportError as error:
             raise LabelStudioDown(
                 f"Label Studio at {self.url} cannot be reached ({what}: {type(error).__name__})",

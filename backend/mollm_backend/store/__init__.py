@@ -24,6 +24,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mollm.errors import StoreError
+from mollm_backend.store import sqlite_file
 
 __all__ = ["BLOCK", "CHUNK", "Store", "StoreAway", "add", "among", "in_chunks", "now", "put", "tally"]
 
@@ -98,6 +99,7 @@ class Store:
         connect_args = {"timeout": LOCK_SECONDS} if self._is_sqlite else {"connect_timeout": 10}
         self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self._is_sqlite)
         if self._is_sqlite:
+            sqlite_file.keep_private(self.url)
             sa.event.listen(self.engine, "connect", _tune_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
@@ -164,10 +166,15 @@ class Store:
         """Says in words what the database refused."""
         try:
             yield
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.IntegrityError | sa.exc.ProgrammingError | sa.exc.DataError):
+                raise  # a mistake of ours
             where, why = self.url.render_as_string(), " ".join(str(error.orig).split()).rstrip(".?")
+            if sqlite_file.damaged(error):
+                raise StoreError(sqlite_file.remedy(self.url, why)) from error
             if not _passes(error):
-                raise StoreError(f"The store at {where} refused: {why}.") from error
+                more = sqlite_file.full(error)
+                raise StoreError(f"The store at {where} refused: {why}{more}.") from error
             after = f" for {self.patience:.0f} s" if self.patience else ""
             raise StoreAway(
                 f"The store at {where} is away or busy{after}: {why}. Nothing of this was written; if that does not "
@@ -213,8 +220,9 @@ class Store:
                     connection.commit()
         except sa.exc.SQLAlchemyError as error:
             raise StoreError(
-                f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}. "
-                "If the file is damaged, put back the newest `.backup` beside it."
+                sqlite_file.remedy(self.url, " ".join(str(error.orig).split()))
+                if isinstance(error, sa.exc.DBAPIError) and sqlite_file.damaged(error)
+                else f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}."
             ) from error
         return current or "", newest
 

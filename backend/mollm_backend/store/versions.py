@@ -20,6 +20,8 @@ from mollm_backend.store.schema import batch_entries, predictions, projects, tas
 # version alone.
 BRIEF = ("scores", "accuracy", "gate", "pool", "notes", "guess", "discrepancy")
 DETAIL = ("people", "suspects", "measured")
+# By the round: a clock that was ahead once must not make its version the newest for ever.
+_NEWEST_FIRST = (versions.c.round.desc(), versions.c.created_at.desc())
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def brief(store: Store, project_id: int, limit: int | None = None) -> list[Versi
     """The newest versions, newest first, with those of their facts alone that `BRIEF` names."""
     query = sa.select(*_head()).where(versions.c.project_id == project_id).limit(limit)
     with store.read() as connection:
-        rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+        rows = connection.execute(query.order_by(*_NEWEST_FIRST)).all()
     return _brief(store, project_id, rows)
 
 
@@ -234,7 +236,7 @@ def every(store: Store, project_id: int, limit: int | None = None) -> list[Versi
     """The versions of a project, newest first; at most `limit`."""
     query = sa.select(versions).where(versions.c.project_id == project_id).limit(limit)
     with store.read() as connection:
-        rows = connection.execute(query.order_by(versions.c.created_at.desc(), versions.c.round.desc())).all()
+        rows = connection.execute(query.order_by(*_NEWEST_FIRST)).all()
     return [_version(row) for row in rows]
 
 
@@ -245,9 +247,9 @@ def newest(store: Store, project_id: int) -> Version | None:
 
 def newest_at(store: Store, project_id: int) -> str:
     """When the last version was made; "" where there is none."""
+    query = sa.select(versions.c.created_at).where(versions.c.project_id == project_id)
     with store.read() as connection:
-        query = sa.select(sa.func.max(versions.c.created_at)).where(versions.c.project_id == project_id)
-        return connection.execute(query).scalar() or ""
+        return connection.execute(query.order_by(*_NEWEST_FIRST).limit(1)).scalar() or ""
 
 
 def find(store: Store, project_id: int, version: str | None) -> Version | None:

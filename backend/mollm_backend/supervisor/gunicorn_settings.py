@@ -13,7 +13,7 @@ from mollm_backend.store import Store
 wsgi_app = "mollm_backend.web.wsgi:app"
 # Processes; one is enough, because an answer is a look-up in the store (WEB_CONCURRENCY is gunicorn's own variable).
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
-worker_class = "gthread"  # threads: requests mostly wait for the store
+worker_class = "mollm_backend.supervisor.whole_heads.Worker"  # threads: requests mostly wait for the store
 threads = 8  # requests at once; a guess: more of them hold more store connections open
 timeout = 120  # seconds; Label Studio itself waits 100 s for an answer
 graceful_timeout = 3  # seconds for running requests; the supervisor kills a child after 8 s

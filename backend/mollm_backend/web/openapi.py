@@ -94,6 +94,7 @@ def description() -> JSON:
             "/projects/{project_id}": {"get": _of_project(_answer("The page of a project", kind="text/html"))},
             "/projects/{project_id}.json": {"get": _of_project(_answer("What the page of a project shows"))},
             "/projects/{project_id}/{action}": {"post": _action()},
+            "/ready": {"get": _ready()},
             "/setup": {"post": _asked("The version that is published", "SetupRequest", _SETUP)},
             "/static/{name}": {"get": _asset()},
             "/status.json": {"get": _answer("All projects at length: panel, versions, batch, budget, costs")},
@@ -120,14 +121,28 @@ def _answer(
 
 
 def _asked(what: str, body: str, schema: JSON, *, status: str = "200", down: bool = False) -> JSON:
-    """What is answered to a body, which is read whatever its content type says."""
+    """What is answered to a body of JSON."""
     found = _answer(what, schema, status=status, down=down)
     found["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
     }
-    found["responses"] |= {"400": _error("The body cannot be read"), "413": _error("The body is too large")}
+    found["responses"] |= {
+        "400": _error("The body cannot be read"),
+        "403": _error("From another site"),
+        "413": _error("The body is too large"),
+    }
     return found
+
+
+def _ready() -> JSON:
+    """For a health check: no credentials, and nothing of the projects."""
+    found = _object("store", "queue", "worker_beat_seconds", store={"type": "boolean"}, queue={"type": "boolean"},
+                    worker_beat_seconds={"type": ["number", "null"], "minimum": 0})  # fmt: skip
+    route = _answer("Store and queue answer; seconds since a worker's last beat", found, open_to_all=True)
+    content = {"application/json": {"schema": found}}
+    route["responses"]["503"] = {"description": "The store or the queue does not answer", "content": content}
+    return route
 
 
 def _in_path(name: str, schema: JSON) -> JSON:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import redis
+import sqlalchemy as sa
 from flask import Flask, Response, jsonify, request
 
-from mollm.errors import InputError
+from mollm.errors import InputError, StoreError
 from mollm_backend.labelstudio import events
 from mollm_backend.store import projects, versions
 from mollm_backend.web import lookup
 from mollm_backend.web.shared import Web
-from mollm_backend.work import queues
+from mollm_backend.work import queues, workers
 
 
 def install(app: Flask, web: Web) -> None:
@@ -20,6 +22,22 @@ def install(app: Flask, web: Web) -> None:
     @app.get("/health")
     def health() -> Response:
         return jsonify(status="UP", model_class="Mollm")
+
+    @app.get("/ready")
+    def ready() -> tuple[Response, int]:
+        """Whether store and queue answer, and how old the newest worker's last beat is."""
+        found: dict[str, object] = {"store": True, "queue": True, "worker_beat_seconds": None}
+        try:
+            with web.store.read() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except StoreError:
+            found["store"] = False
+        try:
+            found["worker_beat_seconds"] = workers.last_beat(web.connection)
+        except redis.RedisError:
+            found["queue"] = False
+        well = found["store"] and found["queue"]
+        return jsonify(found), HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
 
     @app.post("/setup")
     def setup() -> Response:
@@ -55,7 +73,13 @@ def install(app: Flask, web: Web) -> None:
 
 
 def _body() -> object:
-    body = request.get_json(force=True, silent=True)
+    """The request's JSON. A page of another site may send text, or a form, without asking first; JSON it may not."""
+    if not request.is_json:
+        raise InputError("The body is not JSON: send it as application/json.")
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        raise InputError("The body is nested too deeply to be read.") from None
     if body is None:
         raise InputError("The body is not JSON.")
     return body

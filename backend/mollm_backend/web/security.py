@@ -54,8 +54,15 @@ def install(app: Flask, settings: Settings) -> None:
     """Let nobody in without credentials, and put the headers on every answer, an error too."""
 
     @app.before_request
+    def same_site() -> None:
+        if request.method not in ("GET", "HEAD", "OPTIONS") and not _of_our_site(settings, request):
+            raise Forbidden(
+                "This request came from another site: nothing was done. Open the page itself and press there."
+            )
+
+    @app.before_request
     def authenticate() -> None:
-        if request.path == "/health" or basic_auth_right(settings, request):
+        if request.path in ("/health", "/ready") or basic_auth_right(settings, request):
             return
         if request.path == "/webhook" and webhook_secret_right(settings, request):
             return
@@ -86,8 +93,6 @@ def token(settings: Settings, user: str, day: date) -> str:
 
 def check_action(settings: Settings, asked: Request, user: str, day: date) -> None:
     """Raise Forbidden unless the request comes from a form of our own pages, of this user, of today or yesterday."""
-    if not _of_our_site(settings, asked):
-        raise Forbidden("This request came from another site: nothing was done. Open the page itself and press there.")
     given = asked.form.get(FIELD, "").encode()
     good = [token(settings, user, day - timedelta(days=back)).encode() for back in range(DAYS + 1)]
     if not any(hmac.compare_digest(given, one) for one in good):

@@ -18,6 +18,7 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 from rq.utils import utcformat
 
 from mollm_backend.work.workers import alive, note_dead
@@ -31,6 +32,7 @@ TIMEOUTS = {"train": 6 * 3600, "publish": 300, "reconcile": 900, "annotate": 300
 # A job that waits in no queue was dropped by a worker that died just then, if it is so for this time. Between taking
 # a job and starting it a worker needs milliseconds; a machine that swaps may need seconds.
 DROPPED_AFTER = 10
+TookTooLong = JobTimeoutException  # a job that ran longer than its queue's time in TIMEOUTS
 _KNOWN = Queue.redis_queues_keys
 _UNPLACED_KEPT = 600  # seconds for which it is remembered since when a job has no place; longer than two sweeps
 _OVER = (JobStatus.FINISHED, JobStatus.FAILED, JobStatus.STOPPED, JobStatus.CANCELED)  # such a job never runs again

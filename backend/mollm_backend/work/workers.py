@@ -44,6 +44,12 @@ def every(connection: redis.Redis) -> list[str]:
     return _living(connection, get_keys(connection=connection))
 
 
+def last_beat(connection: redis.Redis) -> float | None:
+    """Seconds since the newest beat of any living worker, by the queue's clock; None where none is alive."""
+    ages = (DEAD_AFTER - connection.ttl(_PREFIX + name) for name in every(connection))
+    return min(map(float, ages), default=None)
+
+
 def alive_on(connection: redis.Redis, queue: str) -> list[str]:
     """The names of the workers that are alive and serve a queue."""
     keys = connection.smembers(WORKERS_BY_QUEUE_KEY % queue)
