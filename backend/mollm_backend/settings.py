@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         Path("/run/secrets"),  # where Docker, Podman and docker/kubernetes.yaml put them
         description="files named like variables, each with a value: secrets need not be in the environment",
     )
+    shared: Path | None = Field(
+        None, description="directory that all hosts see: versions, secrets, backups; default: MOLLM_HOME"
+    )
     label_studio_url: str = Field("", validation_alias="LABEL_STUDIO_URL", description="the Label Studio server")
     label_studio_api_key: SecretStr = Field(
         SecretStr(""), validation_alias="LABEL_STUDIO_API_KEY", description="legacy or personal access token"
@@ -80,6 +83,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="larger requests are refused")
     refit_every: int = Field(50, ge=1, description="new human labels that start a refit")
     batch_size: int = Field(50, ge=1, description="tasks of a batch; more stand behind it in reserve")
+    backup_hours: float | None = Field(
+        None, ge=0, description="hours between two backups of a worker; default: 24 for SQLite, 0 (none) for PostgreSQL"
+    )
+    backups_kept: int = Field(7, ge=1, description="how many of them are kept")
     sweep_seconds: float = Field(30.0, gt=0, description="how often a worker looks for what is missing")
     chunk_texts: int = Field(0, ge=0, description="texts an LLM is asked for at once; 0: as many as take some seconds")
     encoder: str = Field("all-MiniLM-L6-v2", description="the text encoder, a directory among the models")
@@ -116,8 +123,12 @@ class Settings(BaseSettings):
         return (self.model_dir or self.home / "models").expanduser()
 
     @property
+    def shared_dir(self) -> Path:
+        return (self.shared or self.home).expanduser()
+
+    @property
     def versions_dir(self) -> Path:
-        return self.home / "versions"
+        return self.shared_dir / "versions"
 
     def label_studio_unset(self) -> list[str]:
         """The environment variables that a worker needs and that are not set."""

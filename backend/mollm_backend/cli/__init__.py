@@ -23,6 +23,9 @@ COMMANDS = {
     "web": "Serve the web backend alone until SIGTERM or Ctrl-C, as `mollm up` does; the workers run elsewhere.",
     "worker": "Run a worker until SIGTERM or Ctrl-C; any number of them share the work, on any hosts.",
     "migrate": "Bring the store to the tables of this release, and say from which revision to which.",
+    "backup": "Write the store and the files of its versions into one file, as of one moment, while everything runs.",
+    "restore": "Put a backup in place of the store, into SQLite or PostgreSQL, whichever it came from; its hashes are "
+               "checked.",
     "prepare": "Install Label Studio in its own environment and fetch the models, where they are not there yet.",
     "panel": "See, choose and try the LLMs that read the texts.",
     "demo-score": "Print the accuracy of each LLM, of the mixture, and of the mixture after 20 and 100 simulated "

@@ -16,6 +16,7 @@ from mollm_backend.jobs import (
     accepting,
     acting,
     auditing,
+    backing_up,
     drifting,
     due,
     failing,
@@ -245,6 +246,13 @@ def prune(runtime: Runtime, project_id: int) -> None:
         lines = pruning.prune(runtime.store, runtime.client(), project_id)
     for line in lines:
         events.add(runtime.store, "info", line, project_id)
+
+
+@job
+def back_up(runtime: Runtime) -> None:
+    """Make the backup that is due, check it, and delete the oldest."""
+    if backing_up.due(runtime):
+        backing_up.back_up(runtime)
 
 
 def act(project_id: int, action: str, subject: str, user: str) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from mollm.config import refit_after
 from mollm.errors import MollmError
 from mollm_backend import logs
-from mollm_backend.jobs import auditing
+from mollm_backend.jobs import auditing, backing_up
 from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
@@ -58,6 +58,12 @@ def sweep(runtime: Runtime, *, reconcile: bool = False) -> None:
                     sweep_project(runtime, project, reconcile=reconcile)
             except MollmError as error:
                 events.add_once(runtime.store, "problem", f"nothing is queued: {error}", project.id)
+
+
+def back_up(runtime: Runtime) -> None:
+    """Queue the backup that is due."""
+    if backing_up.due(runtime):
+        _enqueue(runtime, "reconcile", "back_up")
 
 
 def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False) -> None:

@@ -95,6 +95,7 @@ def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
             if lost or time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + runtime.settings.sweep_seconds
                 due.sweep(runtime, reconcile=first)
+                due.back_up(runtime)
                 first = False
                 alerting.check(runtime)
         except TRANSIENT as error:
