@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 from mollm.records import FloatArray, IntArray, Targets
 
@@ -21,6 +21,10 @@ class Estimate:
     value: float
     low: float
     high: float
+
+    def times(self, factor: float) -> Estimate:
+        """So many times the figure; `factor` >= 0."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high)
 
     def line(self, digits: int = 2) -> str:
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
@@ -91,6 +95,28 @@ def newcombe(first: Estimate, second: Estimate) -> Estimate:
     low = ((first.value - first.low) ** 2 + (second.high - second.value) ** 2) ** 0.5
     high = ((first.high - first.value) ** 2 + (second.value - second.low) ** 2) ** 0.5
     return Estimate(difference, max(-1.0, difference - low), min(1.0, difference + high))
+
+
+def ratio(amounts: FloatArray, counts: FloatArray) -> Estimate:
+    """The sum of `amounts` (k,) over that of `counts` (k,) > 0, of k independent parts of one run: seconds a text, say.
+
+    The jackknife of a ratio (Cochran 1977, section 6.17), with Student's t on k - 1. Of one part nothing tells how far
+    it may be off: then `low` and `high` are NaN.
+    """
+    k, value = len(amounts), float(amounts.sum() / counts.sum())
+    if k < 2:
+        return Estimate(value, float("nan"), float("nan"))
+    without = (amounts.sum() - amounts) / (counts.sum() - counts) - value
+    half = float(stdtrit(k - 1, 0.975) * ((k - 1) / k * (without @ without)) ** 0.5)
+    return Estimate(value, max(0.0, value - half), value + half)
+
+
+def total(*parts: Estimate) -> Estimate:
+    """The sum of independent estimates: what each may be off adds up in squares (MOVER; Zou and Donner 2008)."""
+    value = sum(part.value for part in parts)
+    low = float(np.sqrt(sum((part.value - part.low) ** 2 for part in parts)))
+    high = float(np.sqrt(sum((part.high - part.value) ** 2 for part in parts)))
+    return Estimate(value, float(np.maximum(0.0, value - low)), value + high)
 
 
 def beta(successes: float, failures: float) -> Estimate:

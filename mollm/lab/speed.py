@@ -33,6 +33,7 @@ Watch = Callable[[Iterable[int]], Iterable[int]]
 INSTRUCTION = "Classify the text."
 WARM_UP = 4  # texts; a server's first log-probabilities request can take 40 s
 CHUNK = 64  # texts between two looks of whoever watches
+CHUNKS, FEWEST = 10, 8  # how many chunks tell how far the speed varies, and the fewest texts of one
 PERTURBED = ("bemps", "noise_stability")  # these ask for perturbed models, which are made before the clock starts
 
 
@@ -72,6 +73,29 @@ def annotate(
         way = annotator.describe().split(", ", 1)[-1]
     found: dict[str, str | float] = {f"{config.mode}_way": way, f"{config.mode}_texts_per_second": len(texts) / seconds}
     return found, [answer for chunk in chunks for answer in chunk]
+
+
+def chunked(
+    config: AnnotatorConfig, texts: Sequence[str], labels: LabelSet, instruction: str, models_dir: Path, watch: Watch
+) -> tuple[list[int], list[float], list[Answer]]:
+    """After a warm-up: the texts and the seconds of each of some equal chunks, and the answers.
+
+    The annotator is asked just as the panel file has it.
+    """
+    from mollm.annotators import open_annotator
+
+    size = min(CHUNK, max(FEWEST, len(texts) // CHUNKS))
+    number = max(1, len(texts) // size)
+    bounds = [len(texts) * k // number for k in range(number + 1)]
+    counts, seconds, answers = list[int](), list[float](), list["Answer"]()
+    with open_annotator(config, labels, instruction, (), models_dir) as annotator:
+        annotator.annotate(texts[:WARM_UP])
+        for k in watch(range(number)):
+            took, _, heard = timed(partial(annotator.annotate, texts[bounds[k] : bounds[k + 1]]))
+            counts.append(len(heard))
+            seconds.append(took)
+            answers += heard
+    return counts, seconds, answers
 
 
 def fuse(N: int, M: int, C: int, human: int, D: int, note: Note) -> Figures:

@@ -50,6 +50,8 @@ COMMANDS = {
     "accept": "Accept without a look the labels that an audit certifies; --undo takes exactly these back.",
     "finish": "Say what it takes until all tasks are right enough: batches, audits, or labelling the rest; labels and "
               "hours.",
+    "plan": "Say what labelling so many tasks takes: hours, tokens, money, storage; the panel, an endpoint, or people "
+            "alone.",
     "prelabel": "Write the published pre-annotation of every task into Label Studio.",
     "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
     "record": "Ask every LLM of the panel for every text, and keep the answers as a recording for `mollm replay`.",

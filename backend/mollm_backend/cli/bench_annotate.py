@@ -15,12 +15,14 @@ from rich.progress import track
 
 from mollm import recording
 from mollm.annotators import Answer
-from mollm.config import AnnotatorConfig
-from mollm.errors import AnnotatorUnavailable, InputError
+from mollm.config import AnnotatorConfig, PanelConfig
+from mollm.errors import AnnotatorUnavailable, InputError, MollmError
+from mollm.metrics import ratio
 from mollm.records import LabelSet
 from mollm_backend import settings
-from mollm_backend.cli.terminal import AsJson, names_in
+from mollm_backend.cli.terminal import AsJson, names_in, note, print_figures
 from mollm_backend.demo import texts as demo_texts
+from mollm_backend.work import measured
 
 
 def annotate(
@@ -40,13 +42,18 @@ def annotate(
         str, typer.Option(help="A model directory: measure the published code's way with it, in process, too.")
     ] = "",
     reference_texts: Annotated[int, typer.Option(min=1, help="How many of the texts the reference is asked.")] = 30,
+    panel: Annotated[
+        Path | None,
+        typer.Option(help="Measure each LLM of this panel file instead, just as it reads, for `mollm plan`."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
     json_output: AsJson = False,
 ) -> None:
     """Texts a second in one pass and with T samples of whole label names, and how far their votes lie apart.
 
     With --reference also the published code's way: transformers, one text at a time, a forward pass and T `generate`
-    calls of at most six tokens. Without --recording or --file the demo's texts are used, if their package is there.
+    calls of at most six tokens. With --panel only its LLMs' texts and tokens are measured, and kept for `mollm plan`.
+    Without --recording or --file the demo's texts are used, if their package is there.
     """
     from mollm.lab import speed
     from mollm.lab.reference import Sampling, seconds_of_reference, vote_distance
@@ -54,6 +61,9 @@ def annotate(
     chosen, label_set = _texts(recorded, file, labels)
     order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
     chosen = [chosen[n] for n in order]
+    if panel is not None:
+        _panel(PanelConfig.load(panel), chosen, label_set, json_output=json_output)
+        return
     models = settings.load().models_dir
     one = _config(endpoint, model, prompt, samples)
     figures: dict[str, Any] = {"model": one.model, "texts": len(chosen), "samples": samples}
@@ -72,6 +82,40 @@ def annotate(
         figures |= {"reference_texts": len(of), "reference_texts_per_second": len(of) / seconds}
         figures["ratio_to_reference"] = figures["score_texts_per_second"] / figures["reference_texts_per_second"]
     print(json.dumps(figures) if json_output else _table(figures))
+
+
+def _panel(panel: PanelConfig, texts: list[str], labels: LabelSet, *, json_output: bool) -> None:
+    """Texts a second and tokens a text of each LLM; one that cannot be asked is one line, and the others go on."""
+    from mollm.lab import speed
+
+    loaded = settings.load()
+    rows: dict[str, dict[str, Any]] = {}
+    for member in panel.annotators:
+        try:
+            counts, seconds, answers = speed.chunked(
+                member, texts, labels, panel.instruction, loaded.models_dir, _bar(member.name)
+            )
+        except MollmError as error:
+            note(f"{member.name} was not measured: {error}")
+            continue
+        found = ratio(np.array(seconds), np.array(counts, float))
+        tokens = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers) / len(answers)
+        figures = {
+            "seconds": seconds, "texts": counts, "tokens": tokens, "model": member.model, "runtime": member.runtime,
+            "characters": float(np.mean([len(text) for text in texts])),
+        }  # fmt: skip
+        measured.remember(loaded.home, measured.key_of(member), figures)
+        # A speed's interval is that of the seconds a text, turned over.
+        rows[member.name] = {
+            "texts": len(texts), "texts_a_second": 1 / found.value, "from": 1 / found.high if found.low else None,
+            "to": 1 / found.low if found.low else None, "tokens_a_text": tokens,
+            "abstained": float(np.mean([answer.abstained for answer in answers])),
+        }  # fmt: skip
+    if json_output:
+        print(json.dumps(rows))
+        return
+    columns = ("texts", "texts_a_second", "from", "to", "tokens_a_text", "abstained")
+    print_figures("95 % interval: from, to", columns, rows)
 
 
 def _config(endpoint: str, model: str, prompt: str, samples: int) -> AnnotatorConfig:

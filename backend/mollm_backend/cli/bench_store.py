@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,14 @@ import numpy as np
 import typer
 
 from mollm.records import LabelSet, Provenance, digest
+from mollm_backend import settings
 from mollm_backend.store import Store, batches, changes, labels, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
+from mollm_backend.work.measured import STORE, remember
 
 if TYPE_CHECKING:
     import redis
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 SIZES = [1_000, 10_000, 100_000]  # powers of ten, so that the slope is seen
 LARGEST = 1_000_000  # minutes to fill, and some GB of disk
 PROJECT = 1
+CHUNK = 1_024  # answers that a reading stores at once, at most
 MEMBERS = 3  # annotators: a usual panel has two to five
 BATCH = 250  # entries of a batch that was refilled a few times
 TOUCHED = 50  # tasks that a usual reconciliation lists: those of the last minute
@@ -50,6 +54,7 @@ def store(
     """Seconds of the bookkeeping on made-up projects of more and more rows, and how they grow.
 
     A project of N rows has N tasks, N human annotations, N predictions and N answers of each of three annotators.
+    Bytes and writing speed of the largest size are kept for `mollm plan`.
     `slope` is of the logarithms: 1 is linear, 0 is a cost that does not depend on N.
     """
     from mollm_backend.supervisor import valkey
@@ -57,6 +62,7 @@ def store(
     from mollm_backend.work import queues
 
     found: dict[int, dict[str, float]] = {}
+    kept: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mollm-bench-") as name:
         home = Path(name)
         family, url = Family(home, _tell), f"unix://{home / 'valkey' / 'valkey.sock'}"
@@ -67,16 +73,20 @@ def store(
                 _tell(f"mollm: a project of {size:,} rows")
                 connection.flushall()
                 opened = Store(f"sqlite:///{home / f'{size}.db'}")
-                found[size] = measured(opened, connection, home, size)
+                found[size], kept = measured(opened, connection, home, size)
                 opened.close()
+    remember(settings.load().home, STORE, kept)
     if as_json:
         print(json.dumps({"rows": found, "slope": slopes(found)}))
     else:
         _print(found, slopes(found))
 
 
-def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict[str, float]:
-    """Fill a store that has no project yet, and measure each kind of bookkeeping once: seconds, or statements."""
+def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Fill a store that has no project yet, and measure each kind of bookkeeping once: seconds, or statements.
+
+    And what `mollm plan` needs: the bytes of a task and of an answer, and what writing answers takes.
+    """
     from mollm_backend import jobs
     from mollm_backend.jobs import due
     from mollm_backend.labelstudio.events import AskedTask
@@ -85,7 +95,9 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     from mollm_backend.view import render
     from mollm_backend.web import lookup
 
-    found = {"bulk upsert of the tasks": _fill(opened, N)}
+    upsert, kept = _fill(opened, N)
+    found = {"bulk upsert of the tasks": upsert, "bytes of a task": kept["text_bytes"],
+             "bytes of an answer": kept["answer_bytes"]}  # fmt: skip
     runtime = _offline(opened, connection, home, N)
     client, asked = runtime.client(), [AskedTask(N, {"text": text_of(N)})]
 
@@ -107,7 +119,7 @@ def measured(opened: Store, connection: redis.Redis, home: Path, N: int) -> dict
     _batch(opened, "dry", range(1, min(BATCH, N // 4) + 1))  # all of it is labelled
     jobs.install(runtime)
     found["publish and refill"] = seconds(lambda: jobs.publish(PROJECT), once=True)
-    return found
+    return found, kept
 
 
 def seconds(work: Callable[[], object], *, once: bool = False) -> float:
@@ -152,16 +164,26 @@ def text_of(number: int) -> str:
     return f"made-up text number {number} " + "word " * 30
 
 
-def _fill(opened: Store, N: int) -> float:
-    """A project of N rows with nothing left to do. Returns the seconds of writing its tasks."""
+def _fill(opened: Store, N: int) -> tuple[float, dict[str, Any]]:
+    """A project of N rows with nothing left to do. Returns the seconds of writing its tasks, and what `mollm plan`
+    needs."""
     panel = tuple(PanelMember(f"llm-{m}", f"print-{m}") for m in range(MEMBERS))
+    empty = opened.size()
     projects.save(opened, Project(PROJECT, URL, "bench", STAMP, "<View/>", ASKED, panel, reconciled_at=_ago(0)))
     rows = [Task(n, digest(json.dumps({"text": text_of(n)})), text_of(n), "", STAMP) for n in range(1, N + 1)]
     taken = seconds(lambda: tasks.upsert(opened, PROJECT, rows), once=True)
     probs, keys = np.array([0.7, 0.1, 0.1, 0.1]), [row.item.text_key for row in rows]
+    before = opened.size()
+    kept: dict[str, Any] = {"rows": N, "database": opened.engine.dialect.name, "seconds": [], "answers": []}
     for member in panel:
-        signals.save(opened, member, PROJECT, [SignalRow(key, probs, probs) for key in keys], Cost(calls=1, texts=N))
+        for start in range(0, N, CHUNK):
+            rows_ = [SignalRow(key, probs, probs) for key in keys[start : start + CHUNK]]
+            cost = Cost(calls=1, texts=len(rows_))
+            kept["seconds"].append(seconds(partial(signals.save, opened, member, PROJECT, rows_, cost), once=True))
+            kept["answers"].append(len(rows_))
+    answered = opened.size()
     _label(opened, range(1, N + 1), N)
+    labelled = opened.size()
     facts = {
         "panel": [member.fingerprint for member in panel], "read": N, "silent": [], "pool": N,
         "labels_at": labels.revision(opened, PROJECT),
@@ -176,8 +198,10 @@ def _fill(opened: Store, N: int) -> float:
         told,
     )
     versions.publish(opened, PROJECT, "v1")
+    kept["answer_bytes"] = (answered - before) / (N * MEMBERS)
+    kept["text_bytes"] = (before - empty + opened.size() - labelled) / N
     _batch(opened, "open", range(N - min(BATCH, N // 4) + 1, N + 1))
-    return taken
+    return taken, kept
 
 
 def _ago(hours: float) -> str:
@@ -257,6 +281,7 @@ def _print(found: dict[int, dict[str, float]], slope: dict[str, float]) -> None:
 
     table = Table("", *(f"{size:,} rows" for size in found), "slope")
     for name in next(iter(found.values())):
-        cells = (f"{row[name]:.0f}" if "statements" in name else f"{row[name]:.3g} s" for row in found.values())
+        plain = name.startswith(("statements", "bytes"))
+        cells = (f"{row[name]:.0f}" if plain else f"{row[name]:.3g} s" for row in found.values())
         table.add_row(name, *cells, f"{slope[name]:.2f}" if slope else "")
     Console().print(table)

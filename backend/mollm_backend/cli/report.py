@@ -20,7 +20,7 @@ from mollm_backend.store.projects import Project
 from mollm_backend.view import project as view
 from mollm_backend.view import render
 from mollm_backend.view.quality import percent
-from mollm_backend.work import people, progress, queues
+from mollm_backend.work import people, planning, progress, queues
 
 
 def report(
@@ -66,7 +66,8 @@ def _state(store: Store, connection: redis.Redis, loaded: Settings, project: Pro
     except ConfigError as error:
         found["people"] = {"lines": [str(error)]}
     failed = [asdict(row) | {"line": row.line} for row in answer_errors.problems(store, project)]
-    return found | {"trust": standing.lines(found_now), "problems": failed}
+    plan = planning.compare(store, project)
+    return found | {"trust": standing.lines(found_now), "problems": failed, "plan": plan}
 
 
 def _write(path: Path, text: str) -> None:
@@ -93,6 +94,7 @@ def _print_project(project: dict[str, Any]) -> None:
         project["budget"]["line"],
         *project["people"]["lines"],
         *project["trust"],
+        *project["plan"].get("lines", []),
         *(f"{failed['line']}; {failed['remedy']}" for failed in project["problems"]),
     ):
         if line:

@@ -188,6 +188,13 @@ class Store:
             with self.write() as connection:
                 connection.execute(sa.text(f"ANALYZE {table.name}"))
 
+    def size(self) -> int:
+        """Bytes of the database, with what is not yet written back to its file."""
+        pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        query = pages if self._is_sqlite else "SELECT pg_database_size(current_database())"
+        with self.read() as connection:
+            return int(connection.execute(sa.text(query)).scalar_one())
+
     def close(self) -> None:
         self.engine.dispose()
 

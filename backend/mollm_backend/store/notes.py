@@ -17,6 +17,8 @@ from mollm_backend.store.schema import notes as table
 
 # The name of what `mollm_backend.jobs.standing` found out: how right a project is, and what it takes to finish it.
 STANDING = "standing"
+# What `mollm plan PROJECT` promised, and what had been spent until then (`mollm_backend.work.planning`).
+PLAN = "plan"
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,18 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
     return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
 
 
+def daily(store: Store, project_id: int) -> dict[str, list[Cost]]:
+    """What each annotator has cost this project on each day, by name."""
+    amounts = list(Cost.__dataclass_fields__)
+    columns = [sa.func.sum(ledger.c[name]).label(name) for name in amounts]
+    query = sa.select(ledger.c.annotator, ledger.c.day, *columns).where(ledger.c.project_id == project_id)
+    found: dict[str, list[Cost]] = {}
+    with store.read() as connection:
+        for row in connection.execute(query.group_by(ledger.c.annotator, ledger.c.day)):
+            found.setdefault(row.annotator, []).append(Cost(**{name: getattr(row, name) for name in amounts}))
+    return found
+
+
 def costs(store: Store, project_id: int | None = None, *, day: str | None = None) -> dict[str, Cost]:
     """What each annotator has cost so far, or on one `day` (2026-12-31, UTC), by name."""
     columns = [sa.func.sum(ledger.c[name]).label(name) for name in Cost.__dataclass_fields__]

@@ -131,6 +131,15 @@ def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Ta
         return {row.task_id: from_row(row) for row in rows}
 
 
+def mean_length(store: Store, project_id: int) -> float | None:
+    """The characters of a readable task's text, on average; None where there is none."""
+    query = sa.select(sa.func.avg(sa.func.length(tasks.c.text)))
+    here = (tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None), tasks.c.problem == "")
+    with store.read() as connection:
+        found = connection.execute(query.where(*here)).scalar()
+    return None if found is None else float(found)
+
+
 def count(store: Store, project_id: int) -> tuple[int, int]:
     """How many tasks there are, and how many of them cannot be read."""
     query = sa.select(sa.func.count(), sa.func.count().filter(tasks.c.problem != ""))
