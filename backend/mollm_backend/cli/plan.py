@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,13 +13,15 @@ from mollm.acceptance.plan import pace
 from mollm.config import PanelConfig
 from mollm.errors import InputError
 from mollm.metrics import Estimate
+from mollm_backend import panels
 from mollm_backend.cli.terminal import AsJson, console, open_store, say
-from mollm_backend.settings import DEFAULT_PANEL, Settings
+from mollm_backend.settings import Settings
 from mollm_backend.store import Store, labels, projects, signals, tasks
 from mollm_backend.store.projects import Project
 from mollm_backend.work import finishing, measured, planning
 from mollm_backend.work.planning import Given, Plan, Speed
 
+LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
 LONGER = 1.5  # times the measured length (chosen by hand): from there on a reading by length differs visibly
 
 
@@ -29,7 +30,7 @@ def plan(
         int | None, typer.Argument(metavar="[PROJECT]", help="A connected project: its tasks and its own costs.")
     ] = None,
     tasks_: Annotated[int, typer.Option("--tasks", min=0, help="Tasks; default: those of the project.")] = 0,
-    panel: Annotated[Path | None, typer.Option(help="The panel's TOML file; default: the one in use.")] = None,
+    panel: Annotated[str, typer.Option(help="A panel's name or TOML file; default: the one in use.")] = "",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs, or hosts, that share the reading.")] = 1,
     price_per_gpu_hour: Annotated[float | None, typer.Option(min=0, help="Of a GPU, or of the host.")] = None,
     price_per_million_tokens: Annotated[
@@ -50,8 +51,8 @@ def plan(
     says how far off it was.
     """
     loaded, store = open_store()
-    file = panel or loaded.panel or DEFAULT_PANEL
-    config = PanelConfig.load(file)
+    named = panel or loaded.panel or panels.DEFAULT
+    config = panels.load(named, loaded.home)
     found = projects.get(store, project) if project is not None else None
     count = tasks_ or (tasks.count(store, found.id)[0] if found else 0)
     if not count:
@@ -63,7 +64,7 @@ def plan(
     )  # fmt: skip
     figures = measured.every(loaded.home)
     speeds = planning.speeds_of(config.annotators, figures, signals.daily(store, found.id) if found else {})
-    made = planning.plan(config.annotators, speeds, planning.bookkeeping_of(figures), given, file)
+    made = planning.plan(config.annotators, speeds, planning.bookkeeping_of(figures), given, named)
     longer = _longer(store, found, speeds) if found else []
     if found:
         planning.remember(store, found, made)
@@ -90,8 +91,9 @@ def _longer(store: Store, project: Project, speeds: Mapping[str, Speed]) -> list
 
 def _models(loaded: Settings, config: PanelConfig) -> int:
     """Bytes of the models that lie on this machine."""
-    places = {loaded.models_dir / one.model for one in config.annotators if one.runtime == "transformers"}
-    return sum(file.stat().st_size for place in places if place.is_dir() for file in place.rglob("*") if file.is_file())
+    places = {loaded.models_dir / one.model for one in config.annotators if one.runtime in LOCAL}
+    files = (file for place in places for file in ([place] if place.is_file() else place.rglob("*")))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _models_line(loaded: Settings, config: PanelConfig) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,16 +130,16 @@ def bookkeeping_of(figures: Mapping[str, Mapping[str, Any]]) -> Bookkeeping | No
 
 
 def plan(
-    panel: Sequence[AnnotatorConfig], speeds: Mapping[str, Speed], kept: Bookkeeping | None, given: Given, file: Path
+    panel: Sequence[AnnotatorConfig], speeds: Mapping[str, Speed], kept: Bookkeeping | None, given: Given, named: str
 ) -> Plan:
-    """The panel (of a `file`), a decision endpoint alone and people alone, for the same tasks."""
+    """The panel (`named` so: a name or a file), a decision endpoint alone and people alone, for the same tasks."""
     unknown = [config.name for config in panel if config.name not in speeds]
     lines = [
         f"{name}: {_seconds(one.seconds)} a text, {_amount(one.tokens)} tokens a text; "
         f"{one.texts:,} texts{_long(one)}, {one.source}"
         for name, one in speeds.items()
     ]
-    missing = [f"{name} was not measured: `mollm bench annotate --panel {file}` measures it" for name in unknown]
+    missing = [f"{name} was not measured: `mollm bench annotate --panel {named}` measures it" for name in unknown]
     ways = [_panel(panel, speeds, given)]
     if given.million_tokens is not None:
         ways.append(_endpoint(panel, speeds, given))
