@@ -23,6 +23,7 @@ class FakeStudio:
         self.clock = 0
         self.number = 1000
         self.label_config = CONFIG
+        self.asked = 1  # annotations a task
         self.created_at = "2026-01-01T00:00:00Z"
         self.data: dict[int, dict[str, Any]] = {}
         self.stamps: dict[int, str] = {}
@@ -97,8 +98,8 @@ class FakeStudio:
         rows = self.every().values()
         skips = sum(row["was_cancelled"] for row in rows)
         return RemoteProject(
-            project_id, "fake", self.created_at, self.label_config, "", "", 1, len(self.data), len(rows) - skips,
-            skips, True,
+            project_id, "fake", self.created_at, self.label_config, "", "", self.asked, len(self.data),
+            len(rows) - skips, skips, True,
         )  # fmt: skip
 
     def tasks(self, project_id: int, *, since: str = "") -> Iterator[RemoteTask]:

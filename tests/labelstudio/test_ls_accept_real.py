@@ -20,6 +20,7 @@ from mollm_backend.jobs import audit_outlook, auditing, certifying
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.labelstudio import accepting, label_config
 from mollm_backend.labelstudio.client import LabelStudioClient
+from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.publish import publish_batch
 from mollm_backend.labelstudio.reconcile import reconcile
 from mollm_backend.store import Store, audits, certificates, labels, projects, tasks, versions
@@ -138,6 +139,10 @@ def test_exactly_the_accepted_come_and_go(
     people = of_people(whole_export(client, number))
     assert len(people) == 5 + AUDITS
 
+    client.patch_project(number, maximum_annotations=2)
+    with pytest.raises(LabelStudioError, match="asks for 2 annotations a task"):
+        accepting.write(store, client, project, made)
+    client.patch_project(number, maximum_annotations=1)
     writer = start_writer(store, studio, number, "write")
     kill_in_the_middle(writer, client, number, lambda count: count > len(people) + 10)
     part = ours(whole_export(client, number))
@@ -151,6 +156,7 @@ def test_exactly_the_accepted_come_and_go(
     versions_of = {client.prediction(row["parent_prediction"])["model_version"] for row in list(accepted.values())[:3]}  # type: ignore[index]
     assert versions_of == {MARK}
     assert certificates.states(store, number, made.id) == {"written": len(wanted)}
+    assert all(client._raw("task", "GET", f"api/tasks/{task}/")["is_labeled"] for task in list(wanted)[:3])
     how = labels.how(store, number)
     assert (how["certified"], how["from_scratch"]) == (len(wanted), len(people))
 

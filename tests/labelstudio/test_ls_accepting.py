@@ -182,6 +182,18 @@ def test_no_annotation_lacks_what_people_must_fill(store: Store) -> None:
     assert certificates.states(store, P, made.id) == {"written": 13, "undone": 7}
 
 
+def test_it_waits_while_one_annotation_would_not_finish_a_task(store: Store) -> None:
+    studio, project, made, wanted = prepared(store)
+    studio.asked = 2
+    with pytest.raises(LabelStudioError, match="asks for 2 annotations a task"):
+        finish(store, studio, project)
+    assert studio.accepted() == {}
+    assert certificates.states(store, P, made.id) == {"waiting": 20}
+    studio.asked = 1
+    finish(store, studio, project)
+    assert studio.accepted() == wanted
+
+
 def test_nothing_of_a_person_is_overwritten_or_taken_back(store: Store) -> None:
     studio, project, made, wanted = prepared(store)
     ids = list(wanted)

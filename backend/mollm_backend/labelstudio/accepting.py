@@ -36,8 +36,9 @@ def write(
     `tell` hears how many of the piece are done.
 
     A task that a person has labelled since is left as it is, and one whose text has changed is not covered. Raises
-    LabelStudioError and what `reconcile` raises.
+    LabelStudioError, also where the project asks for several annotations a task, and what `reconcile` raises.
     """
+    _done_with_one(client, project.id)
     reconcile(store, client, project.id)  # what people did meanwhile, and what a killed call has written
     waiting = certificates.rows(store, project.id, certificate.id, WAITING, PIECE)
     there = tasks.some(store, project.id, [row.task_id for row in waiting])
@@ -59,6 +60,16 @@ def write(
     if lost:
         lines.append(f"{certificate.id}: {len(lost)} tasks are left to people: edited, deleted or not written")
     return lines + [f"task {task_id} was not accepted: {reason}" for task_id, reason in list(refused.items())[:5]]
+
+
+def _done_with_one(client: LabelStudioClient, project_id: int) -> None:
+    """Raise LabelStudioError where an accepted task would not be done: half-labelled, it would be shown first."""
+    asked = client.project(project_id).maximum_annotations
+    if asked > 1:
+        raise LabelStudioError(
+            f"project {project_id} asks for {asked} annotations a task: people would be shown each accepted one",
+            "set its maximum_annotations to 1, and keep it there; the writing then goes on by itself",
+        )
 
 
 def _predictions(
