@@ -80,6 +80,17 @@ def without_prior(probs: ArrayLike, prior: ArrayLike, floor: float = 1e-6) -> Fl
     return normalised(corrected)
 
 
+def yes_or_no(probs: ArrayLike, label: int) -> FloatArray:
+    """(..., 2): what `probs` (..., C) over a list give to one label of it, and to all others. NaN and zeros stay.
+
+    Asked "does this label apply?", small LLMs hardly tell one label from another. So they choose among all labels of
+    the list and "none of these", and the share of a label stands for yes.
+    """
+    rows = np.asarray(probs, dtype=np.float64)
+    yes = rows[..., label]
+    return np.stack([yes, np.maximum(rows.sum(axis=-1) - yes, 0.0)], axis=-1)
+
+
 def signal_key(text: str, fingerprint: str, labels: tuple[str, ...]) -> str:
     """The content address of one annotator's answer for one text: the key of the store's signal cache."""
     return digest(*chain(("signal/1", text, fingerprint), labels))

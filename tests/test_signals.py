@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from mollm.errors import InputError
 from mollm.recording import load
-from mollm.signals import expected_votes, normalised, signal_key, total_variation, without_prior
+from mollm.signals import expected_votes, normalised, signal_key, total_variation, without_prior, yes_or_no
 
 RECORDINGS = Path(os.environ.get("MOLLM_RECORDINGS", Path(__file__).parents[2] / "shared" / "recordings"))
 WEIGHTS = arrays(
@@ -143,3 +143,10 @@ def test_signal_key_knows_text_annotator_and_labels() -> None:
     keys = {signal_key(t, f, ls) for t in ("a", "b") for f in ("x", "y") for ls in (("p", "q"), ("q", "p"), ("pq",))}
     assert len(keys) == 12
     assert signal_key("ab", "c", ("d",)) != signal_key("a", "bc", ("d",))
+
+
+def test_an_answer_to_a_list_as_yes_or_no_to_one_label() -> None:
+    said = np.array([[0.5, 0.2, 0.3], [0.0, 0.0, 0.0], [np.nan] * 3])
+    found = yes_or_no(said, 1)
+    np.testing.assert_allclose(found[:2], [[0.2, 0.8], [0, 0]])  # an abstention stays one
+    assert np.isnan(found[2]).all()

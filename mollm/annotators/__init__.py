@@ -135,11 +135,6 @@ class Annotator(ABC):
         """One line: how this annotator is asked."""
         return f"{self.name}: {self.config.model} through {self.runtime}, mode {self.config.mode}"
 
-    @property
-    def asked(self) -> Annotator:
-        """Whom the questions go to: this one, where it does not stand for a part of another's answers."""
-        return self
-
     def ask_along(self, others: Sequence[Annotator]) -> None:  # noqa: B027 (most runtimes ask one question at a time)
         """The others that will be asked about the same texts: a runtime may ask for their answers in one request."""
 

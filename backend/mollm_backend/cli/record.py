@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mollm import recording
-from mollm.annotators._listed import Part, Question
+from mollm.annotators import fingerprint, open_annotator
 from mollm.config import AnnotatorConfig, PanelConfig
 from mollm.errors import AnnotatorUnavailable, InputError
 from mollm.prompts import Shot, pick_shots
@@ -41,7 +41,6 @@ class Wanted:
     shots: tuple[Shot, ...]
     instruction: str
     known: dict[tuple[str, int], Pair]
-    part: Part | None = None
 
 
 def record(
@@ -87,8 +86,8 @@ def _ask(
     loaded: settings.Settings, config: AnnotatorConfig, wanted: Wanted, out: Path
 ) -> tuple[FloatArray, FloatArray]:
     """(N, C) label distributions and votes of one LLM; each chunk is noted at once, so that a stop loses one chunk."""
-    question = Question(wanted.labels, wanted.instruction, wanted.shots, wanted.part)
-    print_of = question.fingerprint(config)
+    asked = (wanted.labels, wanted.instruction, wanted.shots)
+    print_of = fingerprint(config, *asked)
     out.mkdir(parents=True, exist_ok=True)
     notes = out / f".answers-{print_of}.jsonl"
     known = {n: pair for (owner, n), pair in wanted.known.items() if owner == print_of}
@@ -100,7 +99,7 @@ def _ask(
             packages.ensure_model(model, loaded.models_dir, console.print)
         with (
             llama_cpp.lent(loaded, config, console.print) as reached,
-            question.open(reached, loaded.models_dir) as annotator,
+            open_annotator(reached, *asked, loaded.models_dir) as annotator,
             notes.open("a", encoding="utf-8") as lines,
             Progress(console=console) as progress,
         ):
@@ -183,5 +182,4 @@ def from_project(store: Store, project_id: int, panel: PanelConfig, limit: int) 
     items = tuple(row.item for row in rows)
     gold = tuple(human.get(str(row.task_id)) for row in rows)
     instruction = decision.instruction(project.instruction(panel.instruction))
-    part = None if decision.listed is None else Part(decision.listed, decision.part)
-    return Wanted(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known, part)
+    return Wanted(project.title or str(project_id), items, decision.labels, gold, shots, instruction, known)

@@ -11,6 +11,7 @@ from mollm_backend.cli import (
     replay_finish,
     replay_fuse,
     replay_loop,
+    replay_sets,
     replay_suspects,
 )
 
@@ -21,4 +22,5 @@ app.command("fuse")(replay_fuse.fuse)
 app.command("accept")(replay_accept.accept)
 app.command("estimate")(replay_estimate.estimate)
 app.command("suspects")(replay_suspects.suspects)
+app.command("sets")(replay_sets.sets)
 app.command("finish")(replay_finish.finish)

@@ -122,7 +122,7 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
         runtime.concluded.pop(project_id, None)  # the split has changed since: look anew at what is due
         return
     project = projects.get(runtime.store, project_id)
-    stop, mine = time.monotonic() + ANNOTATE_SECONDS, [one for one in project.panel if one.name == annotator]
+    stop, mine = time.monotonic() + ANNOTATE_SECONDS, [one for one in project.asked if one.name == annotator]
     found = progress.newest(runtime.store, runtime.connection, project)
     of = found.readable * len(mine)
     done = of - found.left_by_name(project).get(annotator, 0)
@@ -182,7 +182,7 @@ def _tell_progress(runtime: Runtime, project: Project, member: PanelMember, part
     left = progress.count(runtime.store, project).left_by_name(project)[member.name]
     if left and part not in split.parts(1) and not part.startswith("1of"):
         return  # a line for all parts
-    what = "tasks" if len(project.decisions) == 1 else "answers"
+    what = "tasks" if project.questions == 1 else "answers"
     line = f"{member.name} has read all tasks" if left == 0 else f"{member.name} reads: {left} {what} to go"
     events.add(runtime.store, "info", line, project.id)
 

@@ -245,9 +245,8 @@ def training_reason(
     away = signals.absent(store)
     idle = not any(left for fingerprint, left in found.left.items() if fingerprint not in away)
     idle = idle or bool(budget.of(store, project).paused)  # all that will be read today is read
-    panel = project.fingerprints
-    if newest is None or newest.facts.get("panel") != panel:
-        return "first version" if idle or found.answered >= FIRST_POOL * len(panel) else None
+    if newest is None or newest.facts.get("panel") != project.fingerprints:
+        return "first version" if idle or found.answered >= FIRST_POOL * len(found.left) else None
     if versions.standing(store, project)[1]:
         published = versions.find(store, project.id, project.published_version)
         tried = published is None or published.id == newest.facts.get("replaces")  # a pin may hold the successor back

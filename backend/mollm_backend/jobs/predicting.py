@@ -16,7 +16,7 @@ from mollm import states
 from mollm.errors import ModelFileError
 from mollm.records import FittedState
 from mollm.round import run
-from mollm_backend.jobs import due
+from mollm_backend.jobs import due, together
 from mollm_backend.jobs.pools import known_rows
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import CHUNK, batches, changes, events, projects, tasks, versions
@@ -81,7 +81,7 @@ def predictions_of(
         for task, row in zip(known, probs, strict=True):
             label, sure = str(names[row.argmax()]), float(row.max())
             found.append(StoredPrediction(task.task_id, task.text_key, label, sure, row, decision=decision.key))
-    return found
+    return list(together.labelled(project, together.saved(project, saved), found))
 
 
 def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Sequence[StoredPrediction]) -> None:

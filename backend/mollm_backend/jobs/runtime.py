@@ -11,13 +11,13 @@ import redis
 import structlog
 from pydantic import ValidationError
 
-from mollm.annotators import Annotator, Needs, needs
-from mollm.annotators._listed import Part, Question
+from mollm.annotators import Annotator, Needs, fingerprint, needs, open_annotator
 from mollm.annotators._warm import Warm
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig, LoopConfig
 from mollm.errors import ConfigError, MollmError
 from mollm.prompts import Shot
+from mollm.records import LabelSet
 from mollm_backend import packages, served
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
@@ -91,12 +91,12 @@ class Runtime:
         )
 
     def _fingerprint(self, project: Project, decision: Decision, config: AnnotatorConfig) -> str:
-        return self._question(project, decision).fingerprint(config)
+        return fingerprint(config, *self._question(project, decision))
 
-    def _question(self, project: Project, decision: Decision) -> Question:
+    def _question(self, project: Project, decision: Decision) -> tuple[LabelSet, str, tuple[Shot, ...]]:
+        """The labels, the instruction and the examples of what every annotator is asked about a decision."""
         instruction = decision.instruction(project.instruction(self.panel.instruction))
-        part = None if decision.listed is None else Part(decision.listed, decision.part)
-        return Question(decision.labels, instruction, self.shots(project, decision), part)
+        return decision.asked, instruction, self.shots(project, decision)
 
     def refresh_panel(self, project: Project) -> Project:
         """Bring the stored panel up to date: a changed prompt or model asks that annotator again, no other."""
@@ -112,8 +112,8 @@ class Runtime:
         Raises ConfigError: it left the panel.
         """
         found = self._opened(project, member)
-        if found.asked.asks_along:
-            found.asked.ask_along(self._company(project, member))
+        if found.asks_along:
+            found.ask_along(self._company(project, member))
         return found
 
     def _opened(self, project: Project, member: PanelMember) -> Annotator:
@@ -130,7 +130,7 @@ class Runtime:
 
         def opened() -> Annotator:
             reached = served.reached(config, self.settings.home)
-            found = self._question(project, project.decision_of(member)).open(reached, models)
+            found = open_annotator(reached, *self._question(project, project.decision_of(member)), models)
             if reached.url:  # how a server can be asked is seen only now
                 events.add_once(self.store, "info", f"asks {found.describe()}", project.id)
             return found
@@ -138,12 +138,12 @@ class Runtime:
         return self._annotators.get(member.fingerprint, room, opened)
 
     def _company(self, project: Project, member: PanelMember) -> list[Annotator]:
-        """The same annotator's other decisions of the project, without those that cannot be opened now."""
+        """The same annotator's other questions of the project, without those that cannot be opened now."""
         away, found = signals.absent(self.store), []
-        for other in project.panel:
-            if other.name == member.name and other != member and other.fingerprint not in away:
+        for other in project.asked:
+            if other.name == member.name and other.fingerprint != member.fingerprint and other.fingerprint not in away:
                 with contextlib.suppress(MollmError):  # its own job says what is wrong with it
-                    found.append(self._opened(project, other).asked)
+                    found.append(self._opened(project, other))
         return found
 
     def probe_anew(self, member: PanelMember) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,10 @@ from mollm.round import gate, stopping
 from mollm.round.discrepancy import Discrepancy
 from mollm.round.gate import Verdict
 from mollm.round.run import RoundInput, RoundOutcome, no_op, run_round
-from mollm_backend.jobs import accuracy, labelled, pretrained, suspects
+from mollm_backend.jobs import accuracy, due, labelled, pretrained, suspects, together
 from mollm_backend.jobs.pools import DecisionPool, read_pools
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.controls import by_control, control_of
-from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.store import batches, changes, events, labels, projects, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.projects import Project
@@ -95,9 +95,11 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
     decided = [Decided(pool, _round(runtime, project, pool, config, round_index, earlier, tell)) for pool in pools]
+    rules = together.fit(project, {part.key: (part.pool, part.outcome) for part in decided})
     tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     sides = [(part.pool.signals.items, part.pool.open_items, part.outcome.probabilities) for part in decided]
+    facts["notes"] += together.lines(rules)
     facts["guess"] = accuracy.guess(sides)
     apart = [part.discrepancy() for part in decided]
     facts["discrepancy"] = {name: float(np.mean([row[name] for row in apart])) for name in apart[0]}
@@ -110,10 +112,12 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     status = "candidate" if accepted else "refused"
     name = f"mollm-{round_index}-{_name(project, decided, config, round_index)}"
     version = Version(name, round_index, status, _people(decided), facts, changes=seen)
-    states.save(runtime.settings.versions_dir / str(project.id) / version.id, _states(project, decided))
+    fitted = _states(project, decided) | together.states(project, rules)
+    states.save(runtime.settings.versions_dir / str(project.id) / version.id, fitted)
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
-    versions.save(runtime.store, project.id, version, (row for part in decided for row in part.predictions()))
+    predicted = (row for part in decided for row in part.predictions())
+    versions.save(runtime.store, project.id, version, together.labelled(project, rules, predicted))
     line = _line(version)
     if accepted and not _publish(runtime, project, decided, version, config):
         line += f"; it stays a candidate: the project is {projects.get(runtime.store, project.id).pin}"
@@ -231,25 +235,22 @@ def _publish(
 ) -> bool:
     """Store the batch and publish it with its version, unless a pin holds: also one that came during the training."""
     batch_version = batches.next_name(runtime.store, project.id, version.id)
-    entries = _entries(project, decided, version)[: config.batch_size + config.reserve]
+    entries = _entries(runtime, project, decided, version, config.batch_size + config.reserve)
     batches.save(runtime.store, project.id, batch_version, entries)
     return versions.publish(runtime.store, project.id, version.id, batch_version, pinned_at=project.pinned_at)
 
 
-def _entries(project: Project, decided: Sequence[Decided], version: Version) -> list[StoredEntry]:
+def _entries(
+    runtime: Runtime, project: Project, decided: Sequence[Decided], version: Version, most: int
+) -> list[StoredEntry]:
     """The batch: each decision's picks in turn, a task once, under the reason for which it came first."""
-    shown: dict[str, dict[str, tuple[str, float]]] = {}
-    for part in decided:
-        for item, probs in zip(part.pool.signals.items, part.outcome.probabilities, strict=True):
-            best = int(probs.argmax())
-            shown.setdefault(item, {})[part.key] = part.pool.signals.labels[best], float(probs[best])
+    picks = list(islice(_in_turn(decided), most))
+    predicted = versions.of_tasks(runtime.store, project.id, version.id, [int(entry.item) for _, entry in picks])
     rows = []
-    for rank, (part, entry) in enumerate(_in_turn(decided)):
-        labels_here = shown[entry.item]
-        words = words_of(project.decisions, {key: label for key, (label, _) in labels_here.items()})
-        sure = certainty(confidence for _, confidence in labels_here.values())
-        reason = f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
-        rows.append(StoredEntry(int(entry.item), rank, version.id, words, sure, reason, entry.gain))
+    for rank, (part, entry) in enumerate(picks):
+        task_id, reason = int(entry.item), f"{part.pool.decision.name}: {entry.reason}" if part.key else entry.reason
+        words, sure = due.shown(project, predicted[task_id])
+        rows.append(StoredEntry(task_id, rank, version.id, words, sure, reason, entry.gain))
     return rows
 
 

@@ -42,6 +42,11 @@ class Decision:
     listed: LabelSet | None = None
 
     @property
+    def asked(self) -> LabelSet:
+        """The labels that the panel chooses among."""
+        return self.labels if self.listed is None else self.listed
+
+    @property
     def name(self) -> str:
         """What people call it."""
         return f"{self.control}/{self.part}" if self.part else self.control

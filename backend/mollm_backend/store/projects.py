@@ -88,6 +88,19 @@ class Project:
         keys = [each.key for each in self.decisions]
         return f"{keys.index(decision.key)}." if len(keys) > 1 else ""
 
+    @property
+    def asked(self) -> tuple[PanelMember, ...]:
+        """The panel, one member for each annotator's question: the decisions of one list share the answers to it."""
+        first: dict[tuple[str, str], PanelMember] = {}
+        for member in self.panel:
+            first.setdefault((member.name, member.fingerprint), member)
+        return tuple(first.values())
+
+    @property
+    def questions(self) -> int:
+        """How many questions each annotator is asked about a text, at least 1."""
+        return max(1, len(self.asked) // max(1, len({member.name for member in self.asked})))
+
     def panel_of(self, decision: Decision) -> tuple[PanelMember, ...]:
         """A decision's annotators, in the order of its M axis."""
         return tuple(member for member in self.panel if member.decision == decision.key)

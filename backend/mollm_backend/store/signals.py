@@ -11,6 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
+from mollm.signals import yes_or_no
 from mollm_backend.store import Store, add, changes, in_chunks, now, put, revisions, tally
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
@@ -161,12 +162,15 @@ def absent(store: Store) -> dict[str, Absence]:
 
 
 def load(store: Store, project: Project, rows: Sequence[Task], decision: Decision | None = None) -> Signals:
-    """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered."""
+    """The panel's signals on a decision (None: the only one) for the given tasks; NaN: not answered.
+
+    What was asked of a whole list is read as yes or no to the decision's own label of it.
+    """
     decision = decision or project.decision
-    labels, panel = decision.labels.names, project.panel_of(decision)
+    asked, panel = decision.asked, project.panel_of(decision)
     place: dict[str, int] = {}  # of each distinct text
     text = [place.setdefault(task.text_key, len(place)) for task in rows]
-    both = np.full((2, len(place), len(panel), len(labels)), np.nan)  # label_probs and votes
+    both: FloatArray = np.full((2, len(place), len(panel), asked.C), np.nan)  # label_probs and votes
     with store.read() as connection:
         for m, member in enumerate(panel):
             for chunk in in_chunks(place):
@@ -177,10 +181,12 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
                 at = [place[row[0]] for row in found]
                 for half, column in enumerate((1, 2)):
                     raw = np.frombuffer(b"".join(row[column] for row in found), dtype="<f4")
-                    both[half, at, m] = raw.reshape(len(found), len(labels))
+                    both[half, at, m] = raw.reshape(len(found), asked.C)
     ids = tuple(str(task.task_id) for task in rows)
+    if decision.listed is not None:
+        both = yes_or_no(both, asked.index(decision.part))
     label_probs, votes = both[:, text]
-    return Signals(ids, tuple(member.name for member in panel), labels, label_probs, votes)
+    return Signals(ids, tuple(member.name for member in panel), decision.labels.names, label_probs, votes)
 
 
 def daily(store: Store, project_id: int) -> dict[str, list[Cost]]:

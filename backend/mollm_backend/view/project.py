@@ -92,7 +92,7 @@ def _counts(store: Store, project: Project, reading: Progress) -> dict[str, Any]
     return {
         "tasks": reading.tasks, "unreadable": reading.unreadable, "open": max(reading.readable - reading.closed, 0),
         "human_labels": reading.people, "provenance": reading.how,
-        "read": {name: reading.readable - ceil(left / len(project.decisions)) for name, left in owed.items()},
+        "read": {name: reading.readable - ceil(left / project.questions) for name, left in owed.items()},
         "away": {row.name: away[row.fingerprint].reason for row in project.panel if row.fingerprint in away},
         "budget": budget.state(store, project),
     }  # fmt: skip

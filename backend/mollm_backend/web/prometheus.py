@@ -123,7 +123,7 @@ def _reading(gauges: Mapping[str, Gauge], project: Project, reading: Progress, s
     for name, count in reading.left_by_name(project).items():
         gauges["unread"].labels(n, name).set(count)
         gauges["reused"].labels(n, name).set(0)
-    for member in project.panel:
+    for member in project.asked:
         # Equal texts, and texts that an earlier project asked the same of, are asked for once.
         paid = spent.get((n, member.name, member.fingerprint), Cost()).texts
         gauges["reused"].labels(n, member.name).inc(max(reading.readable - reading.left[member.fingerprint] - paid, 0))

@@ -6,6 +6,7 @@ It reads the store and what workers noted, and computes nothing that a job has n
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 import redis
@@ -97,9 +98,8 @@ def of(store: Store, connection: redis.Redis, project: Project, batch_size: int)
 
 
 def _read(project: Project, found: Progress) -> dict[str, int]:
-    """How many tasks each LLM has read: in all decisions, where there are several."""
-    decisions = max(len(project.decisions), 1)
-    return {name: found.readable - -(-left // decisions) for name, left in found.left_by_name(project).items()}
+    """How many tasks each LLM has read: on all questions, where there are several."""
+    return {name: found.readable - ceil(left / project.questions) for name, left in found.left_by_name(project).items()}
 
 
 def _trust(store: Store, project: Project, waiting: int) -> str:

@@ -55,9 +55,9 @@ class Progress:
         return [fingerprint for fingerprint, left in self.left.items() if left == self.readable]
 
     def left_by_name(self, project: Project) -> dict[str, int]:
-        """How many answers each annotator still owes, over all decisions."""
+        """How many answers each annotator still owes, over all questions."""
         found = dict.fromkeys((member.name for member in project.panel), 0)
-        for member in project.panel:
+        for member in project.asked:
             found[member.name] += self.left.get(member.fingerprint, 0)
         return found
 

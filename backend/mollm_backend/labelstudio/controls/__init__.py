@@ -26,6 +26,7 @@ class Control(ABC):
     tag: ClassVar[str]
     example: ClassVar[str]  # its XML in a label config, on the object `text` (for two objects: `one,two`)
     objects: ClassVar[int] = 1  # the number of objects in its toName
+    boxes: ClassVar[bool] = False  # each decision is a box, ticked by its first label, and any number may be ticked
 
     def takes(self, node: Any) -> bool:
         """Whether this class is for the control."""

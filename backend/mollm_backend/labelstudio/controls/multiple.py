@@ -1,6 +1,7 @@
 """`Choices` with `choice="multiple"`: for each label there is one decision, whether it applies.
 
-The LLMs choose one of the whole list, or none of these (see `mollm.annotators._listed`); a label alone is a yes or no.
+The LLMs choose one of the whole list, or none of these, and a label's share of the answer is read as yes (see
+`mollm.signals.yes_or_no`): a list is asked about once. A label alone is a yes or no.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Multiple(Control):
     """If nothing is chosen, no label applies. Label Studio then stores no part for the control."""
 
     tag = "Choices"
+    boxes = True
     example = (
         '<Choices name="flags" toName="text" choice="multiple"><Choice value="urgent" hint="now"/>'
         '<Choice value="rude" alias="r"/></Choices>'
