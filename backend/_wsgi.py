@@ -55,7 +55,7 @@ def _logged_in(loaded: Settings) -> type[FlaskClient]:
 
 def where_the_login_is(loaded: Settings) -> str:
     """A line that names the user, and where the password lies or came from; never the password itself."""
-    path = settings.password_file(loaded.home)
+    path = settings.password_file(loaded.shared_dir)
     kept = path.is_file() and path.read_text(encoding="ascii").strip() == loaded.basic_auth_password.get_secret_value()
     where = f"password in {path}" if kept else "password as you set it (MOLLM_BASIC_AUTH_PASSWORD or BASIC_AUTH_PASS)"
     return f"mollm: Label Studio asks for the backend's login: user {loaded.basic_auth_user}, {where}"

@@ -157,17 +157,27 @@ def load(home: Path | None = None) -> Settings:
     """
     try:
         given = Settings()
-        home = (home or given.home).expanduser().resolve()
+        home = (home or _home(given)).expanduser().resolve()
         first = _read(home / FILE, given.secrets_dir)
         try:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unset = {name: SecretStr(_secret(home, name)) for name in SECRETS if not getattr(first, name)}
+            common = first.shared_dir if first.shared else home  # all hosts have the same secrets
+            common.mkdir(parents=True, exist_ok=True, mode=0o700)
+            unset = {name: SecretStr(_secret(common, name)) for name in SECRETS if not getattr(first, name)}
         except OSError as error:
             raise ConfigError(f"The home {home} cannot be used: {disk.told(error) or error}") from None
         return first.model_copy(update={"home": home} | unset | _demo(first, home))
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"The setting {'.'.join(map(str, wrong['loc']))} cannot be used: {wrong['msg']}.") from None
+
+
+def _home(given: Settings) -> Path:
+    """The home that is set. A host without one of its own, whose store and queue are elsewhere, works in what is
+    shared."""
+    if "home" not in given.model_fields_set and given.shared and given.database_url and given.redis_url:
+        return given.shared
+    return given.home
 
 
 def _read(file: Path, directory: Path) -> Settings:
@@ -192,7 +202,7 @@ def keep(home: Path, name: str, value: str) -> Path:
 
 
 def password_file(home: Path) -> Path:
-    """Where the generated password of the backend's login lies."""
+    """Where the generated password of the backend's login lies; `home` or what is shared."""
     return home / "secrets" / "basic_auth_password"
 
 

@@ -24,7 +24,7 @@ from mollm_backend.demo.setup import Setup
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
 from mollm_backend.packages import Tell
-from mollm_backend.settings import DEMO_FILE, FILE, Settings, note_backend
+from mollm_backend.settings import DEMO_FILE, FILE, Settings, note_backend, password_file
 from mollm_backend.store import Store, answer_errors, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, llama_cpp, parts, ports, valkey
@@ -148,7 +148,7 @@ def run(settings: Settings, family: Family, tell: Tell) -> None:
     up.llama_cpp.start()
     parts.wait_for_web(family, url)
     up.worker()
-    secret = settings.home / "secrets" / "basic_auth_password"
+    secret = password_file(settings.shared_dir)
     tell(f"web backend and status page: {url}/  user {settings.basic_auth_user}  password in {secret}")
     if unset := settings.label_studio_unset():
         tell(f"problem: {' and '.join(unset)} not set: the worker cannot do anything. Ctrl-C, write them into "

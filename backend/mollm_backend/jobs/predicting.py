@@ -38,7 +38,7 @@ def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = la
     store, stop, version_id = runtime.store, time.monotonic() + SECONDS, project.published_version
     count, version = 0, due.version_to_predict_with(store, project)
     try:
-        saved = states.load(runtime.settings.versions_dir / str(project.id) / version.id) if version else {}
+        saved = _saved(runtime, project, version) if version else {}
         while version is not None and version.id == version_id:
             task_ids, last = changes.after(store, project.id, version.changes, CHUNK)
             rows = predictions_of(
@@ -58,6 +58,20 @@ def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = la
         events.add(store, "problem", line, project.id)
     if count:
         events.add(store, "info", f"{count} new or changed tasks are predicted with {version_id}", project.id)
+
+
+def _saved(runtime: Runtime, project: Project, version: Version) -> Mapping[str, FittedState]:
+    """A version's state. Raises ModelFileError: it does not load here, or was fitted with another text encoder."""
+    fitted_with, encoder = version.facts.get("encoder") or "", runtime.encoder()
+    if fitted_with and encoder is not None and encoder.fingerprint != fitted_with:
+        raise ModelFileError(
+            f"{version.id} was fitted with other files of the text encoder {runtime.settings.encoder} than this host "
+            "has: it is fitted again."
+        )
+    where = runtime.settings.versions_dir / str(project.id) / version.id
+    if not where.is_dir() and runtime.settings.database_url and runtime.settings.shared is None:
+        raise ModelFileError(f"{where} is not on this host: set MOLLM_SHARED to a directory that all hosts see.")
+    return states.load(where, version.facts.get("files") or "")
 
 
 def predictions_of(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import redis
@@ -21,7 +20,7 @@ from mollm.records import LabelSet
 from mollm_backend import packages, served
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, events, projects, signals
+from mollm_backend.store import Store, events, locks, projects, signals
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.work.progress import Progress
@@ -166,15 +165,6 @@ class Runtime:
             self._encoder = Encoder(directory, self.settings.home / "cache")
         return self._encoder
 
-    @contextlib.contextmanager
-    def training_lock(self, project_id: int) -> Iterator[bool]:
-        """At most one training of a project at once, also over several workers; the kernel frees it on kill -9."""
-        directory = self.settings.home / "locks"
-        directory.mkdir(exist_ok=True)
-        with (directory / f"train-{project_id}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+    def training_lock(self, project_id: int) -> contextlib.AbstractContextManager[bool]:
+        """At most one training of a project at once, over all workers of all hosts; the death of one frees it."""
+        return locks.held(self.store, f"train-{project_id}")

@@ -113,7 +113,9 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     name = f"mollm-{round_index}-{_name(project, decided, config, round_index)}"
     version = Version(name, round_index, status, _people(decided), facts, changes=seen)
     fitted = _states(project, decided) | together.states(project, rules)
-    states.save(runtime.settings.versions_dir / str(project.id) / version.id, fitted)
+    facts["files"] = states.save(runtime.settings.versions_dir / str(project.id) / version.id, fitted)
+    encoder = runtime.encoder()
+    facts["encoder"] = "" if encoder is None else encoder.fingerprint
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
     predicted = (row for part in decided for row in part.predictions())

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mollm.errors import ConfigError, MollmError
 from mollm_backend import jobs, logs, settings
-from mollm_backend.jobs import alerting, due
+from mollm_backend.jobs import alerting, due, same_models
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store import Store, projects
 from mollm_backend.work import queues, workers
@@ -150,6 +150,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     runtime = Runtime(loaded, Store(loaded.store_url, patience=PATIENCE), connection)
     queues.release_all(connection)  # what stopped the jobs, such as an old token, may be mended now
     names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
+    same_models.check(runtime, names, annotators)
     jobs.install(runtime)
     stop = threading.Event()
     Worker.runtime = runtime

@@ -30,6 +30,16 @@ def worker_name() -> str:
     return f"{_here()}.{os.getpid()}.{int(process.create_time() * 100)}"
 
 
+def host_of(name: str) -> str:
+    """The host of a worker, by its name."""
+    return name.rsplit(".", 2)[0]
+
+
+def here() -> str:
+    """This host, as workers' names begin."""
+    return _here()
+
+
 def alive(connection: redis.Redis, name: str) -> bool:
     """Whether the worker of that name still runs: its beat is not over, and on this host its process is there."""
     host, *process = name.rsplit(".", 2)
