@@ -32,7 +32,7 @@ TEXTS = [f"the {WORDS[gold]} number {n % 7}" for n, gold in enumerate(GOLD)]
 PROBS = np.random.default_rng(0).dirichlet(np.ones(3), 120)
 
 
-@pytest.mark.parametrize("name", ["estimator", "selection", "classifier.words"])
+@pytest.mark.parametrize("name", ["estimator", "selection", "languages", "classifier.words", "classifier.windows"])
 def test_the_examples_hold(name: str) -> None:
     done = doctest.testmod(importlib.import_module(f"mollm.{name}"))
     assert done.attempted

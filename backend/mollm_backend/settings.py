@@ -89,7 +89,11 @@ class Settings(BaseSettings):
     backups_kept: int = Field(7, ge=1, description="how many of them are kept")
     sweep_seconds: float = Field(30.0, gt=0, description="how often a worker looks for what is missing")
     chunk_texts: int = Field(0, ge=0, description="texts an LLM is asked for at once; 0: as many as take some seconds")
-    encoder: str = Field("all-MiniLM-L6-v2", description="the text encoder, a directory among the models")
+    encoder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="the text encoder: a directory, one among the models, an id on a hub (`org/name@revision`), or a "
+        "registry package (`name==version`)",
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)] = Field(
         "INFO",
         validation_alias=_alias("LOG_LEVEL", "LOG_LEVEL"),
@@ -125,6 +129,11 @@ class Settings(BaseSettings):
     @property
     def shared_dir(self) -> Path:
         return (self.shared or self.home).expanduser()
+
+    @property
+    def encoder_dir(self) -> Path:
+        """Where the text encoder lies, among the models or anywhere."""
+        return self.models_dir / Path(self.encoder).expanduser()
 
     @property
     def versions_dir(self) -> Path:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import randomized_svd
 
 from mollm.errors import ModelFileError, NotFittedError
+from mollm.languages import BLANKLESS
 from mollm.records import FittedState, FloatArray
 
 FEATURES = 2**14
@@ -77,8 +78,11 @@ class WordEncoder:
 
 
 def _count(texts: Sequence[str]) -> Any:
-    """(N, FEATURES) sparse, 1 + log of how often each word, mark and pair of them stands in a text."""
-    pattern = r"(?u)\b\w+\b|[?!$%]"
+    """(N, FEATURES) sparse, 1 + log of how often each word, mark and pair of them stands in a text.
+
+    In scripts that write no blanks between words a letter counts as a word, and two as a pair.
+    """
+    pattern = rf"(?u){BLANKLESS}|(?:(?!{BLANKLESS})\w)+|[?!$%]"
     hashing = HashingVectorizer(
         n_features=FEATURES, ngram_range=(1, 2), token_pattern=pattern, alternate_sign=False, norm=None
     )

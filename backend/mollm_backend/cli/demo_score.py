@@ -38,7 +38,7 @@ def demo_score(
     number = project or _only_project([row.id for row in projects.every(store)])
     pool = score.read_pool(store, number, score.read_gold(loaded.home))
     at = tuple(stop for stop in AT if stop < len(pool.gold))
-    directory = loaded.models_dir / loaded.encoder
+    directory = loaded.encoder_dir
     encoder = Encoder(directory, loaded.home / "cache") if directory.is_dir() else None
     config = LoopConfig(refit_every=DEMO_REFIT_EVERY, batch_size=DEMO_BATCH_SIZE)
     runs = {

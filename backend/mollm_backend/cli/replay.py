@@ -13,9 +13,10 @@ from mollm_backend.cli import (
     replay_loop,
     replay_sets,
     replay_suspects,
+    replay_texts,
 )
 
-app = typer.Typer(help="Run experiments on a recording, without any LLM.", no_args_is_help=True)
+app = typer.Typer(help="Run experiments on a recording or on labelled texts, without any LLM.", no_args_is_help=True)
 app.command("loop")(replay_loop.loop)
 app.command("figure")(replay_figure.figure)
 app.command("fuse")(replay_fuse.fuse)
@@ -24,3 +25,4 @@ app.command("estimate")(replay_estimate.estimate)
 app.command("suspects")(replay_suspects.suspects)
 app.command("sets")(replay_sets.sets)
 app.command("finish")(replay_finish.finish)
+app.command("texts")(replay_texts.texts)

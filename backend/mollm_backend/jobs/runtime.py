@@ -160,7 +160,7 @@ class Runtime:
 
     def encoder(self) -> Encoder | None:
         """The text encoder; None where its model directory is not there (the loop then works without text)."""
-        directory = self.settings.models_dir / self.settings.encoder
+        directory = self.settings.encoder_dir
         if self._encoder is None and directory.is_dir():
             self._encoder = Encoder(directory, self.settings.home / "cache")
         return self._encoder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -74,6 +74,7 @@ class Decided:
             "rows": len(outcome.rows), "human_rows": sum(row.human for row in outcome.rows),
             "suspects": suspects.found(self.pool.human_here, self.pool.annotations, outcome.heard, self.key),
             "measured": labelled.measured(outcome.heard),
+            "unread": {} if outcome.unread is None else asdict(outcome.unread),
         }  # fmt: skip
 
 

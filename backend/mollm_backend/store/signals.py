@@ -201,6 +201,20 @@ def daily(store: Store, project_id: int) -> dict[str, list[Cost]]:
     return found
 
 
+def cut(store: Store, project: Project) -> dict[str, int]:
+    """How many texts of a project's tasks each annotator read only in part, by name, the most of its decisions."""
+    found: dict[str, int] = {}
+    for member in project.panel:
+        there = sa.exists().where(
+            tasks.c.project_id == project.id, tasks.c.text_key == signals.c.text_key, tasks.c.deleted_at.is_(None)
+        )
+        here = (signals.c.fingerprint == member.fingerprint, signals.c.truncated.is_(True), there)
+        with store.read() as connection:
+            count = int(connection.execute(sa.select(sa.func.count()).select_from(signals).where(*here)).scalar_one())
+        found[member.name] = max(count, found.get(member.name, 0))
+    return {name: count for name, count in found.items() if count}
+
+
 def costs(store: Store, project_id: int | None = None, *, day: str | None = None) -> dict[str, Cost]:
     """What each annotator has cost so far, or on one `day` (2026-12-31, UTC), by name."""
     columns = [sa.func.sum(ledger.c[name]).label(name) for name in Cost.__dataclass_fields__]

@@ -1,0 +1,94 @@
+"""Replay of the text classifier alone: from a few human labels and no LLM, how often is it right on the other texts?
+
+It is the service's own round (`mollm.round`) with a panel of one annotator that never answers. Each encoder is replayed
+on the same labels; the first is the one that the others are compared with. The human labels of seed s are the first of
+`default_rng([s, 1]).permutation(N)`; gold is shown for these alone, and scores all the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mollm.classifier.encoder import Encoder
+from mollm.config import LoopConfig
+from mollm.errors import InputError
+from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
+from mollm.lab.scores import Score, paired_gain
+from mollm.recording import Recording
+from mollm.records import Item, LabelSet, Signals
+
+SILENT = "nobody"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`human` labels a seed, which seeds; `classifier` as in a project: `head`, or `auto`, which may tune layers."""
+
+    human: int = 100
+    seeds: int = 10
+    first_seed: int = 0
+    classifier: Literal["auto", "head", "top"] = "head"
+
+
+def recording_of(name: str, texts: Sequence[str], gold: Sequence[str], labels: Sequence[str]) -> Recording:
+    """Texts with their labels, as a recording whose only annotator is silent."""
+    items = tuple(Item(str(n), text) for n, text in enumerate(texts))
+    column = {label: c for c, label in enumerate(labels)}
+    nothing = np.full((len(items), 1, len(labels)), np.nan)
+    ids = tuple(item.id for item in items)
+    signals = Signals(ids, (SILENT,), tuple(labels), nothing, nothing)
+    known = np.array([column[label] for label in gold], dtype=np.int64)
+    return Recording(name, LabelSet(tuple(labels)), items, signals, known, 1, 1.0, 1.0)
+
+
+def replay(
+    recording: Recording, plan: Plan, encoders: Mapping[str, Encoder], progress: Callable[[str], None] = lambda _: None
+) -> dict[str, object]:
+    """Run the plan with each of the `encoders` by name; the answer is JSON-able. Raises InputError for a plan that
+    leaves nothing to score on."""
+    if not 0 < plan.human < len(recording.items):
+        raise InputError(
+            f"--human {plan.human}, but there are {len(recording.items)} texts: some must be left to score."
+        )
+    began, texts = time.monotonic(), [item.text or "" for item in recording.items]
+    seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
+    results: dict[str, dict[str, object]] = {}
+    accuracy: dict[str, list[float]] = {}
+    for name, encoder in encoders.items():
+        progress(f"{name}: embedding {len(texts)} texts")
+        part = Part(recording, encoder.embed(texts, progress))
+        scores = [_score(part, plan, encoder, seed) for seed in seeds]
+        accuracy[name] = [score.accuracy for score in scores]
+        progress(f"{name}: accuracy {np.mean(accuracy[name]):.4f} over {plan.seeds} seeds")
+        results[name] = {
+            "accuracy": accuracy[name], "mean": float(np.mean(accuracy[name])),
+            "ece": float(np.mean([score.ece for score in scores])),
+            "log_loss": float(np.mean([score.log_loss for score in scores])),
+            "unread": asdict(encoder.unread(texts)),
+        }  # fmt: skip
+    first, *others = encoders
+    return {
+        "texts": recording.name, "n": len(texts), "human": plan.human, "classifier": plan.classifier,
+        "seeds": list(seeds), "results": results,
+        "paired_gain": {f"{first}-{name}": paired_gain(accuracy[first], accuracy[name]) for name in others},
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+def _score(part: Part, plan: Plan, encoder: Encoder, seed: int) -> Score:
+    """Of one round on the labels of one seed. One BLAS thread: sums are then the same in any process."""
+    recording = part.recording
+    asked = np.random.default_rng([seed, STREAM]).permutation(len(recording.items))[: plan.human]
+    rest = np.ones(len(recording.items), dtype=np.bool_)
+    rest[asked] = False
+    known = KnownTexts.of(part) if plan.classifier == "head" else encoder
+    rng = np.random.default_rng([seed, STREAM, 1])
+    with threadpool_limits(1, user_api="blas"):
+        outcome = replayed(part, asked, LoopConfig(classifier=plan.classifier), known, rng)
+    return Score.of(outcome.probabilities, recording.gold, rest)
