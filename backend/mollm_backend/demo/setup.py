@@ -89,7 +89,7 @@ class Setup:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""
         now = time.monotonic()
         for name, child in self.family.children.items():
-            if not name.startswith((parts.FETCH, label_studio.NAME, llama_cpp.NAME)):
+            if not name.startswith((parts.FETCH, label_studio.NAME, llama_cpp.INSTALLS)):
                 continue
             told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
             if name.startswith(parts.FETCH) and child.log.stat().st_size > read_to:
@@ -108,6 +108,6 @@ def _in_words(child: str) -> str:
     """What a child does, for people."""
     if child.startswith(parts.FETCH):
         return f"fetching {child.removeprefix(parts.FETCH)}"
-    if child.startswith(llama_cpp.NAME):
+    if child.startswith(llama_cpp.INSTALLS):
         return "installing llama.cpp"
     return "Label Studio starts" if child == label_studio.NAME else "installing Label Studio"

@@ -27,6 +27,7 @@ from mollm_backend.supervisor.processes import Family, Program
 
 NAME = "llama-cpp"
 VERSION = "2026.10.11549"  # as in locks/llama-cpp.in
+INSTALLS = (f"{NAME}-venv", f"{NAME}-install")  # the steps of its installation; the servers' names begin otherwise
 FIRST_PORT = 9190  # a hundred behind the web backend's own, so that neither takes the other's
 LOADING_SECONDS = 600.0  # chosen by hand: a large file on a slow disk; a process that ended is noticed at once
 LOOK_EVERY = 10.0  # seconds between two looks at a server
@@ -36,7 +37,7 @@ _SCRIPT = Path(__file__).with_name("llama_serve.py")
 
 def environment(home: Path) -> Environment:
     lock = str(LOCKS / "llama-cpp.txt")
-    return Environment(home / NAME, "xllamacpp", VERSION, ((f"{NAME}-install", ("--requirement", lock)),))
+    return Environment(home / NAME, "xllamacpp", VERSION, ((INSTALLS[1], ("--requirement", lock)),))
 
 
 def program(settings: Settings, model: Served, port: int) -> Program:
@@ -50,7 +51,7 @@ def program(settings: Settings, model: Served, port: int) -> Program:
 
 
 def _name(model: Served) -> str:
-    return f"{NAME}-{Path(model.source).stem if model.source.endswith('.gguf') else model.source.replace('/', '--')}"
+    return f"{NAME}-of-{Path(model.source).stem if model.source.endswith('.gguf') else model.source.replace('/', '--')}"
 
 
 def answers(url: str, seconds: float = 5.0) -> bool:
