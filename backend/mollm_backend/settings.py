@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     panel: Annotated[str, BeforeValidator(_word)] = Field(
         "", description="a panel's name (`mollm panel list`) or its TOML file; default: the two small models"
     )
-    llama_cpp_threads: int = Field(0, ge=0, description="CPU threads of a llama.cpp server; 0: all cores")
+    llama_cpp_threads: int = Field(0, ge=0, description="CPU threads of a llama.cpp server; 0: all cores but one")
     host: str = Field("127.0.0.1", description="address that the web backend listens on")
     port: int = Field(
         9090,

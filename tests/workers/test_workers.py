@@ -187,6 +187,17 @@ def test_a_job_that_is_another_workers_ends_after_its_chunk(
     assert read == [reading.FEWEST, reading.FEWEST]
 
 
+def test_a_chunk_that_never_ends_is_smaller_the_next_time(runtime: Runtime) -> None:
+    """A job is stopped after five minutes: asked for as many again, a very slow LLM would never get anywhere."""
+    project = projects.get(runtime.store, 7)
+    sizes = [len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))[0]) for _ in range(4)]
+    assert sizes == [16, 4, 1, 1]
+    runtime.chunk_texts.clear()
+    rows, took = next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))
+    took(0.1)
+    assert len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))[0]) == 2 * len(rows)
+
+
 def test_a_chunk_grows_to_what_takes_some_seconds() -> None:
     size, sizes = reading.FEWEST, []
     for _ in range(12):
@@ -195,5 +206,6 @@ def test_a_chunk_grows_to_what_takes_some_seconds() -> None:
     assert sizes[:3] == [32, 64, 128], "at most doubled"
     assert sizes[-1] == pytest.approx(reading.CHUNK_SECONDS / 0.01, abs=1)
     assert reading.next_size(500, 60.0) == 250
-    assert reading.next_size(reading.FEWEST, 600.0) == reading.FEWEST
+    assert reading.next_size(reading.FEWEST, 600.0) == reading.FEWEST // 2
+    assert reading.next_size(1, 600.0) == 1
     assert reading.next_size(reading.MOST, 0.01) == reading.MOST

@@ -89,7 +89,7 @@ class Setup:
         """Print the new lines of downloads. For a step without new lines, print its running time every 20 s."""
         now = time.monotonic()
         for name, child in self.family.children.items():
-            if not name.startswith((parts.FETCH, label_studio.NAME, llama_cpp.INSTALLS)):
+            if not name.startswith((parts.FETCH, label_studio.NAME, *llama_cpp.INSTALLS)):
                 continue
             told_at, read_to = self._told.get(name, (child.started_at, child.log_start))
             if name.startswith(parts.FETCH) and child.log.stat().st_size > read_to:

@@ -10,8 +10,8 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import budget, queues, split
 
-# Texts of a chunk. A kill asks for one chunk again; a slow LLM on a CPU takes seconds for 16 texts, and what a chunk
-# costs the store hardly falls any more beyond 1,024.
+# Texts of the first chunk, and of the largest. A kill asks for one chunk again; what a chunk costs the store hardly
+# falls any more beyond 1,024. A very slow LLM, on a busy CPU, comes down to one text.
 FEWEST, MOST = 16, 1024
 # Seconds that a chunk should take: half of a job's time, so that a new task does not wait long for a free worker.
 CHUNK_SECONDS = 5.0
@@ -31,14 +31,17 @@ def chunks(
 
     def took(seconds: float) -> None:
         nonlocal size
-        if not fixed and 2 * len(rows) > size:  # a short chunk says little
-            size = runtime.chunk_texts[member.fingerprint] = next_size(size, seconds)
+        if not fixed:
+            size = next_size(size, seconds) if 2 * len(rows) > size else size  # a short chunk says little
+            runtime.chunk_texts[member.fingerprint] = size
 
     while queues.still_mine(runtime.connection):
         rows = signals.missing(runtime.store, project.id, member.fingerprint, size, before=before, slots=slots)
         if not rows or budget.rests(runtime.store, project):
             return
         before = rows[-1].task_id
+        if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
+            runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took
         if split.wanted(runtime.connection, member.name) != split.size_of(part):
             return  # a worker came or went: all go on in a new split after this chunk
@@ -46,4 +49,4 @@ def chunks(
 
 def next_size(size: int, seconds: float) -> int:
     """The number of texts after a chunk of `size` that took so long: at most twice or half as many."""
-    return int(min(max(size * min(max(CHUNK_SECONDS / max(seconds, 1e-9), 0.5), 2.0), FEWEST), MOST))
+    return int(min(max(size * min(max(CHUNK_SECONDS / max(seconds, 1e-9), 0.5), 2.0), 1), MOST))

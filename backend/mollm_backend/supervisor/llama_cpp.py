@@ -43,7 +43,9 @@ def environment(home: Path) -> Environment:
 def program(settings: Settings, model: Served, port: int) -> Program:
     """The server of a model. Raises ModelFileError where its file is not there."""
     file = packages.gguf_file(model.source, settings.models_dir)
-    threads = settings.llama_cpp_threads or os.cpu_count() or 1
+    # As the worker, and more so: its threads wait for each other at every step, so one that has to wait for a core
+    # stops all of them (a text of the demo on two busy cores: 16 s with two threads, 4 s with one).
+    threads = settings.llama_cpp_threads or max(1, (os.cpu_count() or 2) - 1)
     numbers = map(str, (port, model.window, SLOTS, threads))
     command = (str(environment(settings.home).python), str(_SCRIPT), str(file), model.model, *numbers)
     # As nice as the worker: a person who opens a task is served first.
