@@ -2,8 +2,9 @@
 
     python -m tests.lab.own_texts hotel city --human 20 --seeds 10 [--encoder DIRECTORY]
 
-prints how right the sets of a multiple choice are on them (see `mollm.lab.sets`). `--ask DIRECTORY` asks the panel
-anew, with the models of that directory, and writes its answers over those that lie beside the texts.
+prints how right the sets of a multiple choice are on them (see `mollm.lab.sets`), and `stars` how right stars are
+before any label, asked for in words and in numbers. `--ask DIRECTORY` asks the panel anew, with the models of that
+directory, and writes its answers over those that lie beside the texts.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from mollm.classifier.encoder import Encoder
 from mollm.config import PanelConfig
 from mollm.lab import sets
 from mollm.lab.sets import Listed
-from mollm.records import LabelSet, Signals
+from mollm.mixture.logpool import LogPool
+from mollm.records import LabelSet, Pool, Signals
 from mollm_backend import panels
 from mollm_backend.cli.replay_sets import print_sets
 from mollm_backend.labelstudio.controls.multiple import NONE
+from mollm_backend.labelstudio.label_config import parse
 
+STARS = ("stars", "stars_as_numbers")
 TEXTS = Path(__file__).parent / "texts"
 PANEL = Path(panels.__file__).with_name("tiny.toml")
 
@@ -35,24 +39,43 @@ def read(name: str) -> tuple[tuple[str, ...], list[str], list[str]]:
     return tuple(labels.split(", ")), [text for text, _, _ in rows], [told for _, _, told in rows]
 
 
-def listed(name: str, encoder: Path | None = None) -> Listed:
-    """The texts as a multiple choice, with the panel's answers that lie beside them."""
-    labels, texts, told = read(name)
+def answers(name: str, labels: tuple[str, ...]) -> Signals:
+    """The panel's answers that lie beside the texts."""
     names = tuple(row.name for row in PanelConfig.load(PANEL).annotators)
     with np.load(TEXTS / f"{name}.npz") as found:
-        answers = [found[part].astype(np.float64) for part in ("label_probs", "votes")]
-    items = tuple(f"{n:06d}" for n in range(len(texts)))
+        probs, votes = (found[part].astype(np.float64) for part in ("label_probs", "votes"))
+    return Signals(tuple(f"{n:06d}" for n in range(len(probs))), names, labels, probs, votes)
+
+
+def listed(name: str, encoder: Path | None = None) -> Listed:
+    """The texts as a multiple choice."""
+    labels, texts, told = read(name)
     truth = np.array([[label in row.split(",") for label in labels] for row in told])
     embeddings = None if encoder is None else Encoder(encoder).embed(texts)
-    return Listed(Signals(items, names, (*labels, NONE), *answers), truth, embeddings)
+    return Listed(answers(name, (*labels, NONE)), truth, embeddings)
+
+
+def rated(name: str) -> tuple[float, float]:
+    """How often the pool's stars are right before any label, and how many stars they are off on average."""
+    labels, _, told = read("stars")
+    pool, truth = Pool(answers(name, labels)), np.array([labels.index(stars) for stars in told])
+    said = LogPool().fit(pool, rng=np.random.default_rng(0)).predict_proba(pool.signals).argmax(axis=1)
+    return float((said == truth).mean()), float(np.abs(said - truth).mean())
+
+
+def question(name: str, instruction: str) -> tuple[LabelSet, str]:
+    """What the panel is asked about the texts: labels and instruction."""
+    if name in ("hotel", "city"):
+        return LabelSet((*read(name)[0], NONE)), instruction
+    (stars,) = parse('<View><Text name="text" value="$text"/><Rating name="stars" toName="text"/></View>')
+    return stars.asked if name == "stars" else stars.labels, stars.instruction(instruction)
 
 
 def ask(name: str, models: Path) -> None:
     """Ask the default panel about the texts, as a project does, and keep its answers."""
-    labels, texts, _ = read(name)
-    panel, said = PanelConfig.load(PANEL), []
+    texts, panel, said = read(name.partition("_")[0])[1], PanelConfig.load(PANEL), []
     for config in panel.annotators:
-        with open_annotator(config, LabelSet((*labels, NONE)), panel.instruction, (), models) as annotator:
+        with open_annotator(config, *question(name, panel.instruction), (), models) as annotator:
             said.append(annotator.annotate(texts))
     kept = {part: [[getattr(row, part) for row in rows] for rows in said] for part in ("label_probs", "votes")}
     arrays = {part: np.array(rows, dtype="<f4").swapaxes(0, 1) for part, rows in kept.items()}
@@ -62,7 +85,7 @@ def ask(name: str, models: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="+", choices=("hotel", "city"))
+    parser.add_argument("names", nargs="+", choices=("hotel", "city", *STARS))
     parser.add_argument("--human", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=100)
@@ -72,6 +95,10 @@ def main() -> None:
     for name in given.names:
         if given.ask is not None:
             ask(name, given.ask)
+        if name in STARS:
+            right, off = rated(name)
+            print(f"{name}: accuracy {right:.3f}, {off:.3f} stars off on average")
+            continue
         texts = listed(name, given.encoder)
         seeds = range(given.first_seed, given.first_seed + given.seeds)
         answer = sets.replay(lambda _, texts=texts: texts, given.human, seeds, lambda _line: None)  # type: ignore[misc]

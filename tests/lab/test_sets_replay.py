@@ -16,7 +16,7 @@ from mollm.lab import made_up, sets
 from mollm.recording import Recording
 from mollm.records import Item, LabelSet
 from mollm_backend.cli import app
-from tests.lab.own_texts import listed
+from tests.lab.own_texts import listed, rated
 
 
 def make(N: int, C: int) -> Recording:
@@ -57,6 +57,12 @@ def test_before_any_label_sets_beat_nothing_and_the_single_best_label(name: str)
     for rival in (sets.NOTHING, sets.SINGLE):
         assert ours.f1 > played[rival].f1
         assert ours.exact > played[rival].exact
+
+
+def test_stars_asked_for_in_words_are_more_often_right_than_in_numbers() -> None:
+    (right, off), (less, more) = rated("stars"), rated("stars_as_numbers")
+    assert right > less + 0.1
+    assert off < more < 1.3  # always the middle is 1.2 off
 
 
 def test_the_best_llm_is_cut_where_its_f1_is_highest() -> None:

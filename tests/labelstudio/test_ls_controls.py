@@ -219,3 +219,12 @@ def test_each_kind_reads_the_other_objects_too(tag: str) -> None:
     for kind in KINDS:
         asked = parse(f"<View>{CONFIGS[kind]}</View>".replace("<Text ", f"<{tag} "))
         assert {source.tag for source in asked[0].sources} == {tag}
+
+
+def test_stars_are_asked_for_in_words_and_stored_as_numbers() -> None:
+    (four,) = decisions("rating")
+    assert four.labels == LabelSet(("1", "2", "3", "4"))
+    assert four.asked == LabelSet(("1", "2", "3", "4"), ("terrible", "bad", "good", "excellent"))
+    assert not four.of_a_list  # its answers are of its own labels
+    (ten,) = parse(f'<View>{TEXT}<Rating name="stars" toName="text" maxRating="10"/></View>')
+    assert ten.asked == ten.labels

@@ -79,12 +79,17 @@ def _shots(store: Store, project: projects.Project, per_label: int) -> list[list
     texts = {task.task_id: task.text or "" for task in tasks.every(store, project.id)}
     rows = []
     for decision in project.decisions:
+        if decision.of_a_list:
+            continue  # its prompt takes no examples
         human = labels.human_labels(annotations, decision.key)
         known = [Shot(texts.get(int(row.item), ""), row.label) for row in human]
         shots = pick_shots((shot for shot in known if shot.text), decision.labels, per_label)
         rows += [[shot.text, shot.label, *([decision.key] if decision.key else [])] for shot in shots]
     if not rows:
-        raise InputError(f"Project {project.id} has no human labels yet, so there are no examples for the prompts.")
+        raise InputError(
+            f"Project {project.id} has no human labels that can be examples in prompts: label some tasks first (the "
+            "prompt about a list of several labels takes none)."
+        )
     return rows
 
 

@@ -67,7 +67,7 @@ class Runtime:
         """The few-shot examples of a decision's prompts (fixed until `mollm train --refresh-prompts`)."""
         rows = project.options.get("shots", [])
         mine = (Shot(text, label) for text, label, *key in rows if (key or [""])[0] == decision.key)
-        return tuple(shot for shot in mine if shot.label in decision.labels.names and decision.listed is None)
+        return tuple(shot for shot in mine if shot.label in decision.labels.names and not decision.of_a_list)
 
     def loop_config(self, project: Project) -> LoopConfig:
         """The settings of a round, with the project's own values over the general ones. Raises ConfigError."""

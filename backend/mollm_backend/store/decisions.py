@@ -27,9 +27,10 @@ class Decision:
     """One choice among C labels that a control asks for, with a panel, a mixture and a classifier of its own.
 
     `kind` names the control's file in `mollm_backend.labelstudio.controls`; `part` is the one label of a multiple
-    choice that this decision is about; the panel chooses among the `listed` labels, `part` among them (None: it chooses
-    among this decision's own). `question` is added to the panel's instruction. `key` tells the decisions of a
-    project apart, in the store and everywhere: it is empty where a project asks for only one.
+    choice that this decision is about; the panel chooses among the `listed` labels, `part` among them; without a part
+    they are this decision's own in other words (None: it chooses among its own). `question` is added to the panel's
+    instruction. `key` tells the decisions of a project apart, in the store and everywhere: it is empty where a project
+    asks for only one.
     """
 
     control: str
@@ -45,6 +46,11 @@ class Decision:
     def asked(self) -> LabelSet:
         """The labels that the panel chooses among."""
         return self.labels if self.listed is None else self.listed
+
+    @property
+    def of_a_list(self) -> bool:
+        """Whether what is asked is about a whole list, and this decision about one label of it."""
+        return self.listed is not None and bool(self.part)
 
     @property
     def name(self) -> str:

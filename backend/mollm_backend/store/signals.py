@@ -183,7 +183,7 @@ def load(store: Store, project: Project, rows: Sequence[Task], decision: Decisio
                     raw = np.frombuffer(b"".join(row[column] for row in found), dtype="<f4")
                     both[half, at, m] = raw.reshape(len(found), asked.C)
     ids = tuple(str(task.task_id) for task in rows)
-    if decision.listed is not None:
+    if decision.of_a_list:
         both = yes_or_no(both, asked.index(decision.part))
     label_probs, votes = both[:, text]
     return Signals(ids, tuple(member.name for member in panel), decision.labels.names, label_probs, votes)

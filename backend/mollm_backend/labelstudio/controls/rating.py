@@ -1,4 +1,4 @@
-"""`Rating`: a decision among the numbers of stars."""
+"""`Rating`: a decision among the numbers of stars, of which the LLMs read each as a word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from mollm.records import LabelSet
 from mollm_backend.labelstudio.controls import OneOf, attributes
 from mollm_backend.store.decisions import Decision, Source
 
+WORDS = {
+    2: ("bad", "good"),
+    3: ("bad", "okay", "good"),
+    4: ("terrible", "bad", "good", "excellent"),
+    5: ("terrible", "bad", "okay", "good", "excellent"),
+}
+"""What LLMs choose among instead of numbers, by `maxRating`: small ones do not connect a number with a praise (60 own
+reviews, five stars, before any label: accuracy .33 -> .57; docs/measurements.md)."""
 MOST = 50  # stars; a guess: each star is a label in the prompt, so more make it long
 
 
@@ -25,7 +33,8 @@ class Rating(OneOf):
             raise ConfigError(f'Rating {name!r} has maxRating="{most}": give a whole number from 2 to {MOST}.')
         stars = tuple(str(n) for n in range(1, int(most) + 1))
         question = f"Rate {name} from 1 (least) to {most} (most)."
-        return (Decision(name, sources, LabelSet(stars), "rating", question=question),)
+        words = LabelSet(stars, WORDS[len(stars)]) if len(stars) in WORDS else None
+        return (Decision(name, sources, LabelSet(stars), "rating", question=question, listed=words),)
 
     def written(self, label: str) -> int:
         return int(label)
