@@ -14,6 +14,7 @@ from mollm_backend.cli import (
     replay_sets,
     replay_suspects,
     replay_texts,
+    replay_worth,
 )
 
 app = typer.Typer(help="Run experiments on a recording or on labelled texts, without any LLM.", no_args_is_help=True)
@@ -26,3 +27,4 @@ app.command("suspects")(replay_suspects.suspects)
 app.command("sets")(replay_sets.sets)
 app.command("finish")(replay_finish.finish)
 app.command("texts")(replay_texts.texts)
+app.command("worth")(replay_worth.worth)
