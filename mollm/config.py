@@ -52,10 +52,10 @@ class AnnotatorConfig(Frozen):
     revision: str = Field(
         "", description="of a hub's model; elsewhere change it when the model has changed: it is asked again"
     )
-    url: str | None = Field(
+    url: str | tuple[str, ...] | None = Field(
         None,
         description="the server's address, for the runtimes `openai` and `decisions`, and for `llama_cpp` where the "
-        "server is not ours",
+        "server is not ours; also a list of servers of the same model, started alike",
     )
     api_key_env: str | None = Field(None, description="name of the environment variable that holds the key")
     mode: Literal["score", "sample"] = "score"
@@ -75,9 +75,17 @@ class AnnotatorConfig(Frozen):
     max_tokens: int = Field(1024, ge=64, description="the model's window in tokens; longer texts are cut")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    concurrency: int = Field(8, ge=1)
+    concurrency: int = Field(
+        32, ge=1, description="most requests at once to one server; how many it bears is found out"
+    )
     timeout: float = Field(60.0, gt=0, description="seconds that the slowest answer may take")
+    delay: float = Field(0.0, ge=0, description="seconds that each call of a recording takes, as an LLM's would")
     price_per_mtok: float = Field(0.0, ge=0)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses of `url`; none where there is none."""
+        return (self.url,) if isinstance(self.url, str) else self.url or ()
 
     @model_validator(mode="before")
     @classmethod

@@ -6,24 +6,18 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from mollm_backend.store import Store
+from mollm_backend.supervisor import postgresql
 
 # Nothing has to survive a power cut, and no test waits for a disk.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=", "max_connections=200")
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 
 class Postgres:
@@ -64,12 +58,6 @@ class Postgres:
             connection.execute(sa.text(statement))
 
 
-def programs() -> Path | None:
-    """Where the newest installed PostgreSQL has its programs."""
-    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    return max((path.parent for path in found), key=lambda path: float(path.parent.name), default=None)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The server of this run; without one the test is skipped, in CI it fails."""
@@ -77,13 +65,13 @@ def postgres() -> Iterator[Postgres]:
     if url:
         yield from _opened(url)
         return
-    where = programs()
+    where = postgresql.programs()
     if where is None:
         from tests.conftest import absent
 
         absent("PostgreSQL is not installed: apt-get install postgresql, or name a server in MOLLM_TEST_POSTGRES")
-    with server(where) as url:
-        yield from _opened(url)
+    with postgresql.server(where, FAST) as running:
+        yield from _opened(running.url)
 
 
 @pytest.fixture
@@ -102,41 +90,3 @@ def _opened(url: str) -> Iterator[Postgres]:
     opened = Postgres(url)
     yield opened
     opened.close()
-
-
-@contextmanager
-def server(where: Path) -> Iterator[str]:
-    """Start a server in a directory of its own, and end it. PostgreSQL does not run as root: then another user does."""
-    directory = Path(tempfile.mkdtemp(prefix="mollm-pg-"))
-    runs_as: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        user = next(one for one in pwd.getpwall() if one.pw_name in ("postgres", "nobody"))
-        shutil.chown(directory, user.pw_uid, user.pw_gid)
-        runs_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    data, url = directory / "data", f"postgresql+psycopg://mollm@/postgres?host={directory}"
-    made = ["initdb", "-D", data, "-U", "mollm", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-    with (directory / "log").open("wb") as log:
-        output: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": directory} | runs_as
-        subprocess.run([where / made[0], *made[1:]], check=True, **output)
-        options = [word for option in FAST for word in ("-c", option)]
-        process = subprocess.Popen([where / "postgres", "-D", data, "-k", directory, *options], **output)
-        try:
-            _wait(process, url, directory / "log")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(60)
-            shutil.rmtree(directory)
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float = 60.0) -> None:
-    engine, deadline = sa.create_engine(url), time.monotonic() + seconds
-    while True:
-        try:
-            with engine.connect():
-                break
-        except sa.exc.OperationalError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-    engine.dispose()

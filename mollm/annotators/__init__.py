@@ -157,7 +157,7 @@ class Annotator(ABC):
 
 
 NOT_IN_FINGERPRINT = {
-    "name", "url", "api_key_env", "batch_size", "device", "concurrency", "timeout", "price_per_mtok",
+    "name", "url", "api_key_env", "batch_size", "device", "concurrency", "timeout", "delay", "price_per_mtok",
 }  # fmt: skip
 
 

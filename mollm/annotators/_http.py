@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import tenacity
 
+from mollm.annotators._limit import Limit
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 
@@ -90,6 +91,11 @@ class Circuit:
                 raise AnnotatorUnavailable(f"{name} is not asked for another {wait:.0f} s; last: {last}")
             self.closed_until_trial = self.clock() + self.pause
 
+    def lets_in(self) -> bool:
+        """Whether `enter` would let a call pass now."""
+        with self.lock:
+            return self.troubles < OPEN_AFTER or self.clock() >= self.closed_until_trial
+
     def failed(self) -> None:
         with self.lock:
             self.troubles += 1
@@ -103,7 +109,8 @@ class Circuit:
 
 
 class Server:
-    """One OpenAI-compatible endpoint. Thread-safe; `url` may end in /v1 or not."""
+    """One OpenAI-compatible endpoint. Thread-safe; `url` may end in /v1 or not. `limit`: how many requests at once it
+    bears, by how it answers; `under_way`: how many it has, as its caller counts them."""
 
     def __init__(
         self,
@@ -127,6 +134,7 @@ class Server:
         self.slowest = 0.0  # seconds, of the answers so far
         self.hung = 0  # times in a row
         self.circuit = Circuit()
+        self.limit, self.under_way = Limit(concurrency), 0
         self.sleep = sleep
         self.last = ""
 
@@ -171,6 +179,16 @@ class Server:
         return float(min(self.timeout, usual * 2.0**self.hung))
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        started = time.monotonic()
+        try:
+            found = self._asked(method, path, body)
+        except Trouble:
+            self.limit.refused(self.under_way)
+            raise
+        self.limit.answered(time.monotonic() - started, self.under_way)
+        return found
+
+    def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         seconds, started, hung = self.patience(method, path), time.monotonic(), self.hung
         limit = httpx.Timeout(seconds, connect=min(10.0, seconds), pool=self.timeout)
         try:

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, TypeVar
 
 from mollm.annotators import Answer
-from mollm.annotators._http import Refused, Server, Trouble
+from mollm.annotators._http import Refused, Trouble
 from mollm.annotators._one_pass import prompts_for
+from mollm.annotators._servers import Servers
 from mollm.annotators._thinking import AS_IS, Switch
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError
@@ -32,12 +33,14 @@ class Way(ABC):
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot],
-        server: Server, window: int, switch: Switch = AS_IS,
+        server: Servers, window: int, switch: Switch = AS_IS,
     ) -> None:  # fmt: skip
         self.config, self.labels, self.server, self.window = config, labels, server, window
         self.switch = switch
         self.instruction, self.shots = instruction, shots
-        self.pool = ThreadPoolExecutor(max_workers=config.concurrency, thread_name_prefix=config.name)
+        self.pool = ThreadPoolExecutor(
+            max_workers=config.concurrency * len(server.each), thread_name_prefix=config.name
+        )
 
     @abstractmethod
     def probe(self) -> None: ...

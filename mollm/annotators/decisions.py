@@ -21,8 +21,9 @@ import numpy as np
 
 from mollm.annotators import Annotator, Answer, abstention
 from mollm.annotators._dialects import BadReply, Choice, Dialect, Probs, Reply, dialects_at, read, row
-from mollm.annotators._http import Refused, Server, Trouble, key_of
+from mollm.annotators._http import Refused, Trouble, key_of
 from mollm.annotators._one_pass import BIAS_BAR, CONTENT_FREE, ENOUGH_ORDERS
+from mollm.annotators._servers import Servers
 from mollm.annotators._ways import Way
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
@@ -58,10 +59,11 @@ class Decisions(Annotator):
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
         _check(config)
-        root, self.dialects = dialects_at(config.url or "")
+        found = [dialects_at(url) for url in config.urls]  # started alike: what the first speaks, all do
+        roots, self.dialects = [root for root, _dialects in found], found[0][1]
         patience = config.timeout if "timeout" in config.model_fields_set else PATIENCE
-        self.server = Server(root, key_of(config), patience, config.concurrency, transport=transport, sleep=sleep)
-        self.pool = ThreadPoolExecutor(max_workers=config.concurrency, thread_name_prefix=config.name)
+        self.server = Servers(roots, key_of(config), patience, config.concurrency, transport=transport, sleep=sleep)
+        self.pool = ThreadPoolExecutor(max_workers=config.concurrency * len(roots), thread_name_prefix=config.name)
         self.company: tuple[Decisions, ...] = ()
         self.kept: OrderedDict[str, Answer] = OrderedDict()
         self.options = _options(labels)

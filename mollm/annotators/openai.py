@@ -16,8 +16,9 @@ import httpx
 
 from mollm.annotators import Annotator, Answer
 from mollm.annotators._biased_tokens import BiasedTokens
-from mollm.annotators._http import Hangs, Refused, Server, Trouble, key_of
+from mollm.annotators._http import Hangs, Refused, Trouble, key_of
 from mollm.annotators._samples import Samples
+from mollm.annotators._servers import Servers
 from mollm.annotators._thinking import AS_IS, SWITCHES, UNSTOPPED, Switch, Thinks
 from mollm.annotators._token_ids import TokenIds
 from mollm.annotators._top_tokens import TopTokens
@@ -32,7 +33,7 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 class OpenAI(Annotator):
-    """One served model. `url` is the endpoint, with or without /v1; `model` the name it is served under."""
+    """One served model. `url` is its endpoint, or a list of them, with or without /v1; `model` its name there."""
 
     runtime = "openai"
 
@@ -50,7 +51,7 @@ class OpenAI(Annotator):
         if not config.url:
             raise ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
         key = key_of(config)
-        self.server = Server(config.url, key, config.timeout, config.concurrency, transport=transport, sleep=sleep)
+        self.server = Servers(config.urls, key, config.timeout, config.concurrency, transport=transport, sleep=sleep)
         try:
             self.window = self._check_model()
             self.way = self._choose_way()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,7 @@ class RecordedAnnotator(Annotator):
                 self.place.setdefault(_address(row.get("text") or str(row["id"])), n)
 
     def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
+        time.sleep(self.config.delay)
         return [self._answer(self.place.get(_address(text))) for text in texts]
 
     def describe(self) -> str:

@@ -178,7 +178,7 @@ def test_a_hanging_server_is_away_and_one_text_that_fails_alone_abstains() -> No
         failed, good = annotator.annotate(["hang here", "money"])
         assert failed.error.startswith("the server failed: ")
         assert good.label_probs.argmax() == 1
-        annotator.server.circuit.succeeded()
+        annotator.server.each[0].circuit.succeeded()
         gone[0] = True
         with pytest.raises(AnnotatorUnavailable, match="did not answer within"):
             annotator.annotate(["sports", "money"])
@@ -317,7 +317,7 @@ def test_no_usage_is_no_tokens() -> None:
 
 def test_a_hang_is_waited_for_less_long_than_an_llm_that_writes() -> None:
     with decided(DecisionServer()) as short, decided(DecisionServer(), timeout=99) as long:
-        assert (short.server.http.timeout.read, long.server.http.timeout.read) == (30.0, 99.0)
+        assert (short.server.each[0].http.timeout.read, long.server.each[0].http.timeout.read) == (30.0, 99.0)
     assert 529 in _http.RETRIABLE
 
 

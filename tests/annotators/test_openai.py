@@ -226,7 +226,7 @@ def test_a_prior_that_cannot_be_read_is_never_guessed(can: frozenset[str]) -> No
         with pytest.raises(AnnotatorUnavailable, match="EngineDeadError"):
             annotator.annotate(TEXTS)
         server.broken = failing()
-        annotator.server.circuit.succeeded()
+        annotator.server.each[0].circuit.succeeded()
         assert annotator.annotate(TEXTS)[0].abstained == 0
 
 
@@ -305,7 +305,7 @@ def test_a_circuit_opens_and_closes_by_itself() -> None:
     server = FakeServer()
     with asked(server, prompt="plain") as annotator:
         now = [0.0]
-        annotator.server.circuit.clock = lambda: now[0]
+        annotator.server.each[0].circuit.clock = lambda: now[0]
         server.broken = failing(CRASH)
         for _ in range(3):
             with pytest.raises(AnnotatorUnavailable):
@@ -322,7 +322,7 @@ def test_a_circuit_opens_and_closes_by_itself() -> None:
 def test_retry_after_is_obeyed() -> None:
     server, waits = FakeServer(), []
     with asked(server, prompt="plain") as annotator:
-        annotator.server.sleep = waits.append
+        annotator.server.each[0].sleep = waits.append
         server.broken = failing(httpx.Response(429, headers={"retry-after": "17"}), httpx.Response(503))
         annotator.annotate(["a"])
     assert waits[0] >= 17 > waits[1]
@@ -331,7 +331,7 @@ def test_retry_after_is_obeyed() -> None:
 def test_a_long_retry_after_is_left_to_the_caller() -> None:
     server, waits = FakeServer(), []
     with asked(server, prompt="plain") as annotator:
-        annotator.server.sleep = waits.append
+        annotator.server.each[0].sleep = waits.append
         server.broken = failing(httpx.Response(429, headers={"retry-after": "3600"}))
         with pytest.raises(AnnotatorUnavailable):
             annotator.annotate(["a"])

@@ -132,7 +132,7 @@ def test_a_server_that_dies_on_the_way_keeps_what_it_said(
         dead[0], fake.broken = False, lambda request, body: None
         fake.requests.clear()
         annotator = runtime.annotator(projects.get(runtime.store, 7), projects.get(runtime.store, 7).panel[1])
-        annotator.server.circuit.succeeded()  # type: ignore[attr-defined]
+        annotator.server.each[0].circuit.succeeded()  # type: ignore[attr-defined]
         jobs.annotate(7, "served")
         assert owed(runtime)["served"] == 0
         assert not any(text in str(body) for text in TEXTS[-8:] for _, body in fake.requests)

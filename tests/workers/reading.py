@@ -64,10 +64,20 @@ class Reading:
 
     @contextmanager
     def workers(
-        self, count: int, *, seconds_a_text: float, host: str = "", arguments: tuple[str, ...] = (), **settings: str
-    ) -> Iterator[list[subprocess.Popen[bytes]]]:
-        """So many real workers (on a host of that name, if given), ended at the end."""
-        command = [sys.executable, "-m", "tests.workers.noting_worker", str(self.home), str(seconds_a_text), host]
+        self, count: int, *, seconds_a_text: float, host: str = "", arguments: tuple[str, ...] = (),
+        before: tuple[str, ...] = (), **settings: str,
+    ) -> Iterator[list[subprocess.Popen[bytes]]]:  # fmt: skip
+        """So many real workers (on a host of that name, if given), ended at the end. `before`: a program that runs
+        them."""
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "tests.workers.noting_worker",
+            str(self.home),
+            str(seconds_a_text),
+            host,
+        ]
         with (self.home / "worker.log").open("ab") as log:
             started = [
                 subprocess.Popen([*command, *arguments], env=self.environment | settings, stdout=log, stderr=log)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
+import numpy as np
 import pytest
 import redis
 from rq.serializers import JSONSerializer
@@ -183,8 +185,64 @@ def test_a_job_that_is_another_workers_ends_after_its_chunk(
     answers = iter([True, True, False])
     monkeypatch.setattr(queues, "still_mine", lambda _connection: next(answers))
     project = projects.get(runtime.store, 7)
-    read = [len(rows) for rows, _took in reading.chunks(runtime, project, project.panel[0], split.WHOLE)]
+    end = reading.End()
+    read = [len(rows) for rows, _took in reading.chunks(runtime, project, project.panel[0], split.WHOLE, end)]
     assert read == [reading.FEWEST, reading.FEWEST]
+    assert not end.reached
+
+
+def test_a_reading_goes_on_where_it_was_but_begins_with_what_is_new(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK_SECONDS", 0.0)
+    project = projects.get(runtime.store, 7)
+
+    def first(count: int) -> list[list[int]]:
+        found = reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End())
+        read = []
+        for _n, (rows, took) in zip(range(count), found, strict=False):
+            read.append([task.task_id for task in rows])
+            took(reading.CHUNK_SECONDS)
+        return read
+
+    ids = list(range(100, 0, -1))
+    assert first(2) == [ids[:16], ids[16:32]]
+    new = Task(101, "h", "text 101")
+    tasks.upsert(runtime.store, 7, [new])
+    assert first(1) == [[101]], "another job, the newest task first"
+    signals.save(
+        runtime.store,
+        project.panel[0],
+        7,
+        [signals.SignalRow(new.text_key, *np.array([[0.1, 0.9]] * 2))],
+        signals.Cost(),
+    )
+    assert first(1) == [ids[32:48]]
+    assert first(9)[-1] == [ids[-4:]][0]
+    assert first(1) == [ids[:16]], "from the newest again after the oldest"
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + reading.PLACE_SECONDS + 1)
+    assert first(1) == [ids[:16]], "now and then it looks at all again"
+
+
+def test_a_reading_ends_soon_where_work_waits_that_comes_first(
+    runtime: Runtime, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(reading, "FREE_AFTER", 0.0)
+    project = projects.get(runtime.store, 7)
+
+    def chunks() -> int:
+        runtime.places.clear()
+        runtime.chunk_texts.clear()
+        return len(list(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End())))
+
+    runtime.comes_first = ("train", "reconcile")
+    born(connection, "host.0.1.1", queues.reading("tiny"))
+    assert chunks() == 7
+    queues.enqueue(connection, "reconcile", "predict", 7)
+    assert chunks() == 1
+    runtime.comes_first = ("train",)
+    assert chunks() == 7, "a worker that does not serve that queue"
 
 
 def test_a_chunk_that_never_ends_is_smaller_the_next_time(runtime: Runtime) -> None:

@@ -127,30 +127,38 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
     of = found.readable * len(mine)
     done = of - found.left_by_name(project).get(annotator, 0)
     with noted(runtime.connection, project_id, f"reading by {annotator}", of, done=done, in_pieces=True) as note:
-        going = {member: reading.chunks(runtime, project, member, part) for member in mine}
+        ends = {member: reading.End() for member in mine}
+        going = {member: reading.chunks(runtime, project, member, part, ends[member]) for member in mine}
+        failed = {member: answer_errors.any_of(runtime.store, member.fingerprint) for member in mine}
         while going and time.monotonic() <= stop:
             for member in list(going):  # in turns: what is asked of the same texts may stand in one request
                 chunk = next(going[member], None)
                 started = time.monotonic()
-                if chunk is None or not _ask(runtime, project, member, chunk[0]):
+                asked = None if chunk is None else _ask(runtime, project, member, chunk[0], failed=failed[member])
+                if chunk is None or asked is None:
                     if chunk is not None:
                         note.rest()
                     del going[member]
                     continue
+                failed[member] = failed[member] or asked
                 rows, took = chunk
                 took(time.monotonic() - started)
                 note.add(len(rows))
                 if time.monotonic() > stop:
                     break
+    ended = all(end.reached for end in ends.values())
+    if ended:
+        runtime.concluded.pop(project_id, None)  # what was counted before is over: count anew what is due
     if mine:
-        _tell_progress(runtime, project, mine[0], part)
+        _tell_progress(runtime, project, mine[0], part, ended=ended)
 
 
-def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Task]) -> bool:
-    """Ask for one chunk and store the answers. False where the annotator is away: its gap is filled later."""
+def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Task], *, failed: bool) -> bool | None:
+    """Ask for one chunk and store the answers. None where the annotator is away: its gap is filled later. Else whether
+    any answer failed. `failed`: whether one of this annotator's answers failed before."""
     started = time.monotonic()
     try:
-        if answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows)):
+        if failed and answer_errors.failed_before(runtime.store, member.fingerprint, (task.text_key for task in rows)):
             runtime.probe_anew(member)
         answers = runtime.annotator(project, member).annotate([task.text or "" for task in rows])
     except StoreAway:
@@ -161,7 +169,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         events.add(runtime.store, "problem", f"{member.name} is away: {_told(error)}", project.id)
         if _told(error).startswith(UNEXPECTED):
             log.error("annotator failed", annotator=member.name, exc_info=error)
-        return False
+        return None
     found = [
         SignalRow(task.text_key, answer.label_probs, answer.votes, answer.abstained, answer.truncated)
         for task, answer in zip(rows, answers, strict=True)
@@ -173,13 +181,18 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
         abstained=sum(answer.abstained for answer in answers), truncated=sum(answer.truncated for answer in answers),
     )  # fmt: skip
     errors = {task.text_key: answer.error for task, answer in zip(rows, answers, strict=True)}
-    failing.note(runtime, project, member, errors)  # first: after a kill between the two, they are asked again
+    if failed or any(errors.values()):
+        failing.note(runtime, project, member, errors)  # first: after a kill between the two, they are asked again
     signals.save(runtime.store, member, project.id, found, cost)
-    return True
+    return any(errors.values())
 
 
-def _tell_progress(runtime: Runtime, project: Project, member: PanelMember, part: str) -> None:
-    left = progress.count(runtime.store, project).left_by_name(project)[member.name]
+def _tell_progress(runtime: Runtime, project: Project, member: PanelMember, part: str, *, ended: bool) -> None:
+    if ended:
+        counted = progress.count(runtime.store, project)
+    else:
+        counted = progress.newest(runtime.store, runtime.connection, project)
+    left = counted.left_by_name(project)[member.name]
     if left and part not in split.parts(1) and not part.startswith("1of"):
         return  # a line for all parts
     what = "tasks" if project.questions == 1 else "answers"

@@ -11,7 +11,7 @@ from mollm.config import refit_after
 from mollm.errors import MollmError
 from mollm_backend import logs
 from mollm_backend.jobs import auditing, backing_up
-from mollm_backend.jobs.runtime import Conclusion, Job, Runtime
+from mollm_backend.jobs.runtime import Conclusion, Counted, Job, Runtime
 from mollm_backend.labelstudio.label_config import certainty, words_of
 from mollm_backend.labelstudio.prune import prunable
 from mollm_backend.store import (
@@ -41,6 +41,8 @@ RECONCILE_EVERY = timedelta(minutes=10)
 # The labels of a session that ended below the threshold are learned once people rest so long.
 PEOPLE_REST = timedelta(minutes=10)
 UNPUBLISHED = "the batch is not published yet"
+# Of a worker's time, counting what is left may take so much while only answers came: a million tasks take a second.
+COUNTING = 0.05
 # Seconds. On the full hour all is counted anew: a budget's day may begin, an old batch may go, and what was written to
 # the database by hand is seen.
 COUNT_ANEW = 3600.0
@@ -78,9 +80,9 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     last = runtime.concluded.get(project.id)
     if last is None or last.seen != seen or time.time() >= last.until:
         # The clock is read first: what it reaches meanwhile is for the next sweep.
-        until, found = _until(runtime.store, project), progress.count(runtime.store, project)
-        last = Conclusion(seen, until, found, _lacks(runtime, project, found, requested))
-    progress.note(runtime.connection, project, last.found)
+        until, counted = _until(runtime.store, project), _counted(runtime, project, counters, last)
+        last = Conclusion(seen, until, counted, _lacks(runtime, project, counted.found, requested))
+    progress.note(runtime.connection, project, last.counted.found)
     jobs = []
     for queue, name, args in last.jobs:  # each is queued as it is found, whatever stops the search for more
         _enqueue(runtime, queue, name, *args)
@@ -88,6 +90,18 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     runtime.concluded[project.id] = replace(last, jobs=tuple(jobs))
     if requested and not any(name == "train" for _, name, _ in jobs):
         _refuse_training(runtime, project)
+
+
+def _counted(runtime: Runtime, project: Project, counters: Mapping[str, int], last: Conclusion | None) -> Counted:
+    """How far the reading is: as it was a moment ago, where only answers came since and counting takes long."""
+    if last is not None and time.monotonic() < last.counted.until:
+        before = last.seen[1]
+        same = {revisions.of_work(project.id), revisions.of_labels(project.id)}
+        if project.panel == last.seen[0].panel and all(before.get(name) == counters.get(name) for name in same):
+            return last.counted
+    started = time.monotonic()
+    found, ended = progress.count(runtime.store, project), time.monotonic()
+    return Counted(found, ended + (ended - started) / COUNTING)
 
 
 def _refuse_training(runtime: Runtime, project: Project) -> None:

@@ -25,11 +25,12 @@ from mollm_backend.store.tasks import Task
 from mollm_backend.store.versions import StoredPrediction, Version
 
 # A job ends after this many seconds, as a reading does: a waiting training or reading starts soon.
-SECONDS = 10.0
+SECONDS = 5.0
 
 
 def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = lambda _count: None) -> None:
     """Predict what has changed since the published version last predicted, in the order of the changes, for a while.
+    Tasks that are newer than all that it has predicted do not wait for their turn: somebody may open them next.
 
     `tell` hears how many tasks are predicted.
 
@@ -40,9 +41,11 @@ def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = la
     try:
         saved = _saved(runtime, project, version) if version else {}
         while version is not None and version.id == version_id:
+            fresh = versions.newer_tasks(store, project.id, version.id, CHUNK)
             task_ids, last = changes.after(store, project.id, version.changes, CHUNK)
+            wanted = list(dict.fromkeys([*fresh, *task_ids]))
             rows = predictions_of(
-                runtime, project, version, saved, list(tasks.some(store, project.id, task_ids).values())
+                runtime, project, version, saved, list(tasks.some(store, project.id, wanted).values())
             )
             _show_edited(runtime, project, version, rows)
             versions.extend(store, project.id, version.id, rows, last)

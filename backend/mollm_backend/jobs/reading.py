@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.runtime import Place, Runtime
 from mollm_backend.store import signals
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.tasks import Task
@@ -13,38 +15,77 @@ from mollm_backend.work import budget, queues, split
 # Texts of the first chunk, and of the largest. A kill asks for one chunk again; what a chunk costs the store hardly
 # falls any more beyond 1,024. A very slow LLM, on a busy CPU, comes down to one text.
 FEWEST, MOST = 16, 1024
-# Seconds that a chunk should take: half of a job's time, so that a new task does not wait long for a free worker.
-CHUNK_SECONDS = 5.0
+# Seconds that a chunk should take: few, so that a new task does not wait long.
+CHUNK_SECONDS = 2.0
+# Seconds between two looks at what else there is: newer tasks, workers that came or went.
+LOOK_SECONDS = 1.0
+# Seconds after which a reading ends where other work waits that comes first: its job goes on after that.
+FREE_AFTER = 3.0
+# Seconds for which a reading goes on where it was, rather than from the newest task on again: that walks over all that
+# is answered (a million tasks: two seconds), and finds texts that were edited or are to be asked again.
+PLACE_SECONDS = 60.0
+
+
+@dataclass
+class End:
+    """`reached`: all that is missing was asked for."""
+
+    reached: bool = False
 
 
 def chunks(
-    runtime: Runtime, project: Project, member: PanelMember, part: str
+    runtime: Runtime, project: Project, member: PanelMember, part: str, end: End
 ) -> Iterator[tuple[list[Task], Callable[[float], None]]]:
     """The tasks of one chunk after the other, newest first, until all were asked for, the budget is spent, or the job
-    is another worker's. Few at once where a chunk may overdraw a budget.
+    is another worker's. Few at once where a chunk may overdraw a budget. A task that comes meanwhile is in a next one.
 
-    With each chunk comes what to tell the seconds that it took to: the next one gets the size for it.
+    With each chunk comes what to tell the seconds that it took to: the next one gets the size for it. `end` is told
+    why there are no more.
     """
     fixed = runtime.settings.chunk_texts or (FEWEST if any(budget.limits_of(project.options).values()) else 0)
-    size, before = fixed or runtime.chunk_texts.get(member.fingerprint, FEWEST), None
+    size = fixed or runtime.chunk_texts.get(member.fingerprint, FEWEST)
+    key = (project.id, member.fingerprint, part)
+    place = runtime.places.pop(key, None)
+    if place is None or time.monotonic() > place.until:
+        place = Place(time.monotonic() + PLACE_SECONDS)
+    begun = time.monotonic()
+    looked = 0.0 if place.newest else begun
     slots = "" if part == split.WHOLE else split.slots(part)
 
     def took(seconds: float) -> None:
         nonlocal size
+        runtime.places[key] = replace(place)  # what is not answered is looked for again from here on
         if not fixed:
             size = next_size(size, seconds) if 2 * len(rows) > size else size  # a short chunk says little
             runtime.chunk_texts[member.fingerprint] = size
 
+    def missing(before: int | None = None, after: int | None = None) -> list[Task]:
+        return signals.missing(
+            runtime.store, project.id, member.fingerprint, size, before=before, after=after, slots=slots
+        )
+
     while queues.still_mine(runtime.connection):
-        rows = signals.missing(runtime.store, project.id, member.fingerprint, size, before=before, slots=slots)
-        if not rows or budget.rests(runtime.store, project):
+        look = time.monotonic() - looked > LOOK_SECONDS
+        rows = missing(after=place.newest) if look and place.newest else []
+        if not rows:
+            rows = missing(before=place.before)
+            place.before = rows[-1].task_id if rows else None
+        if not rows:
+            end.reached = True
+            runtime.places.pop(key, None)
             return
-        before = rows[-1].task_id
+        if budget.rests(runtime.store, project):
+            return
+        place.newest = max(place.newest or 0, rows[0].task_id)
         if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
             runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took
-        if split.wanted(runtime.connection, member.name) != split.size_of(part):
-            return  # a worker came or went: all go on in a new split after this chunk
+        if look:
+            looked = time.monotonic()
+            if split.wanted(runtime.connection, member.name) != split.size_of(part):
+                return  # a worker came or went: all go on in a new split after this chunk
+            if looked - begun > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
+                return
 
 
 def next_size(size: int, seconds: float) -> int:

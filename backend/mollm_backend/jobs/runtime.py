@@ -31,6 +31,15 @@ Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """How far a project's reading was, which need not be counted again up to `until` (by the monotonic clock) if only
+    answers come."""
+
+    found: Progress
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Conclusion:
     """What a project lacks, as long as nothing is written (`seen` stays equal) and the clock has not reached `until`.
 
@@ -39,8 +48,18 @@ class Conclusion:
 
     seen: tuple[Project, Mapping[str, int], bool]  # the project's row, the counters, whether a training is asked for
     until: float
-    found: Progress
+    counted: Counted
     jobs: Iterable[Job]
+
+
+@dataclass
+class Place:
+    """Where a reading is: the `newest` task that it has begun with, and `before` which task it goes on. It holds up to
+    `until` (by the monotonic clock)."""
+
+    until: float
+    newest: int | None = None
+    before: int | None = None
 
 
 class Runtime:
@@ -56,6 +75,8 @@ class Runtime:
         self._client: LabelStudioClient | None = None
         self.concluded: dict[int, Conclusion] = {}  # by project
         self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
+        self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
+        self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and part
 
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""

@@ -148,9 +148,10 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines carry whole URLs
     connection = queues.connect(loaded.queue_url)
     runtime = Runtime(loaded, Store(loaded.store_url, patience=PATIENCE), connection)
-    queues.release_all(connection)  # what stopped the jobs, such as an old token, may be mended now
     names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
     same_models.check(runtime, names, annotators)
+    queues.release_all(connection)  # what stopped the jobs, such as an old token, may be mended now
+    runtime.comes_first = tuple(name for name in names if queues.kind(name) != "annotate")
     jobs.install(runtime)
     stop = threading.Event()
     Worker.runtime = runtime

@@ -62,17 +62,21 @@ def put(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, 
     connection.execute(insert.on_conflict_do_update(index_elements=key, set_=fresh), rows)
 
 
-def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows whose primary key is not there yet, whoever else inserts at the same time."""
+def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows whose primary key is not there yet, whoever else inserts at the same time. Returns how many."""
     insert, key = _insert(connection, table)
-    connection.execute(insert.on_conflict_do_nothing(index_elements=key), rows)
+    chosen = insert.on_conflict_do_nothing(index_elements=key)
+    return int(connection.execute(chosen, rows, execution_options={"preserve_rowcount": True}).rowcount)
 
 
-def tally(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], amounts: Sequence[str]) -> None:
-    """Insert a row, or add its `amounts` to the one with its primary key."""
+def tally(
+    connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], amounts: Sequence[str]
+) -> postgresql.Insert | sqlite.Insert:
+    """What inserts a row, or adds its `amounts` to the one with its primary key."""
     insert, key = _insert(connection, table)
+    insert = insert.values(**row)
     sums = {name: table.c[name] + insert.excluded[name] for name in amounts}
-    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=sums), row)
+    return insert.on_conflict_do_update(index_elements=key, set_=sums)
 
 
 def _insert(
@@ -96,9 +100,9 @@ class Store:
 
     def __init__(self, url: str, *, migrate: bool = True, patience: float = 0.0) -> None:
         self.url, self.patience = sa.make_url(url), patience
-        connect_args = {"timeout": LOCK_SECONDS} if self._is_sqlite else {"connect_timeout": 10}
-        self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self._is_sqlite)
-        if self._is_sqlite:
+        connect_args = {"timeout": LOCK_SECONDS} if self.is_sqlite else {"connect_timeout": 10}
+        self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self.is_sqlite)
+        if self.is_sqlite:
             sqlite_file.keep_private(self.url)
             sa.event.listen(self.engine, "connect", _tune_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -109,24 +113,26 @@ class Store:
             self.migrate()
 
     @property
-    def _is_sqlite(self) -> bool:
+    def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """What is read in it is as of one moment in SQLite. Raises StoreError."""
-        with self._told(), closing(self._begun("BEGIN")) as connection:
+        """What is read in it is as of one moment in SQLite; in PostgreSQL each statement is, in one round trip.
+        Raises StoreError."""
+        with self._told(), _given_back(self._begun("BEGIN", alone=True)) as connection:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction: all or nothing, also under kill -9. Raises StoreError; then nothing was written."""
+    def write(self, *, alone: bool = False) -> Iterator[sa.Connection]:
+        """One transaction: all or nothing, also under kill -9. Raises StoreError; then nothing was written. `alone`: it
+        is one statement alone, and in PostgreSQL one round trip."""
         # The write lock is taken first: in SQLite a read that turns into a write cannot wait and would fail.
-        with self._told(), closing(self._begun("BEGIN IMMEDIATE")) as connection:
+        with self._told(), _given_back(self._begun("BEGIN IMMEDIATE", alone=alone)) as connection:
             yield connection
             connection.commit()
 
-    def again(self, work: Callable[[sa.Connection, int], Row]) -> Row:
+    def again(self, work: Callable[[sa.Connection, int], Row], *, alone: bool = False) -> Row:
         """A transaction that is tried again where what stopped it passes by itself: a lock, a lost connection.
 
         `work` gets the number of the attempt. After a connection was lost at the very end, the attempt before may
@@ -135,7 +141,7 @@ class Store:
         deadline = time.monotonic() + self.patience
         for attempt in count():
             try:
-                with self.write() as connection:
+                with self.write(alone=alone) as connection:
                     return work(connection, attempt)
             except StoreAway:
                 if attempt + 1 >= ATTEMPTS and time.monotonic() > deadline:
@@ -143,12 +149,16 @@ class Store:
                 time.sleep(_pause(attempt))
         raise AssertionError  # the loop has no end
 
-    def _begun(self, begin: str) -> sa.Connection:
-        """A connection in a transaction; waits with patience for a database that is away."""
+    def _begun(self, begin: str, *, alone: bool = False) -> sa.Connection:
+        """A connection in a transaction; waits with patience for a database that is away. `alone`: in PostgreSQL,
+        each statement is a transaction of its own."""
+        options: dict[str, Any] = {"sqlite_begin": begin}
+        if alone and not self.is_sqlite:
+            options["isolation_level"] = "AUTOCOMMIT"
         deadline = time.monotonic() + self.patience
         for attempt in count():
             try:
-                connection = self.engine.execution_options(sqlite_begin=begin).connect()
+                connection = self.engine.connect().execution_options(**options)
                 try:
                     connection.begin()
                 except BaseException:
@@ -184,14 +194,14 @@ class Store:
     def renew_statistics(self, table: sa.Table) -> None:
         """After a bulk write: until PostgreSQL has counted, it compares each row of a join with each other (10,000
         tasks with 10,000 predictions: 12 s). SQLite does not plan by counts."""
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             with self.write() as connection:
                 connection.execute(sa.text(f"ANALYZE {table.name}"))
 
     def size(self) -> int:
         """Bytes of the database, with what is not yet written back to its file."""
         pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-        query = pages if self._is_sqlite else "SELECT pg_database_size(current_database())"
+        query = pages if self.is_sqlite else "SELECT pg_database_size(current_database())"
         with self.read() as connection:
             return int(connection.execute(sa.text(query)).scalar_one())
 
@@ -236,7 +246,7 @@ class Store:
     @contextmanager
     def _alone(self, connection: sa.Connection) -> Iterator[None]:
         """One process migrates at a time: the others wait, and find nothing to do. SQLite is opened on one host."""
-        if self._is_sqlite:
+        if self.is_sqlite:
             yield
             return
         connection.execute(sa.text("SET lock_timeout = 0"))
@@ -249,13 +259,26 @@ class Store:
             connection.invalidate()  # the server frees the lock with the connection
 
     def _back_up(self, revision: str) -> None:
-        if not self._is_sqlite or not self.url.database or self.url.database == ":memory:":
+        if not self.is_sqlite or not self.url.database or self.url.database == ":memory:":
             return
         path = Path(self.url.database)
         part = path.with_name(f".{path.name}.part")
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as target:
             source.backup(target)
         shutil.move(part, path.with_name(f"{path.name}.{revision}.backup"))
+
+
+@contextmanager
+def _given_back(connection: sa.Connection) -> Iterator[sa.Connection]:
+    """Give a connection back at the end; not for others to use where a signal broke into a statement (a job's
+    time-out, a worker's stop): PostgreSQL may still be at it."""
+    with closing(connection):
+        try:
+            yield connection
+        except Exception as error:
+            if not isinstance(error, sa.exc.SQLAlchemyError) and connection.dialect.name == "postgresql":
+                connection.invalidate()
+            raise
 
 
 def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:

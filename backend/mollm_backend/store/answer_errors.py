@@ -81,6 +81,12 @@ def note(store: Store, fingerprint: str, errors: Mapping[str, str]) -> tuple[set
     return {kind_of(error) for error in failed.values()} - before, better
 
 
+def any_of(store: Store, fingerprint: str) -> bool:
+    """Whether any text of this annotator failed when it was asked last."""
+    with store.read() as connection:
+        return bool(connection.execute(sa.select(sa.exists().where(table.c.fingerprint == fingerprint))).scalar())
+
+
 def failed_before(store: Store, fingerprint: str, text_keys: Iterable[str]) -> bool:
     """Whether one of these texts failed when this annotator was asked last."""
     return bool(_of_texts(store, fingerprint, text_keys))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from mollm_backend.store import Store, in_chunks
+from mollm_backend.store import Store, in_chunks, revisions
 from mollm_backend.store.schema import projects, tasks
 
 # Written out, not bound: the database takes the index of readable tasks only where it sees the same condition.
@@ -21,11 +21,10 @@ READABLE = sa.and_(tasks.c.deleted_at.is_(None), tasks.c.problem == sa.literal_c
 def next_number(connection: sa.Connection, project_id: int) -> int:
     """The number of a change that this transaction makes.
 
-    The project's row stays locked until the end of the transaction (SQLite locks the whole store). So numbers become
+    Their counter stays locked until the end of the transaction (SQLite locks the whole store). So numbers become
     visible in their order: a reader that sees one number sees all smaller ones too.
     """
-    connection.execute(sa.select(projects.c.id).where(projects.c.id == project_id).with_for_update())
-    return _newest(connection, project_id) + 1
+    return revisions.next_number(connection, f"changes {project_id}")
 
 
 def newest(store: Store, project_id: int) -> int:
@@ -39,13 +38,15 @@ def _newest(connection: sa.Connection, project_id: int) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
-def note_answers(connection: sa.Connection, text_keys: Sequence[str]) -> None:
-    """These texts were answered: a change of each readable task that has one, in every project."""
-    for chunk in in_chunks(text_keys):
-        holding = sa.select(tasks.c.project_id).where(tasks.c.text_key.in_(chunk)).distinct()
-        for project_id in sorted(connection.execute(holding).scalars()):  # in one order: no two writers wait in a ring
-            here = (tasks.c.project_id == project_id, tasks.c.text_key.in_(chunk), READABLE)
-            number = next_number(connection, project_id)
+def note_answers(connection: sa.Connection, project_id: int, fingerprint: str, text_keys: Sequence[str]) -> None:
+    """An annotator answered these texts: a change of each readable task that has one, in this project and in every
+    other that asks this annotator."""
+    asks = sa.cast(projects.c.panel, sa.String).contains(fingerprint, autoescape=True)
+    holding = sa.select(projects.c.id).where((projects.c.id == project_id) | asks).order_by(projects.c.id)
+    for each in connection.execute(holding).scalars().all():  # in one order: no two writers wait in a ring
+        number = next_number(connection, each)
+        for chunk in in_chunks(text_keys):
+            here = (tasks.c.project_id == each, tasks.c.text_key.in_(chunk), READABLE)
             connection.execute(tasks.update().where(*here).values(changed=number))
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
 from mollm.signals import yes_or_no
-from mollm_backend.store import Store, add, changes, in_chunks, now, put, revisions, tally
+from mollm_backend.store import Store, add, changes, in_chunks, now, one_trip, put, revisions, tally
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -46,18 +46,21 @@ class Cost:
 
 
 def missing(
-    store: Store, project_id: int, fingerprint: str, limit: int, *, before: int | None = None, slots: str = ""
-) -> list[Task]:
+    store: Store, project_id: int, fingerprint: str, limit: int, *,
+    before: int | None = None, after: int | None = None, slots: str = "",
+) -> list[Task]:  # fmt: skip
     """Up to `limit` readable tasks with distinct texts that this annotator has not answered, newest first: a new task
     need not wait until all others are read.
 
     `before`: the tasks from this id on were looked at already. A long reading goes on from there, so that its chunks
-    do not walk over all that is answered again and again. `slots`: only texts whose keys begin with one of these
-    digits.
+    do not walk over all that is answered again and again. `after`: only tasks that came after this id. `slots`: only
+    texts whose keys begin with one of these digits.
     """
     query = sa.select(tasks).where(tasks.c.project_id == project_id)
     if before is not None:
         query = query.where(tasks.c.task_id < before)
+    if after is not None:
+        query = query.where(tasks.c.task_id > after)
     if slots:
         query = query.where(_SLOT.in_(list(slots)))
     query = query.where(_unanswered(project_id, fingerprint))
@@ -96,25 +99,29 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
 
     Any number of workers may write at once. Waits for a store that is away, since asking again is dear.
     """
-    here = signals.c.fingerprint == member.fingerprint
+    answers = {row.text_key: row for row in reversed(rows)}
+    # In one order, so that no two workers wait for each other.
+    values = [_values(member.fingerprint, answers[key]) for key in sorted(answers)]
+
+    charge, counter = _charge(member, project_id, cost), revisions.of_answers(member.fingerprint)
+
+    def in_one_trip(connection: sa.Connection, attempt: int) -> None:
+        one_trip.save(connection, values, charge, counter, first=not (attempt and values))
 
     def once(connection: sa.Connection, attempt: int) -> None:
-        fresh = {row.text_key: row for row in reversed(rows)}
-        for chunk in in_chunks(row.text_key for row in rows):
-            query = sa.select(signals.c.text_key).where(here, signals.c.text_key.in_(chunk))
-            for key in connection.execute(query).scalars():
-                fresh.pop(key, None)
-        if attempt and rows and not fresh:
+        fresh = add(connection, signals, values) if values else 0
+        if attempt and values and not fresh:
             return  # the attempt before was kept, and only the word of it was lost: it is charged already
         if fresh:
-            # In one order, so that no two workers wait for each other.
-            add(connection, signals, [_values(member.fingerprint, fresh[key]) for key in sorted(fresh)])
-            changes.note_answers(connection, list(fresh))
+            changes.note_answers(connection, project_id, member.fingerprint, list(answers))
         connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
-        _charge(connection, member, project_id, cost)
-        revisions.note(connection, revisions.of_answers(member.fingerprint))
+        connection.execute(tally(connection, ledger, charge, list(Cost.__dataclass_fields__)))
+        revisions.note(connection, counter)
 
-    store.again(once)
+    if store.is_sqlite:
+        store.again(once)
+    else:
+        store.again(in_one_trip, alone=True)
 
 
 def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
@@ -126,10 +133,9 @@ def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _charge(connection: sa.Connection, member: PanelMember, project_id: int, cost: Cost) -> None:
-    key = {"fingerprint": member.fingerprint, "project_id": project_id, "day": now()[:10]}
-    amounts = {name: getattr(cost, name) for name in Cost.__dataclass_fields__}
-    tally(connection, ledger, {"annotator": member.name, **key, **amounts}, list(amounts))
+def _charge(member: PanelMember, project_id: int, cost: Cost) -> dict[str, Any]:
+    key = {"fingerprint": member.fingerprint, "project_id": project_id, "day": now()[:10], "annotator": member.name}
+    return key | {name: getattr(cost, name) for name in Cost.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True)

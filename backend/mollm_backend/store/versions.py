@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from mollm.errors import InputError
 from mollm.records import FloatArray
 from mollm_backend.store import Store, among, in_chunks, notes, now, revisions
+from mollm_backend.store.changes import READABLE
 from mollm_backend.store.labels import closed
 from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import batch_entries, predictions, projects, tasks, versions
@@ -238,6 +239,17 @@ def every(store: Store, project_id: int, limit: int | None = None) -> list[Versi
     with store.read() as connection:
         rows = connection.execute(query.order_by(*_NEWEST_FIRST)).all()
     return [_version(row) for row in rows]
+
+
+def newer_tasks(store: Store, project_id: int, version_id: str, limit: int) -> list[int]:
+    """The newest tasks, at most `limit`, of those that came after all that a version has predicted."""
+    here = (predictions.c.project_id == project_id, predictions.c.version == version_id)
+    last = sa.select(sa.func.max(predictions.c.task_id)).where(*here)
+    newer = (tasks.c.project_id == project_id, READABLE)
+    with store.read() as connection:
+        after = connection.execute(last).scalar() or 0
+        query = sa.select(tasks.c.task_id).where(*newer, tasks.c.task_id > after)
+        return list(connection.execute(query.order_by(tasks.c.task_id.desc()).limit(limit)).scalars())
 
 
 def newest(store: Store, project_id: int) -> Version | None:

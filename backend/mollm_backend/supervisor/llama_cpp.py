@@ -143,7 +143,7 @@ def lent(settings: Settings, config: AnnotatorConfig, tell: Tell) -> Iterator[An
     """
     models = served.wanted([config])
     running = served.reached(config, settings.home)
-    if not models or (running.url and answers(running.url)):
+    if not models or (running.urls and answers(running.urls[0])):
         yield running
         return
     install(settings.home, tell)

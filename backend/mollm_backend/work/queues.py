@@ -274,6 +274,14 @@ def reap(connection: redis.Redis) -> dict[str, str]:
     return lost
 
 
+def waits(connection: redis.Redis, names: Iterable[str]) -> bool:
+    """Whether any job waits in these queues. False while the queue's server is away."""
+    try:
+        return any(queue(connection, name).count for name in names)
+    except redis.RedisError:
+        return False
+
+
 def oldest(connection: redis.Redis, name: str) -> float:
     """Since how many seconds the oldest job of one of `QUEUES` waits; 0 where none does."""
     found = 0.0
