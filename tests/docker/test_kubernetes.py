@@ -47,10 +47,10 @@ def test_the_images_are_of_this_release() -> None:
     assert images == {f"mollm-web:{release}", f"mollm-worker:{release}"}
 
 
-def test_the_web_part_is_asked_whether_it_lives() -> None:
+def test_the_web_part_is_asked_whether_it_lives_and_whether_it_is_ready() -> None:
     (container,) = PODS["mollm-web"]["containers"]
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/health"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
     (service,) = (one for one in OBJECTS if one["kind"] == "Service")
     labels = next(one for one in OBJECTS if one["metadata"]["name"] == "mollm-web")["spec"]["template"]["metadata"]
     assert service["spec"]["selector"] == labels["labels"]
