@@ -59,7 +59,7 @@ CONFIGS = {
     "beside what people fill": (
         TEXT + TONE + '<TextArea name="why" toName="text"/><Number name="n" toName="text"/>'
         '<Labels name="parts" toName="text"><Label value="A"/></Labels><DateTime name="day" toName="text"/>'
-        '<Choices name="more" toName="text" visibleWhen="choice-selected" whenTagName="tone" whenChoiceValue="good">'
+        '<Choices name="more" toName="text" visibleWhen="region-selected" whenTagName="parts" whenLabelValue="A">'
         '<Choice value="x"/><Choice value="y"/></Choices>'
     ),
 }
@@ -191,7 +191,8 @@ def open_site(
     """Make a project of a label config and tasks, and connect it."""
 
     def opened(config: str, data: list[dict[str, Any]]) -> Site:
-        number = client.create_project("controls", f"<View>{config}</View>")
+        whole = config if config.lstrip().startswith("<View") else f"<View>{config}</View>"
+        number = client.create_project("controls", whole)
         client.import_tasks(number, data)
         connect(store, client, settings, number, recorder.url, check_order=False)
         runtime = Runtime(settings, store, connection)

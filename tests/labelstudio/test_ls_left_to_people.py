@@ -20,10 +20,11 @@ BESIDE = {
     "choices of a region": f'<Choices name="x" toName="text" perRegion="true">{AB}</Choices>',
     "dynamic choices": '<Choices name="x" toName="text" value="$more"/>',
     "one choice": '<Choices name="x" toName="text"><Choice value="seen"/></Choices>',
-    "shown sometimes": '<Choices name="x" toName="text" visibleWhen="choice-selected" whenTagName="tone">'
+    "shown for a region": '<Choices name="x" toName="text" visibleWhen="region-selected" whenLabelValue="A">'
     f"{AB}</Choices>",
-    "inside what is shown sometimes": '<View visibleWhen="choice-selected" whenTagName="tone" whenChoiceValue="bad">'
+    "shown by what people fill": '<View visibleWhen="choice-selected" whenTagName="other" whenChoiceValue="bad">'
     '<Rating name="x" toName="text"/></View>',
+    "shown by itself": f'<Choices name="x" toName="text" visibleWhen="choice-selected" whenTagName="x">{AB}</Choices>',
     "other text": '<Text name="two" value="$two"/><Rating name="x" toName="two"/>',
     "a picture": '<Image name="two" value="$two"/><Choices name="x" toName="two">' + f"{AB}</Choices>",
     "taxonomy of regions": '<Taxonomy name="x" toName="text" labeling="true"><Choice value="a"/></Taxonomy>',

@@ -77,7 +77,7 @@ def _draw(
     store: Store, connection: redis.Redis, project: Project, given: dict[str, Any], *, dry_run: bool, json_output: bool
 ) -> bool:
     """Plan an audit, say what to expect, and draw it. False on a dry run, which writes nothing."""
-    must = [row for row in read(project.label_config).left if row.required and not row.conditions]
+    must = [row for row in read(project.label_config).left if row.required and not row.sometimes]
     if must and given.get("target") is not None:
         raise InputError(
             f"Nothing can be accepted in project {project.id}: people must fill {must[0].tag} {must[0].name!r} in each "

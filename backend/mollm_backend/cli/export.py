@@ -13,6 +13,9 @@ import typer
 from mollm.records import HumanLabel, Provenance
 from mollm_backend.cli.terminal import ProjectId, open_store
 from mollm_backend.store import labels, projects, tasks, versions
+from mollm_backend.store.decisions import shown
+
+HIDDEN = "not shown"  # the provenance of a decision whose control the task's other labels hide
 
 
 class Format(StrEnum):
@@ -39,12 +42,16 @@ def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv 
         writer.writeheader()
     for task in tasks.every(store, project):
         row: dict[str, Any] = {"task": task.task_id, text: task.text, "version": ""}
-        for key, names in columns.items():
+        best: dict[str, tuple[str, float | None, str]] = {}
+        for key in columns:
             mixture, person = predictions.get(task.task_id, {}).get(key), human[key].get(str(task.task_id))
             accepted = certified[key].get(task.task_id)
             if person is None and accepted is None and mixture is not None:
                 row["version"] = found.published_version or ""
-            row |= dict(zip(names, _best(person, accepted, mixture), strict=True))
+            best[key] = _best(person, accepted, mixture)
+        seen = shown(found.decisions, {key: label or None for key, (label, *_) in best.items()})
+        for key, names in columns.items():
+            row |= dict(zip(names, best[key] if key in seen else ("", None, HIDDEN), strict=True))
         ordered = {name: row[name] for name in fields}
         if writer is not None:
             writer.writerow(ordered)

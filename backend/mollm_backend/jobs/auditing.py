@@ -19,6 +19,7 @@ from mollm_backend.labelstudio.label_config import certainty
 from mollm_backend.store import Store, audits, batches, events, frozen, projects, versions
 from mollm_backend.store.audits import Audit, AuditTask, Part
 from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.decisions import Decision
 from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
 
@@ -35,15 +36,22 @@ def design_of(part: Part) -> Design:
     return Design(part.kind, part.labels, part.region, part.start, part.tasks)
 
 
-def draw(rest: Frozen, text_keys: Sequence[str], parts: Sequence[Part], rng: np.random.Generator) -> list[AuditTask]:
-    """Draw the audit of each part of `rest`, in the order in which people see them: a random one."""
+def draw(
+    rest: Frozen, text_keys: Sequence[str], parts: Sequence[Part], rng: np.random.Generator,
+    decisions: Sequence[Decision] | None = None,
+) -> list[AuditTask]:  # fmt: skip
+    """Draw the audit of each part of `rest`, in the order in which people see them: a random one.
+
+    What a task is predicted to be is said of those of the `decisions` (None: all) whose control people see there.
+    """
     found, begin = list[tuple[int, int, int]](), 0
     for p, part in enumerate(parts):
         found += [(p, int(place), begin + int(place)) for place in design_of(part).draw(rng)]
         begin += part.tasks
     return [
         AuditTask(
-            int(rest.task_ids[n]), p, place, turn, parts[p].labels / parts[p].region, rest.labels_at(n), text_keys[n]
+            int(rest.task_ids[n]), p, place, turn, parts[p].labels / parts[p].region,
+            rest.labels_at(n, decisions), text_keys[n],
         )
         for turn, (p, place, n) in enumerate(found[i] for i in rng.permutation(len(found)))
     ]  # fmt: skip
@@ -109,7 +117,7 @@ def draw_standing(store: Store, project: Project, size: int) -> None:
     seed = int(np.random.default_rng().integers(2**31))
     drawn = places[stream(seed, "standing audit").permutation(K)[:n]]
     rows = [
-        AuditTask(int(rest.task_ids[i]), 0, turn, turn, n / K, rest.labels_at(i), keys[i])
+        AuditTask(int(rest.task_ids[i]), 0, turn, turn, n / K, rest.labels_at(i, project.decisions), keys[i])
         for turn, i in enumerate(drawn)
     ]
     part = Part("simple", n, K, 1, K, 0.0)
@@ -163,7 +171,7 @@ def _at_random(picks: list[StoredEntry], blank: list[StoredEntry], rng: np.rando
 
 def make(store: Store, project: Project, audit: Audit, rest: Frozen, text_keys: Sequence[str]) -> Audit:
     """Draw an audit and store it, then mix it into the batch. Raises InputError where one is open already."""
-    rows = draw(rest, text_keys, audit.parts, stream(audit.seed, "audit"))
+    rows = draw(rest, text_keys, audit.parts, stream(audit.seed, "audit"), project.decisions)
     made = audits.make(store, project.id, audit, rest, rows)
     events.add(store, "info", f"{made.id}: people label {len(rows)} tasks without a pre-annotation", project.id)
     mix(store, project)

@@ -12,6 +12,8 @@ from mollm.acceptance.refusal import more, reachable
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray
 from mollm_backend.jobs.auditing import design_of
+from mollm_backend.labelstudio.label_config import read
+from mollm_backend.labelstudio.left_to_people import lacks
 from mollm_backend.store import Store, audits, certificates, frozen, labels, tasks
 from mollm_backend.store.audits import Answers, Audit, Part
 from mollm_backend.store.certificates import Accepted, Certificate
@@ -133,10 +135,16 @@ def _accepted(store: Store, project: Project, audit: Audit, covered: IntArray) -
     codes = dict(zip(ids, rest.texts[covered], strict=True))
     same = {task_id for task_id, row in there.items() if frozen.text_codes([row.text_key])[0] == codes[task_id]}
     places = [(int(place), task_id) for place, task_id in zip(covered, ids, strict=True)]
-    rows = [Accepted(task_id, rest.labels_at(place), there[task_id].text_key)
+    rows = [Accepted(task_id, rest.labels_at(place, project.decisions), there[task_id].text_key)
             for place, task_id in places if task_id in same - closed]  # fmt: skip
+    left = read(project.label_config).left if "required" in project.label_config else ()
+    needed = {row.task_id: lack for row in rows if (lack := lacks(left, project.decisions, row.labels)) is not None}
+    rows = [row for row in rows if row.task_id not in needed]
     labelled, gone = len(closed & same), len(ids) - len(same)
     words = [f"{labelled} of the tasks were labelled meanwhile."] if labelled else []
+    if needed:
+        names = " and ".join(sorted({f"{lack.tag} {lack.name!r}" for lack in needed.values()}))
+        words.append(f"{len(needed)} of the tasks are left to people, who must fill {names} there.")
     words += [f"{gone} of the tasks were edited or deleted and are left to people."] if gone else []
     return rows, " ".join(words)
 

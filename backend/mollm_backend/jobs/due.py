@@ -12,7 +12,7 @@ from mollm.errors import MollmError
 from mollm_backend import logs
 from mollm_backend.jobs import auditing, backing_up
 from mollm_backend.jobs.runtime import Conclusion, Counted, Job, Runtime
-from mollm_backend.labelstudio.label_config import certainty, words_of
+from mollm_backend.labelstudio.label_config import joint, words_of
 from mollm_backend.labelstudio.prune import prunable
 from mollm_backend.store import (
     Store,
@@ -227,7 +227,7 @@ def shown(project: Project, predicted: Mapping[str, StoredPrediction]) -> tuple[
     """What a batch shows of a task: its label (in words where there are several decisions), and how sure that is."""
     rows = {decision.key: predicted[decision.key] for decision in project.decisions if decision.key in predicted}
     words = words_of(project.decisions, {key: row.label for key, row in rows.items()})
-    return words, certainty(row.confidence for row in rows.values())
+    return words, joint(project.decisions, {key: (row.label, row.confidence) for key, row in rows.items()})
 
 
 def version_to_predict_with(store: Store, project: Project) -> Version | None:

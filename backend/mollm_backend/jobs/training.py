@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ import structlog
 from mollm import states
 from mollm.config import LoopConfig
 from mollm.errors import InputError
-from mollm.records import BatchEntry, FittedState, HumanLabel, digest
+from mollm.records import BatchEntry, BoolArray, FittedState, FloatArray, HumanLabel, digest
 from mollm.round import gate, stopping
 from mollm.round.discrepancy import Discrepancy
 from mollm.round.gate import Verdict
@@ -24,6 +24,7 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.controls import by_control, control_of
 from mollm_backend.store import batches, changes, events, labels, projects, versions
 from mollm_backend.store.batches import StoredEntry
+from mollm_backend.store.decisions import Decision, sight
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction, Version
 from mollm_backend.work import people, progress
@@ -95,13 +96,16 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     config = runtime.loop_config(project)
     events.add(runtime.store, "info", f"training round {round_index} started: {reason}", project.id)
     earlier = versions.every(runtime.store, project.id, stopping.LAST)
-    decided = [Decided(pool, _round(runtime, project, pool, config, round_index, earlier, tell)) for pool in pools]
+    decided = list[Decided]()
+    for pool in _in_order(pools):
+        asked = replace(pool, apart=pool.apart | _hidden(project, pool.decision, decided))
+        decided.append(Decided(pool, _round(runtime, project, asked, config, round_index, earlier, tell)))
+    decided.sort(key=lambda part: project.decisions.index(part.pool.decision))
     rules = together.fit(project, {part.key: (part.pool, part.outcome) for part in decided})
     tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
-    sides = [(part.pool.signals.items, part.pool.open_items, part.outcome.probabilities) for part in decided]
     facts["notes"] += together.lines(rules)
-    facts["guess"] = accuracy.guess(sides)
+    facts["guess"] = accuracy.guess([_side(project, part, decided) for part in decided])
     apart = [part.discrepancy() for part in decided]
     facts["discrepancy"] = {name: float(np.mean([row[name] for row in apart])) for name in apart[0]}
     published = versions.find(runtime.store, project.id, project.published_version)
@@ -126,6 +130,37 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
         line += f"; it stays a candidate: the project is {projects.get(runtime.store, project.id).pin}"
     events.add(runtime.store, "done" if accepted else "problem", line, project.id)
     return version
+
+
+def _in_order(pools: Sequence[DecisionPool]) -> Iterator[DecisionPool]:
+    """The pools, each after those on whose labels it depends whether its control is shown."""
+    rest = list(pools)
+    while rest:
+        waiting = {pool.decision.control for pool in rest}
+        free = [pool for pool in rest if not waiting & {one.control for one in pool.decision.conditions}] or rest
+        yield from free
+        keys = {pool.decision.key for pool in free}
+        rest = [pool for pool in rest if pool.decision.key not in keys]
+
+
+def _hidden(project: Project, decision: Decision, decided: Sequence[Decided]) -> frozenset[int]:
+    """The tasks in which people would not be asked about a decision, by what the round says of those before it."""
+    if not decision.conditions:
+        return frozenset()
+    labels_of: dict[int, dict[str, str | None]] = {}
+    for part in decided:
+        for row in part.predictions():
+            labels_of.setdefault(row.task_id, {})[part.key] = row.label
+    decisions = [row for row in project.decisions if any(row.key == part.key for part in decided)]
+    return frozenset(task for task, known in labels_of.items() if not sight(decisions, known)(decision.conditions))
+
+
+def _side(project: Project, part: Decided, decided: Sequence[Decided]) -> tuple[Sequence[str], BoolArray, FloatArray]:
+    """What `accuracy.guess` reads of a decision: where its control is hidden, nothing can be wrong."""
+    hidden = _hidden(project, part.pool.decision, [row for row in decided if row.key != part.key])
+    probs = part.outcome.probabilities.copy()
+    probs[[task.task_id in hidden for task in part.pool.tasks]] = 1.0
+    return part.pool.signals.items, part.pool.open_items, probs
 
 
 def _round(

@@ -75,6 +75,8 @@ def _lines(old: Decision | None, new: Decision | None) -> list[str]:
     lines += [of + line for line in _label_lines(old, new)]
     if _prompted(old) != _prompted(new):
         lines.append(f"{of}the LLMs are asked again, because the labels are part of their prompt")
+    if old.conditions != new.conditions:
+        lines.append(f"{of}it is asked under other conditions (visibleWhen); annotations are read again")
     if old.sources != new.sources:
         read = " and ".join(f"{source.field!r} ({source.tag})" for source in new.sources)
         lines.append(f"{of}the text is now read from the field {read}")

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio import show_why
+from mollm_backend.labelstudio import show_why, when
 from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, by_control, control_of, controls
 from mollm_backend.labelstudio.left_to_people import Left, left_of
-from mollm_backend.store.decisions import Decision, Source
+from mollm_backend.store.decisions import Decision, Source, shown
 
 MAX_CONFIG = 1_000_000  # characters; a guess: far more than a real config has, and still quick to parse
 PLACES = 10**9  # a place's share of the score: a million places are below LEAST, and as floats all differ
@@ -45,22 +45,43 @@ def read(xml: str) -> Read:
     interface = _interface(show_why.without(xml) if isinstance(xml, str) else xml)
     objects = dict(interface._objects)
     nodes = [node for node in interface._tree.iter() if node.attrib.get("name") in interface._controls]
-    found, left = list[Decision](), list[Left]()
-    refused = list[ConfigError]()
-    for node in nodes:
-        try:
-            decided = _decisions(node, objects)
-            _check_beside(found, decided)
-            found += decided
-        except ConfigError as error:
-            refused.append(error)
-            left.append(left_of(node, str(error) if _kind(node) else ""))
+    found, refused = _decided(nodes, objects, {})
+    while blind := when.unanswered(found, nodes):  # a condition that cannot be told, of a control that can be decided
+        found, refused = _decided(nodes, objects, refused | blind)
     if not found:
         if len(refused) == 1:
-            raise refused[0]
-        each = "".join(f" {error}" for error in refused[:5])
+            raise next(iter(refused.values()))
+        each = "".join(f" {error}" for error in list(refused.values())[:5])
         raise ConfigError(f"The label config has no control that can be decided: {_wanted()}. Add one of them.{each}")
-    return Read(_keyed(found), tuple(left))
+    left = [_left(node, refused[node.attrib["name"]], found) for node in nodes if node.attrib["name"] in refused]
+    return Read(_keyed(when.answered(found, nodes)), tuple(left))
+
+
+def _decided(
+    nodes: Sequence[Any], objects: Mapping[str, Any], refused: Mapping[str, ConfigError]
+) -> tuple[list[Decision], dict[str, ConfigError]]:
+    """The decisions of all controls that are not `refused`, and why those that are none are none, by name."""
+    found, errors = list[Decision](), dict[str, ConfigError]()
+    for node in nodes:
+        name = node.attrib["name"]
+        try:
+            if name in refused:
+                raise refused[name]
+            decided = _decisions(node, objects)
+            _check_beside(found, decided)
+            required = attributes(node).get("required", "false").lower() == "true"
+            found += [replace(row, required=required) for row in decided]
+        except ConfigError as error:
+            errors[name] = error
+    return found, errors
+
+
+def _left(node: Any, refusal: ConfigError, found: Sequence[Decision]) -> Left:
+    asked = when.asked_of(node)
+    return left_of(
+        node, str(refusal) if _kind(node) else "", conditions=when.known(asked, found), sometimes=bool(asked),
+        of_regions=any(one.kind == "region-selected" for one in asked),
+    )  # fmt: skip
 
 
 def _wanted() -> str:
@@ -105,9 +126,6 @@ def _check_control(node: Any) -> None:
     for key in ("perregion", "peritem"):
         if attr.get(key, "false").lower() == "true":
             raise ConfigError(f"{what} is {key}: labels of regions are not supported; label the whole task.")
-    around = [node, *node.iterancestors()]
-    if any(attributes(tag).get("visiblewhen") or attributes(tag).get("whentagname") for tag in around):
-        raise ConfigError(f"{what} is shown only sometimes (visibleWhen): remove the condition, or leave it to people.")
 
 
 def _sources(node: Any, control: Control, objects: Mapping[str, Any]) -> tuple[Source, ...]:
@@ -169,7 +187,10 @@ def general_question(control: str) -> str:
 
 def lines_of(decisions: Sequence[Decision]) -> list[str]:
     """What the project asks, one line for each control."""
-    return [f"{rows[0].control}: {control_of(rows).line(rows)}" for rows in by_control(decisions)]
+    return [
+        f"{rows[0].control}: {control_of(rows).line(rows)}{when.words(rows[0].conditions)}"
+        for rows in by_control(decisions)
+    ]
 
 
 def lines_of_left(left: Sequence[Left]) -> list[str]:
@@ -186,12 +207,13 @@ def lines_of_left(left: Sequence[Left]) -> list[str]:
 def results_of(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> list[dict[str, Any]]:
     """Label Studio's result for a label and its calibrated probability of each decision (by key).
 
-    A part's `score` is the probability that all its labels are right. A control is left out if a label is missing.
+    A part's `score` is the probability that all its labels are right. A control is left out if a label is missing, or
+    if the other labels hide it.
     Raises InputError for a label that is not in the config, because Label Studio would store it unchecked.
     """
-    parts = []
+    parts, seen = [], shown(decisions, {key: label for key, (label, _) in predicted.items()})
     for rows in by_control(decisions):
-        if any(row.key not in predicted for row in rows):
+        if any(row.key not in predicted or row.key not in seen for row in rows):
             continue
         for row in rows:
             row.labels.index(predicted[row.key][0])
@@ -209,11 +231,18 @@ def certainty(confidences: Iterable[float]) -> float:
     return float(math.prod(confidences))
 
 
+def joint(decisions: Sequence[Decision], predicted: Mapping[str, tuple[str, float]]) -> float:
+    """The probability that all labels that people see are right; `predicted`: label and confidence by decision."""
+    seen = shown(decisions, {key: label for key, (label, _) in predicted.items()})
+    return certainty(confidence for key, (_, confidence) in predicted.items() if key in seen)
+
+
 def words_of(decisions: Sequence[Decision], labels: Mapping[str, str]) -> str:
     """The chosen labels as text for a person; for a single decision, just its label."""
     if len(decisions) == 1:
         return labels[decisions[0].key]
-    known = [rows for rows in by_control(decisions) if all(row.key in labels for row in rows)]
+    seen = shown(decisions, labels)
+    known = [rows for rows in by_control(decisions) if all(row.key in labels and row.key in seen for row in rows)]
     return "; ".join(f"{rows[0].control}: {control_of(rows).words(rows, labels)}" for rows in known)
 
 
@@ -231,7 +260,16 @@ def labels_of(result: object, decisions: Sequence[Decision]) -> dict[str, LabelO
             found |= {row.key: problem for row in rows}
         else:
             found |= control_of(rows).read(values[0] if values else None, rows)
-    return found
+    return found | _hidden(result, decisions, found)
+
+
+def _hidden(
+    result: Sequence[object], decisions: Sequence[Decision], found: Mapping[str, LabelOrProblem]
+) -> dict[str, LabelOrProblem]:
+    """The decisions that nobody was asked, because what was chosen hides their control: no label, and no problem."""
+    filled = {part.get("from_name") for part in result if isinstance(part, Mapping)}
+    seen = shown(decisions, {key: label for key, (label, _) in found.items()})
+    return {row.key: (None, "") for row in decisions if row.key not in seen and row.control not in filled}
 
 
 def rank_score(rank: int) -> float:

@@ -11,73 +11,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mollm_backend.labelstudio.controls import attributes
-from mollm_backend.store.decisions import Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """`visibleWhen` of a control or of a tag around it: shown if `control` has one of `values` chosen (or any)."""
-
-    kind: str
-    control: str = ""
-    values: tuple[str, ...] = ()
+from mollm_backend.labelstudio.controls import attributes, by_control, control_of
+from mollm_backend.store.decisions import Condition, Decision, sight
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A control that nobody but people fills. `why` it is left, where its kind is one that we know."""
+    """A control that nobody but people fills. `why` it is left, where its kind is one that we know.
+
+    `sometimes`: it is shown only under conditions; `conditions` are those that can be told from what is decided.
+    """
 
     name: str
     tag: str
     why: str = ""
     required: bool = False
     conditions: tuple[Condition, ...] = ()
+    sometimes: bool = False
 
     @property
     def words(self) -> str:
         return f"{self.tag} {self.name!r}" + (f", which {self.why}" if self.why else "")
 
 
-def left_of(node: Any, refusal: str) -> Left:
+def left_of(node: Any, refusal: str, *, conditions: tuple[Condition, ...], sometimes: bool, of_regions: bool) -> Left:
     """A node of the label config as what is left; `refusal` starts with the control and says why ("": unknown kind).
 
     A control of regions is never missing where there is no region.
     """
     given = attributes(node)
-    around = [attributes(tag) for tag in (node, *node.iterancestors())]
-    conditions = tuple(
-        Condition(tag["visiblewhen"], tag.get("whentagname", ""), _values(tag))
-        for tag in around
-        if "visiblewhen" in tag
-    )
-    of_regions = any(given.get(key, "false").lower() == "true" for key in ("perregion", "peritem"))
+    of_regions = of_regions or any(given.get(key, "false").lower() == "true" for key in ("perregion", "peritem"))
     required = given.get("required", "false").lower() == "true" and not of_regions
     why = refusal.partition(f"{node.attrib['name']!r} ")[2].partition(": ")[0]
-    return Left(node.attrib["name"], str(node.tag), why, required, conditions)
-
-
-def _values(tag: Mapping[str, str]) -> tuple[str, ...]:
-    named = tag.get("whenchoicevalue") or tag.get("whenlabelvalue") or ""
-    return tuple(value.strip() for value in named.split(",") if value.strip())
+    return Left(node.attrib["name"], str(node.tag), why, required, conditions, sometimes)
 
 
 def lacks(left: Sequence[Left], decisions: Sequence[Decision], labels: Mapping[str, str]) -> Left | None:
-    """The first required control that people would have to fill beside these labels (by key); None: nothing is
-    lacking."""
-    chosen: dict[str, set[str]] = {}
-    for decision in decisions:
-        if decision.kind == "choices" and decision.key in labels:
-            label = labels[decision.key]
-            chosen[decision.control] = {label, decision.labels.text_of(decision.labels.index(label))}
-    return next((row for row in left if row.required and all(_met(one, chosen) for one in row.conditions)), None)
+    """The first required control that people would have to fill beside these labels (by key); None: nothing is lacking.
 
-
-def _met(condition: Condition, chosen: Mapping[str, set[str]]) -> bool:
-    """Whether a condition holds in an annotation with these choices and no regions, or may hold."""
-    if condition.kind == "region-selected":
-        return False
-    if condition.kind not in ("choice-selected", "choice-unselected") or condition.control not in chosen:
-        return True
-    some = not condition.values or bool(chosen[condition.control] & set(condition.values))
-    return some if condition.kind == "choice-selected" else not some
+    Of the controls that are decided that is one in which these labels choose nothing.
+    """
+    seen = sight(decisions, labels)
+    for rows in by_control(decisions):
+        if rows[0].required and seen(rows[0].conditions) and all(row.key in labels for row in rows):
+            control = control_of(rows)
+            if control.value(rows, labels) is None:
+                return Left(rows[0].control, control.tag, "has nothing chosen", required=True)
+    return next((row for row in left if row.required and seen(row.conditions)), None)

@@ -16,7 +16,7 @@ from mollm.records import digest
 from mollm_backend.labelstudio import tab_shapes, tabs, why
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioDown, LabelStudioError, LabelStudioRefused
-from mollm_backend.labelstudio.label_config import certainty, rank_score
+from mollm_backend.labelstudio.label_config import joint, rank_score
 from mollm_backend.labelstudio.order import UNCERTAINTY, why_not_served
 from mollm_backend.store import Store, audits, batches, projects, tasks, versions
 from mollm_backend.store.batches import StoredEntry
@@ -212,6 +212,6 @@ def _base_rows(
         except InputError as error:
             refused.append((task_id, str(error)))
             continue
-        score = certainty(confidence for _, confidence in predicted.values())
+        score = joint(project.decisions, predicted)
         rows.append({"task": task_id, "model_version": version, "score": score, "result": result})
     return rows, refused

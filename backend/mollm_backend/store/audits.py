@@ -18,6 +18,7 @@ from mollm_backend.store import Store, in_chunks, labels, now, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.frozen import COLUMNS, Frozen, packed, text_codes, unpacked
 from mollm_backend.store.labels import Annotation
+from mollm_backend.store.projects import find as find_project
 from mollm_backend.store.schema import audit_tasks, audits, projects, tasks
 
 OPEN, DECIDED, WITHDRAWN = "open", "decided", "withdrawn"
@@ -113,8 +114,9 @@ class Answers:
 
 
 def asked_digest(decisions: Sequence[Decision]) -> str:
-    """What an audit holds for: the decisions, and the labels of each."""
-    return digest(*(part for row in decisions for part in (row.key, row.labels.key())))
+    """What an audit holds for: the decisions, the labels of each, and when it is asked."""
+    parts = [part for row in decisions for part in (row.key, row.labels.key())]
+    return digest(*parts, *(str(row.conditions) for row in decisions if row.conditions))
 
 
 def make(store: Store, project_id: int, audit: Audit, frozen: Frozen, drawn: Sequence[AuditTask]) -> Audit:
@@ -229,9 +231,13 @@ def answers(store: Store, project_id: int, audit: Audit) -> Answers:
     begins = np.concatenate([[0], np.cumsum([part.tasks for part in audit.parts])])
     first = _first(store, project_id, audit.id)
     whole = _whole(store, project_id, audit.id)
+    project = find_project(store, project_id)
+    sometimes = {row.key for row in project.decisions if row.conditions} if project else set[str]()
     settled, said, why = list[AuditTask](), list[dict[str, str] | None](), list[str]()
     for row in drawn:
-        found, problem = (None, "lost") if row.task_id not in whole else _answer(first.get(row.task_id, []), row)
+        found, problem = (
+            (None, "lost") if row.task_id not in whole else _answer(first.get(row.task_id, []), row, sometimes)
+        )
         if found is not None or problem:
             settled, said, why = [*settled, row], [*said, found], [*why, problem]
     known = {row.task_id for row in settled}
@@ -271,12 +277,16 @@ def _whole(store: Store, project_id: int, audit_id: str) -> set[int]:
         return set(connection.execute(query.where(*here, *there)).scalars())
 
 
-def _answer(group: Sequence[Annotation], task: AuditTask) -> tuple[dict[str, str] | None, str]:
-    """What a person said of a task, by the decision's key, or why that is no answer ("": there is none yet)."""
+def _answer(group: Sequence[Annotation], task: AuditTask, sometimes: set[str]) -> tuple[dict[str, str] | None, str]:
+    """What a person said of a task, by the decision's key, or why that is no answer ("": there is none yet).
+
+    A decision that is asked only `sometimes` has neither a label nor a problem where another label hides its control.
+    """
     said = {row.decision: row.label for row in group if row.decision in task.predicted and row.label is not None}
     if not group:
         return None, ""
-    if group[0].was_cancelled or said.keys() != task.predicted.keys():
+    there = {row.decision for row in group if row.label is not None or (row.decision in sometimes and not row.problem)}
+    if group[0].was_cancelled or not task.predicted.keys() <= there:
         return None, "skipped"
     return (said, "") if group[0].provenance is Provenance.FROM_SCRATCH else (None, "shown")
 

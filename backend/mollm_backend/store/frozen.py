@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from mollm.records import FloatArray, IntArray, digest
 from mollm_backend.store import Store
 from mollm_backend.store.changes import READABLE
+from mollm_backend.store.decisions import Decision, shown
 from mollm_backend.store.labels import closed
 from mollm_backend.store.projects import Project
 from mollm_backend.store.schema import predictions, tasks
@@ -35,9 +36,11 @@ class Frozen:
     names: Mapping[str, tuple[str, ...]]
     codes: Mapping[str, IntArray]
 
-    def labels_at(self, n: int) -> dict[str, str]:
-        """The predicted label of one task, by the decision's key."""
-        return {key: self.names[key][codes[n]] for key, codes in self.codes.items()}
+    def labels_at(self, n: int, decisions: Sequence[Decision] | None = None) -> dict[str, str]:
+        """The predicted label of one task, by the key of each of the decisions (None: all) whose control people see."""
+        found = {key: self.names[key][codes[n]] for key, codes in self.codes.items()}
+        seen = found.keys() if decisions is None else shown(decisions, found)
+        return {key: label for key, label in found.items() if key in seen}
 
     def take(self, places: IntArray) -> Frozen:
         """The tasks at `places`, in that order."""
@@ -86,11 +89,17 @@ def freeze(store: Store, project: Project, sure: Callable[[Iterable[float]], flo
     whole = [rows for rows in found.values() if len(rows) == len(names)]
     firsts = [next(iter(rows.values())) for rows in whole]
     task_ids = np.array([row.task_id for row in firsts], dtype=np.int64)
-    confidence = np.array([sure(row.confidence for row in rows.values()) for rows in whole])
+    confidence = np.array([sure(row.confidence for row in _seen(project, rows)) for rows in whole])
     codes = {key: np.array([code[key][rows[key].label] for rows in whole], dtype=np.int64) for key in names}
     order = np.lexsort((task_ids, -confidence))
     frozen = Frozen(task_ids, text_codes(row.text_key for row in firsts), confidence, names, codes)
     return frozen.take(order), [firsts[n].text_key for n in order]
+
+
+def _seen(project: Project, rows: Mapping[str, sa.Row[Any]]) -> list[sa.Row[Any]]:
+    """The predictions of the decisions whose control people see, by what is predicted."""
+    seen = shown(project.decisions, {key: row.label for key, row in rows.items()})
+    return [row for key, row in rows.items() if key in seen]
 
 
 def open_ids(store: Store, project: Project) -> IntArray:

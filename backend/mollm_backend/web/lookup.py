@@ -43,7 +43,7 @@ def answers(store: Store, project: Project, asked: Sequence[AskedTask]) -> list[
             continue
         result = why.result(project, predicted)
         rank = ranks.get(task.task_id)
-        sure = label_config.certainty(confidence for _, confidence in predicted.values())
+        sure = label_config.joint(project.decisions, predicted)
         score = label_config.outside_score(sure) if rank is None else label_config.rank_score(rank)
         found_answers.append({"result": result, "score": score, "model_version": shown_version(project)})
     return found_answers

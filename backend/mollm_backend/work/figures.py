@@ -74,9 +74,12 @@ def _line(who: str, found: Agreement) -> str:
 
 
 def _classes(store: Store, project_id: int, decision: Decision, audit: Audit) -> PerClass | None:
-    """Each class on the tasks of a decided audit, weighted to all tasks that it was drawn from; None of no answer."""
+    """Each class on the tasks of a decided audit, weighted to all tasks that it was drawn from.
+
+    None of no answer, and of a decision that is asked in some tasks only: of the others nothing is known.
+    """
     answers, then = audits.answers(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
-    if decision.key not in then.codes:
+    if decision.key not in then.codes or decision.conditions:
         return None
     names = then.names[decision.key]
     code = {name: c for c, name in enumerate(names)}

@@ -19,10 +19,12 @@ from mollm.acceptance.certificate import share_of
 from mollm.acceptance.plan import Finish, Goal, pace, plan
 from mollm.records import FloatArray
 from mollm_backend.labelstudio.client import LabelStudioClient
-from mollm_backend.labelstudio.label_config import certainty
+from mollm_backend.labelstudio.label_config import joint, read
+from mollm_backend.labelstudio.left_to_people import lacks
 from mollm_backend.store import Store, audits, certificates, labels, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
+from mollm_backend.store.versions import StoredPrediction
 
 RECENT = 200  # annotations that the pace is taken from: people become faster as they go
 
@@ -42,7 +44,8 @@ class Trust:
 class Standing:
     """Of the `tasks` of a `project` people have labelled `given`; the plan is None where nothing is predicted yet.
 
-    `seconds`: of a label at the project's own pace (None: not known).
+    `seconds`: of a label at the project's own pace (None: not known). `needing`: in how many open tasks people must
+    fill something that no LLM is asked about, so that none of them can be accepted unseen; `needed` names it.
     """
 
     project: int
@@ -52,6 +55,8 @@ class Standing:
     goal: Goal
     seconds: float | None
     finish: Finish | None
+    needing: int = 0
+    needed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people: where the project stands, what is certified, and what comes next."""
@@ -63,6 +68,11 @@ class Standing:
             f"of the {self.finish.open} tasks that nobody has labelled, some {self.finish.wrong:.0f} are expected to "
             f"be wrong; {self.finish.allowed} may be"
         )
+        if self.needing:
+            found.append(
+                f"in {self.needing} of them people must fill {' and '.join(self.needed)} (`required`): no certificate "
+                "accepts these, so that people label each of them"
+            )
         if self.seconds is not None:
             found.append(f"a label takes {self.seconds:.0f} seconds here")
         return [*found, self._next(self.finish)]
@@ -112,7 +122,7 @@ class Standing:
         return {
             "target": self.goal.target, "confidence": self.goal.confidence, "tasks": self.tasks, "labels": self.given,
             "audits": self.trust.audits, "open_audit": self.trust.open, "accepted": self.trust.accepted,
-            "seconds_a_label": self.seconds, "within_reach": self.within_reach,
+            "needing_people": self.needing, "seconds_a_label": self.seconds, "within_reach": self.within_reach,
             "plan": None if self.finish is None else self.finish.as_json() | {"line": self.finish.line()},
         }  # fmt: skip
 
@@ -135,9 +145,20 @@ def of(store: Store, project: Project, goal: Goal, seconds: float | None = None)
     seconds = seconds or pace(gaps(rows))
     if project.published_version is None or not N:
         return Standing(project.id, N, given, trust, goal, seconds, None)
-    confidence = _confidence(store, project, waiting)
+    predicted = versions.of_tasks(store, project.id, project.published_version or "", list(waiting))
+    confidence = _confidence(project, waiting, predicted)
     found = plan(confidence, given, N, goal, seconds, attempts=trust.audits, spent=trust.spent)
-    return Standing(project.id, N, given, trust, goal, seconds, found)
+    return Standing(project.id, N, given, trust, goal, seconds, found, *_needing(project, predicted))
+
+
+def _needing(project: Project, predicted: Mapping[int, Mapping[str, StoredPrediction]]) -> tuple[int, tuple[str, ...]]:
+    """In how many of the predicted tasks people must fill what is left to them, and the names of these controls."""
+    if "required" not in project.label_config:  # reading the label config takes a second
+        return 0, ()
+    left = read(project.label_config).left
+    labels_of = ({key: row.label for key, row in rows.items()} for rows in predicted.values())
+    lacking = [lack for mine in labels_of if (lack := lacks(left, project.decisions, mine)) is not None]
+    return len(lacking), tuple(sorted({f"{lack.tag} {lack.name!r}" for lack in lacking}))
 
 
 def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
@@ -155,12 +176,13 @@ def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
     return Trust(len(decided), line, len(accepted), spent), accepted
 
 
-def _confidence(store: Store, project: Project, waiting: Mapping[int, str]) -> FloatArray:
+def _confidence(
+    project: Project, waiting: Mapping[int, str], predicted: Mapping[int, Mapping[str, StoredPrediction]]
+) -> FloatArray:
     """(K,) how sure the published version is of each waiting task, given by id with its text's key; 0: it does not know
     the text."""
-    predicted = versions.of_tasks(store, project.id, project.published_version or "", list(waiting))
     known = {
-        task: certainty(row.confidence for row in answers.values())
+        task: joint(project.decisions, {key: (row.label, row.confidence) for key, row in answers.items()})
         for task, answers in predicted.items()
         if len(answers) == len(project.decisions) and all(row.text_key == waiting[task] for row in answers.values())
     }

@@ -44,6 +44,13 @@ class Control(ABC):
     def read(self, value: Mapping[str, Any] | None, decisions: Sequence[Decision]) -> dict[str, LabelOrProblem]:
         """The label of each decision in a result's `value` (None: the control has no part in the result)."""
 
+    def chosen(self, decisions: Sequence[Decision], values: Sequence[str]) -> tuple[tuple[str, str], ...]:  # noqa: ARG002
+        """The labels, as (part, label), that choose one of `values` (none given: that choose anything).
+
+        Label Studio takes a Choice's value or its alias for it. Empty: no condition can ask for this control.
+        """
+        return ()
+
     def frequencies(self, decisions: Sequence[Decision]) -> tuple[float, ...] | None:  # noqa: ARG002 - for subclasses
         """How frequent each decision's labels are thought to be before anybody has labelled (None: equally)."""
         return None
@@ -130,6 +137,12 @@ def controls() -> dict[str, Control]:
         own = [kind for kind in names.values() if isinstance(kind, type) and kind.__module__.endswith(module.name)]
         found[module.name] = next(kind() for kind in own if issubclass(kind, Control))
     return dict(sorted(found.items()))
+
+
+def labels_among(labels: LabelSet, values: Sequence[str]) -> list[str]:
+    """The names of the labels whose name or shown text is one of `values` (none given: all)."""
+    pairs = ((name, labels.text_of(c)) for c, name in enumerate(labels.names))
+    return [name for name, text in pairs if not values or {name, text} & set(values)]
 
 
 def control_of(decisions: Sequence[Decision]) -> Control:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.controls import OneOf, attributes, flat_choice_rows, label_set
+from mollm_backend.labelstudio.controls import OneOf, attributes, flat_choice_rows, label_set, labels_among
 from mollm_backend.store.decisions import Decision, Source
 
 
@@ -27,6 +28,10 @@ class Choices(OneOf):
         if len(rows) < 2:
             raise ConfigError(f"Choices {name!r} has {len(rows)} Choice elements: a decision needs at least two.")
         return (Decision(name, sources, label_set(rows)),)
+
+    def chosen(self, decisions: Sequence[Decision], values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        (decision,) = decisions
+        return tuple(("", name) for name in labels_among(decision.labels, values))
 
     def written(self, label: str) -> list[str]:
         return [label]

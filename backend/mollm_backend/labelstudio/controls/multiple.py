@@ -11,7 +11,14 @@ from typing import Any
 
 from mollm.errors import ConfigError
 from mollm.records import LabelSet
-from mollm_backend.labelstudio.controls import Control, LabelOrProblem, attributes, flat_choice_rows, label_set
+from mollm_backend.labelstudio.controls import (
+    Control,
+    LabelOrProblem,
+    attributes,
+    flat_choice_rows,
+    label_set,
+    labels_among,
+)
 from mollm_backend.store.decisions import Decision, Source
 
 APPLIES, NOT = "applies", "does not apply"  # the two labels of each decision
@@ -54,6 +61,11 @@ class Multiple(Control):
             problem: LabelOrProblem = None, f"{decisions[0].control!r} does not hold a list of choices"
             return {decision.key: problem for decision in decisions}
         return {decision.key: (APPLIES if decision.part in chosen else NOT, "") for decision in decisions}
+
+    def chosen(self, decisions: Sequence[Decision], values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        listed = decisions[0].listed or LabelSet((decisions[0].part,))
+        names = labels_among(listed, values)
+        return tuple((row.part, APPLIES) for row in decisions if row.part in names)
 
     def frequencies(self, decisions: Sequence[Decision]) -> tuple[float, ...]:
         """Of a list one label applies, on average: what an LLM that is not sure says then ticks no box."""

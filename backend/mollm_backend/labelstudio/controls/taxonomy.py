@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mollm.errors import ConfigError
-from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set
+from mollm.records import LabelSet
+from mollm_backend.labelstudio.controls import OneOf, attributes, choice_rows, label_set, labels_among
 from mollm_backend.store.decisions import Decision, Source
 
 SEPARATOR = " / "  # between the parts of a path; easy to read, and rare inside a part
@@ -44,6 +45,12 @@ class Taxonomy(OneOf):
         words = _shortest([shown for _, shown, _ in leaves])
         rows = [(_name(path), shown, hint) for (path, _, hint), shown in zip(leaves, words, strict=True)]
         return (Decision(name, sources, label_set(rows), "taxonomy"),)
+
+    def chosen(self, decisions: Sequence[Decision], values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Label Studio compares the last part of the chosen path."""
+        (decision,) = decisions
+        last = LabelSet(decision.labels.names, tuple(self.written(name)[0][-1] for name in decision.labels.names))
+        return tuple(("", name) for name in labels_among(last, values))
 
     def written(self, label: str) -> list[list[str]]:
         return [json.loads(label) if label.startswith('["') else label.split(SEPARATOR)]
