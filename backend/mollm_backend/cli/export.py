@@ -1,4 +1,4 @@
-"""`mollm export`: every task's best label, as CSV or JSONL."""
+"""`mollm export`: every task's best label, as CSV or JSONL; a dataset; the classifier as a model."""
 
 from __future__ import annotations
 
@@ -6,53 +6,72 @@ import csv
 import json
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mollm.records import HumanLabel, Provenance
-from mollm_backend.cli.terminal import ProjectId, open_store
-from mollm_backend.store import labels, projects, tasks, versions
-from mollm_backend.store.decisions import shown
-
-HIDDEN = "not shown"  # the provenance of a decision whose control the task's other labels hide
+from mollm.errors import InputError
+from mollm_backend.cli.terminal import ProjectId, console, open_store, say
+from mollm_backend.store import Store, projects
+from mollm_backend.work import best, dataset
 
 
 class Format(StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
+    HF = "hf"
 
 
-def export(project: ProjectId, format: Annotated[Format, typer.Option(help="csv or jsonl")] = Format.CSV) -> None:
-    """Write every task's best label to stdout: the human's where there is one, else the mixture's.
+def export(
+    project: ProjectId,
+    format: Annotated[
+        Format, typer.Option(help="csv or jsonl to stdout; hf: a directory for `datasets`.")
+    ] = Format.CSV,
+    to: Annotated[Path | None, typer.Option(help="The directory of hf; default: project-N here.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Write the classifier into this directory instead.")] = None,
+) -> None:
+    """Write every task's best label: the human's where there is one, else the mixture's.
 
-    Example: `mollm export 12 > labels.csv`.
+    `--format hf` writes a directory that `datasets.load_dataset` reads offline. `--model` writes the classifier as a
+    model that transformers loads alone, with a card and a calibrated predict.py; it takes minutes for thousands of
+    texts.
+
+    Examples: `mollm export 12 > labels.csv`, `mollm export 12 --format hf --to tickets`, `mollm export 12 --model m`.
     """
-    _loaded, store = open_store()
+    loaded, store = open_store()
     found = projects.get(store, project)
-    columns = _columns(found)
-    annotations = labels.every(store, project)
-    human = {key: {row.item: row for row in labels.human_labels(annotations, key)} for key in columns}
-    certified = {key: labels.certified(annotations, key) for key in columns}
-    predictions = versions.of_tasks(store, project, found.published_version or "")
-    text = "+".join(source.field for source in found.decisions[0].sources)
+    if model is not None:
+        from mollm_backend.jobs import classifier  # torch loads slowly
+
+        with console.status("reading what is known ...") as status:
+            for line in classifier.write(loaded, store, found, model, lambda said: status.update(f"{said} ...")):
+                say(line)
+        return
+    if format is Format.HF:
+        directory = to or Path(f"project-{project}")
+        counts = dataset.write(store, found, directory)
+        said = ", ".join(f"{count} rows in {name}" for name, count in counts.items())
+        say(f"{directory}: {said}. `datasets.load_dataset({str(directory)!r})` reads it.")
+        return
+    if to is not None:
+        raise InputError("--to names the directory of --format hf; csv and jsonl go to stdout: `> labels.csv`.")
+    _print(store, found, format)
+
+
+def _print(store: Store, project: projects.Project, format: Format) -> None:
+    columns = _columns(project)
+    text = "+".join(source.field for source in project.decisions[0].sources)
     fields = ("task", text, *(name for names in columns.values() for name in names), "version")
     writer = csv.DictWriter(sys.stdout, fields) if format is Format.CSV else None
     if writer is not None:
         writer.writeheader()
-    for task in tasks.every(store, project):
-        row: dict[str, Any] = {"task": task.task_id, text: task.text, "version": ""}
-        best: dict[str, tuple[str, float | None, str]] = {}
-        for key in columns:
-            mixture, person = predictions.get(task.task_id, {}).get(key), human[key].get(str(task.task_id))
-            accepted = certified[key].get(task.task_id)
-            if person is None and accepted is None and mixture is not None:
-                row["version"] = found.published_version or ""
-            best[key] = _best(person, accepted, mixture)
-        seen = shown(found.decisions, {key: label or None for key, (label, *_) in best.items()})
+    for row in best.rows(store, project):
+        values: dict[str, Any] = {"task": row.task.task_id, text: row.task.text, "version": row.version}
         for key, names in columns.items():
-            row |= dict(zip(names, best[key] if key in seen else ("", None, HIDDEN), strict=True))
-        ordered = {name: row[name] for name in fields}
+            one = row.best[key]
+            values |= dict(zip(names, (one.label, one.probability, one.provenance), strict=True))
+        ordered = {name: values[name] for name in fields}
         if writer is not None:
             writer.writerow(ordered)
         else:
@@ -64,19 +83,3 @@ def _columns(project: projects.Project) -> dict[str, tuple[str, str, str]]:
     if len(project.decisions) == 1:
         return {project.decision.key: ("label", "probability", "provenance")}
     return {row.key: (row.name, f"{row.name} probability", f"{row.name} provenance") for row in project.decisions}
-
-
-def _best(
-    person: HumanLabel | None, accepted: str | None, mixture: versions.StoredPrediction | None
-) -> tuple[str, float | None, str]:
-    """Label, probability and provenance: the person's, else what a certificate accepted, else the mixture's.
-
-    An accepted label has no probability: its certificate says how many of all are right.
-    """
-    if person is not None:
-        return person.label, 1.0, person.provenance.value
-    if accepted is not None:
-        return accepted, None, Provenance.CERTIFIED.value
-    if mixture is not None:
-        return mixture.label, round(mixture.confidence, 6), "mixture"
-    return "", 0.0, "none"
