@@ -131,6 +131,13 @@ class Annotator(ABC):
         }
         return [by_text[text] for text in texts]
 
+    def write(self, request: str, tokens: int) -> str:  # noqa: ARG002
+        """What the LLM writes to a request, in at most so many tokens, the most probable words; "" if it cannot write.
+
+        Raises as `annotate_batch`.
+        """
+        return ""
+
     def describe(self) -> str:
         """One line: how this annotator is asked."""
         return f"{self.name}: {self.config.model} through {self.runtime}, mode {self.config.mode}"

@@ -77,6 +77,13 @@ class OpenAI(Annotator):
             raise AnnotatorUnavailable(f"{self.name}: {troubled[0]}")
         return answers
 
+    def write(self, request: str, tokens: int) -> str:
+        body = {"model": self.config.model, "messages": [{"role": "user", "content": request}], "max_tokens": tokens,
+                "temperature": 0}  # fmt: skip
+        reply = self.server.call("POST", "/v1/chat/completions", body)
+        choices = reply.get("choices") or [{}]
+        return str((choices[0].get("message") or {}).get("content") or "").strip()
+
     def describe(self) -> str:
         return f"{self.name}: {self.config.model} at {self.server.url}, {self.way.describe()}"
 

@@ -118,6 +118,20 @@ class Transformers(Annotator):
             return [self._sample(text) for text in texts]
         return self.one_pass.annotate(texts)
 
+    def write(self, request: str, tokens: int) -> str:
+        torch, text = self.torch, request
+        if self.tokenizer.chat_template:
+            messages = [{"role": "user", "content": request}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template, return_tensors="pt").input_ids
+        ids = ids[:, -max(1, self.window - tokens) :].to(self.model.device)
+        with torch.inference_mode():
+            out = self.model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
+                pad_token_id=self.tokenizer.eos_token_id or 0,
+            )  # fmt: skip
+        return str(self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
     def describe(self) -> str:
         tokens = len(self.frames[0].before)
         coding = "codes" if self.prompts[0].coded else "labels"

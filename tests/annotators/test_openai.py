@@ -618,3 +618,13 @@ def test_log_probabilities_of_another_form_are_no_mistake_of_ours(can: frozenset
             assert str(error).startswith(f"{annotator.name}: ")  # noqa: PT017 - either way is good
         else:
             assert all(row.error for row in answers)
+
+
+def test_it_writes_the_most_probable_words() -> None:
+    server = FakeServer()
+    with asked(server) as annotator:
+        server.requests.clear()
+        assert annotator.write("Write a better instruction.", 20)
+    ((path, body),) = server.requests
+    assert (path, body["max_tokens"], body["temperature"]) == ("/v1/chat/completions", 20, 0)
+    assert body["messages"] == [{"role": "user", "content": "Write a better instruction."}]

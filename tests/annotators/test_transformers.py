@@ -51,6 +51,15 @@ def test_scores_are_constrained_decoding_over_the_whole_prompt(
             np.testing.assert_allclose(answer.votes, expected, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("model", ["tiny", "base"])
+def test_it_writes_the_same_words_again_and_never_more_than_asked(models: Path, model: str) -> None:
+    with opened(models, model=model) as annotator:
+        request = "Write a better instruction. " * 200  # longer than the window
+        written = annotator.write(request, 5)
+        assert written == annotator.write(request, 5)
+        assert len(written) <= 5  # the tiny model has at most one character a token
+
+
 def test_a_step_further_reads_no_prompt_again(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What texts often need after their first place comes from the keys and values at hand, with the same numbers."""
     labels = LabelSet(("red one", "red two", "ray one", "ray two"))

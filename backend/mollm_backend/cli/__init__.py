@@ -38,6 +38,8 @@ COMMANDS = {
     "report": "Report one project or all: labels, scores, versions, and what each annotator has cost.",
     "alerts": "Show where alerts are sent and which are open; with --test, send one and say whether it arrived.",
     "options": "Show or set a project's instruction, daily budget, blind share and what its labels weigh.",
+    "guidelines": "Try a new instruction on people's labels; --apply takes it where it is shown to be better, --back "
+                  "goes back.",
     "train": "Learn from people's labels now, without waiting for enough new ones.",
     "next-batch": "Show the tasks that people see next, in order, each with its reason.",
     "explain": "Say what each LLM, the mixture and the classifier think of a task, and why it is (not) shown next.",
@@ -53,7 +55,7 @@ COMMANDS = {
     "plan": "Say what labelling so many tasks takes: hours, tokens, money, storage; the panel, an endpoint, or people "
             "alone.",
     "prelabel": "Write the published pre-annotation of every task into Label Studio.",
-    "export": "Write every task's best label to stdout: the human's where there is one, else the mixture's.",
+    "export": "Write every task's best label: the human's where there is one, else the mixture's.",
     "record": "Ask every LLM of the panel for every text, and keep the answers as a recording for `mollm replay`.",
     "replay": "Run experiments on a recording, without any LLM.",
     "bench": "Measure speed on this machine.",
