@@ -248,12 +248,14 @@ def test_a_reading_ends_soon_where_work_waits_that_comes_first(
 def test_a_chunk_that_never_ends_is_smaller_the_next_time(runtime: Runtime) -> None:
     """A job is stopped after five minutes: asked for as many again, a very slow LLM would never get anywhere."""
     project = projects.get(runtime.store, 7)
-    sizes = [len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))[0]) for _ in range(4)]
+    sizes = [
+        len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))[0]) for _ in range(4)
+    ]
     assert sizes == [16, 4, 1, 1]
     runtime.chunk_texts.clear()
-    rows, took = next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))
+    rows, took = next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))
     took(0.1)
-    assert len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE))[0]) == 2 * len(rows)
+    assert len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))[0]) == 2 * len(rows)
 
 
 def test_a_chunk_grows_to_what_takes_some_seconds() -> None:
