@@ -57,9 +57,13 @@ def test_abstentions_are_counted_with_their_reason() -> None:
     assert np.isnan(tried([abstention(3, "no") for _ in range(6)]).spread)
 
 
+def test_a_small_llm_s_little_mass_is_nothing_odd() -> None:
+    assert tried(says(0, 1, 2, 0, 1, 2, mass=0.01)).odd == ()
+
+
 def test_a_model_that_would_rather_say_something_else_and_cut_texts() -> None:
-    found = tried(says(0, 1, 2, 0, 1, 2, mass=0.02, truncated=True)).odd
+    found = tried(says(0, 1, 2, 0, 1, 2, mass=0.0002, truncated=True)).odd
     assert found == (
         "6 of 6 texts did not fit into its window and were cut",
-        "would rather say something else (all labels together have 2%)",
+        "would rather say something else (all labels together have 0.02%)",
     )
