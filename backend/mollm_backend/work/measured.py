@@ -26,8 +26,9 @@ NOT_MEASURED = {
 
 
 def key_of(config: AnnotatorConfig) -> str:
-    """An annotator as it was measured: with another model, prompt or address, it is another one."""
-    return digest(json.dumps(config.model_dump(exclude=NOT_MEASURED), sort_keys=True))
+    """An annotator as it was measured: with another model, prompt or address, it is another one. A setting that a later
+    release brings changes nothing where it is not used."""
+    return digest(json.dumps(config.model_dump(exclude=NOT_MEASURED, exclude_defaults=True), sort_keys=True))
 
 
 def remember(home: Path, key: str, figures: Mapping[str, Any]) -> None:
