@@ -209,3 +209,33 @@ def test_a_worker_that_is_started_again_tries_at_once(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "remedy"),
+    [(404, "has no such thing", "`mollm disconnect` if a project was deleted there"),
+     (401, "refused the legacy token", "copy a valid one from Account & Settings into LABEL_STUDIO_API_KEY")],
+)  # fmt: skip
+def test_a_project_or_a_token_that_goes_while_a_training_runs_is_told_and_nothing_is_lost(
+    settings: Settings, store: Store, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch,
+    status: int, words: str, remedy: str,
+) -> None:  # fmt: skip
+    runtime = Runtime(settings, store, connection)
+    runtime._client = LabelStudioClient("http://ls", "key")
+    jobs.install(runtime)
+    add_texts(store, 40)
+    label(store, 1, "2026-01-01T00:00:00+00:00")
+    projects.change(store, 7, connected=True, options={"batch_size": 10, "loop": {"reserve": 10}})
+    jobs.train(7)  # it needs nothing of Label Studio: it ends, and its version is stored
+    made = versions.newest(store, 7)
+    assert made is not None
+    with respx.mock:
+        respx.route().mock(return_value=httpx.Response(status, json={"detail": "no"}))
+        jobs.publish(7)
+        jobs.reconcile(7)
+    said = [row.line for row in events.newest(store, 50) if row.kind == "problem"]
+    assert [line.split(":")[0] for line in said] == ["reconcile", "publish"]
+    assert all(words in line and remedy in line and "next try in" in line and "\n" not in line for line in said)
+    assert len(tasks.every(store, 7)) == 40
+    assert [row.label for row in labels.every(store, 7)] == ["cat"]
+    assert projects.get(store, 7).published_version == made.id

@@ -111,7 +111,10 @@ class Transport:
                 "switched off for the organization)",
             )
         if status == 404:
-            fix = "correct the number, or LABEL_STUDIO_URL; what the token's user may not see looks the same"
+            fix = (
+                "correct the number, or LABEL_STUDIO_URL; `mollm disconnect` if a project was deleted there; what the "
+                "token's user may not see looks the same"
+            )
             return LabelStudioNotFound(f"Label Studio at {self.url} has no such thing ({what}: 404 {says})", fix)
         if status in (408, 429) or status >= 500:
             return LabelStudioDown(f"Label Studio at {self.url} failed ({what}: {status} {says})", "see its log")
