@@ -77,7 +77,7 @@ def test_a_full_database_says_what_to_do_and_loses_nothing(tmp_path: Path) -> No
     events.add(store, "info", "before", 7)
     store.engine.dispose()
     sa.event.listen(store.engine, "connect", small)
-    with pytest.raises(StoreError, match=r"disk is full: free some space"), store.write() as connection:
+    with pytest.raises(StoreError, match=r"disk is full: free some space on its disk"), store.write() as connection:
         connection.execute(sa.text("CREATE TABLE more AS SELECT randomblob(1000000)"))
     sa.event.remove(store.engine, "connect", small)
     store.engine.dispose()

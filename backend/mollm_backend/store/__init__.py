@@ -236,11 +236,13 @@ class Store:
                     command.upgrade(config, "head")
                     connection.commit()
         except sa.exc.SQLAlchemyError as error:
-            raise StoreError(
-                sqlite_file.remedy(self.url, " ".join(str(error.orig).split()))
-                if isinstance(error, sa.exc.DBAPIError) and sqlite_file.damaged(error)
-                else f"The store at {self.url.render_as_string()} cannot be opened or migrated: {error}."
-            ) from error
+            why, more = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip("."), ""
+            if isinstance(error, sa.exc.DBAPIError):
+                if sqlite_file.damaged(error):
+                    raise StoreError(sqlite_file.remedy(self.url, why)) from error
+                more = sqlite_file.full(error)
+            where = self.url.render_as_string()
+            raise StoreError(f"The store at {where} cannot be opened or migrated: {why}{more}.") from error
         return current or "", newest
 
     @contextmanager

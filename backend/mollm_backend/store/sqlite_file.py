@@ -39,9 +39,12 @@ def damaged(error: sa.exc.DBAPIError) -> bool:
 
 def full(error: sa.exc.DBAPIError) -> str:
     """What to do about a disk that takes no more; "" where it is not that."""
-    if _code(error).startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
-        return ": free some space; what was being written is written again"
-    return ": make the file and its directory writable" if _code(error).startswith("SQLITE_READONLY") else ""
+    # On a full disk the first to fail may be the log's index, which SQLite calls an input/output error.
+    if _code(error).startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return ": free some space on its disk; what was being written is written again"
+    if _code(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return ": make the file and its directory writable"
+    return ""
 
 
 def remedy(url: sa.URL, why: str) -> str:
