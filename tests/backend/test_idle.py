@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,7 +249,8 @@ def test_a_refill_leaves_out_what_is_gone(runtime: Runtime) -> None:
     ]
 
 
-def test_the_benchmark_prints_times_and_slopes() -> None:
+def test_the_benchmark_prints_times_and_slopes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOLLM_HOME", str(tmp_path))  # it keeps what it measured there, for `mollm plan`
     done = CliRunner().invoke(cli.app, ["bench", "store", "--rows", "60", "--rows", "120", "--json"])
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
