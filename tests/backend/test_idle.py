@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,7 @@ def counted(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The projects that are counted from now on, one entry each time."""
     found: list[int] = []
     count = progress.count
+    monkeypatch.setattr(due, "COUNTING", math.inf)  # however little was written: as soon as it is
 
     def noted(store: Store, project: projects.Project) -> progress.Progress:
         found.append(project.id)
@@ -118,6 +120,27 @@ def test_each_change_is_noticed(what: str, runtime: Runtime, monkeypatch: pytest
     CHANGES[what](runtime.store)
     due.sweep(runtime)
     assert found == [7]
+
+
+def test_answers_are_counted_within_a_share_of_the_time_and_all_else_at_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour, going = time.time() // due.COUNT_ANEW * due.COUNT_ANEW, time.monotonic
+    passed = [0.0]
+    monkeypatch.setattr(due.time, "time", lambda: hour + passed[0])
+    monkeypatch.setattr(due.time, "monotonic", lambda: going() + passed[0])
+    found = counted(runtime, monkeypatch)
+    monkeypatch.setattr(due, "COUNTING", 1e-5)  # a count of a millisecond is good for 100 s
+    label(runtime.store, 3)
+    due.sweep(runtime)
+    assert found == [7]
+    for _ in range(3):
+        CHANGES["an answer"](runtime.store)
+        due.sweep(runtime)
+    assert found == [7]
+    passed[0] = due.COUNT_ANEW - 1
+    due.sweep(runtime)
+    assert found == [7, 7]
 
 
 def test_a_change_of_another_project_is_none(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ COMMANDS = {
     "prelabel": "Write the published pre-annotation of every task into Label Studio.",
     "export": "Write every task's best label: the human's where there is one, else the mixture's.",
     "record": "Ask every LLM of the panel for every text, and keep the answers as a recording for `mollm replay`.",
-    "replay": "Run experiments on a recording, without any LLM.",
+    "replay": "Run experiments on a recording or on labelled texts, without any LLM.",
     "bench": "Measure speed on this machine.",
 }  # fmt: skip
 

@@ -81,6 +81,8 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     if last is None or last.seen != seen or time.time() >= last.until:
         # The clock is read first: what it reaches meanwhile is for the next sweep.
         until, counted = _until(runtime.store, project), _counted(runtime, project, counters, last)
+        if last is not None and counted is last.counted:  # answers came since: what they bring is counted in its time
+            until = min(until, time.time() + counted.until - time.monotonic())
         last = Conclusion(seen, until, counted, _lacks(runtime, project, counted.found, requested))
     progress.note(runtime.connection, project, last.counted.found)
     jobs = []
