@@ -107,15 +107,15 @@ class Oracle:
         self.asked: list[str] = []
 
     def says(self, text: str) -> str:
-        place = int(digest(text, self.decision.name)[:8], 16) % self.decision.labels.C
-        return self.decision.labels.names[place]
+        place = int(digest(text, self.decision.name)[:8], 16) % self.decision.asked.C
+        return self.decision.asked.names[place]
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
         self.asked += texts
         answers = []
         for text in texts:
-            probs = np.full(self.decision.labels.C, 0.05)
-            probs[self.decision.labels.index(self.says(text))] = 1 - 0.05 * (self.decision.labels.C - 1)
+            probs = np.full(self.decision.asked.C, 0.05)
+            probs[self.decision.asked.index(self.says(text))] = 1 - 0.05 * (self.decision.asked.C - 1)
             answers.append(Answer(probs, probs))
         return answers
 
