@@ -58,7 +58,7 @@ def _models(runtime: Runtime, names: Sequence[str], annotators: Sequence[str]) -
     models = runtime.settings.models_dir
     kinds = {queues.kind(name) for name in names}
     if kinds & {"train", "reconcile"}:
-        yield runtime.settings.encoder, models / runtime.settings.encoder
+        yield runtime.settings.encoder, runtime.settings.encoder_dir
     for config in runtime.panel.annotators if "annotate" in kinds else ():
         if config.runtime == "transformers" and (not annotators or config.name in annotators):
             name = packages.model_of(config)
