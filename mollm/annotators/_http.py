@@ -27,12 +27,14 @@ OPEN_AFTER = 3  # failed calls in a row (chosen by hand: fewer reacts to chance,
 # A server that answered in t seconds so far is taken to hang after SLACK * t, but not before SHORTEST (chosen by hand:
 # load and longer texts make it slower). Each time that was too soon or it hangs indeed, twice as long, up to `timeout`.
 SLACK, SHORTEST = 10.0, 15.0
+KNOWN = 8  # answers before that holds: the first are probes, far shorter than the prompts that follow
 MODELS = "/v1/"  # the paths behind which a model answers
 PROMPT = 10.0  # seconds for an answer that needs no model, as the list of models
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 120.0  # seconds (chosen by hand: shorter notices sooner that the server is back)
 # Servers' words for a prompt that is too long; the last are vLLM's where it leaves no token of the window.
 OVERFLOWS = ("context", "too long", "maximum", "token limit", "max_tokens must be at least 1")
-RETRIABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # busy, too early or failed: may succeed later
+BUSY = frozenset({429, 503, 529})  # too many requests, a model that is loading, overloaded
+RETRIABLE = BUSY | {408, 409, 425, 500, 502, 504}  # too early or failed: may succeed later
 
 
 class Trouble(AnnotatorError):
@@ -45,6 +47,10 @@ class Trouble(AnnotatorError):
 
 class Hangs(Trouble):
     """The server took the request and did not answer in time. At once it would do so again."""
+
+
+class Busy(Trouble):
+    """The server says itself that it cannot answer now."""
 
 
 class Refused(AnnotatorError):
@@ -131,7 +137,7 @@ class Server:
             limits=limits, transport=transport,
         )  # fmt: skip
         self.timeout = timeout
-        self.slowest = 0.0  # seconds, of the answers so far
+        self.slowest, self.answers = 0.0, 0  # seconds of the slowest answer of a model, and how many there were
         self.hung = 0  # times in a row
         self.circuit = Circuit()
         self.limit, self.under_way = Limit(concurrency), 0
@@ -175,7 +181,8 @@ class Server:
         """Seconds to wait for the answer to a request."""
         if method == "GET":
             return min(self.timeout, PROMPT)
-        usual = max(SHORTEST, SLACK * self.slowest) if self.slowest and path.startswith(MODELS) else self.timeout
+        known = self.answers >= KNOWN and path.startswith(MODELS)
+        usual = max(SHORTEST, SLACK * self.slowest) if known else self.timeout
         return float(min(self.timeout, usual * 2.0**self.hung))
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -200,9 +207,11 @@ class Server:
             raise Trouble(f"{self.url} cannot be reached ({type(error).__name__}: {error})") from None
         if method == "POST" and path.startswith(MODELS):
             self.slowest, self.hung = max(self.slowest, time.monotonic() - started), 0
+            self.answers += 1
         status = response.status_code
         if status in RETRIABLE:
-            raise Trouble(f"{self.url}{path} answered {status}: {_words(response)}", _retry_after(response))
+            kind = Busy if status in BUSY else Trouble
+            raise kind(f"{self.url}{path} answered {status}: {_words(response)}", _retry_after(response))
         if status >= 400:
             raise Refused(f"{self.url}{path} refused ({status}): {_words(response)}", status)
         try:

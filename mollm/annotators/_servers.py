@@ -64,6 +64,7 @@ class Servers:
             else:
                 for other in self.each:  # so that one that hangs from the start is not waited for to the end
                     other.slowest = other.slowest or server.slowest
+                    other.answers = other.answers or server.answers
                 return found
             finally:
                 with self._changed:

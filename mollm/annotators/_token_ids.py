@@ -38,7 +38,7 @@ class TokenIds(Way):
             self._try_codes()
         tree = self.trees[0]
         at = next(iter(tree.worth_asking({})), ())
-        read = self._alone("A short text.", Question(0, 0, at, tree.place(at).tokens or tree.paths[0][:1]))
+        read = self._asked_alone("A short text.", Question(0, 0, at, tree.place(at).tokens or tree.paths[0][:1]))
         if read.error or not np.isfinite(read.logprobs).all():
             raise AnnotatorError(f"logprob_token_ids is ignored or incomplete ({read.error})")
         refuse_thought(self.begun)
@@ -126,13 +126,17 @@ class TokenIds(Way):
 
     def _alone(self, text: str, place: Question) -> Read:
         """Ask one place of one text. An error goes into its Read, so that only this text becomes an abstention."""
-        piece, cut = self._cut(text)
         try:
-            reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut, place)]))
+            return self._asked_alone(text, place)
         except Refused as refused:
             return Read(np.full(len(place.tokens), np.nan), error=str(refused))
         except Trouble as trouble:
             return Read(np.full(len(place.tokens), np.nan), error=self.TROUBLE + str(trouble))
+
+    def _asked_alone(self, text: str, place: Question) -> Read:
+        """`_alone`. Raises Refused and Trouble."""
+        piece, cut = self._cut(text)
+        reads, halved = self.fit(piece, lambda shorter: self._many([(shorter, cut, place)]))
         read = reads[0]
         return Read(read.logprobs, read.prompt_tokens, read.completion_tokens, cut or halved, read.error)
 

@@ -16,7 +16,7 @@ import httpx
 
 from mollm.annotators import Annotator, Answer
 from mollm.annotators._biased_tokens import BiasedTokens
-from mollm.annotators._http import Hangs, Refused, Trouble, key_of
+from mollm.annotators._http import Busy, Hangs, Refused, Trouble, key_of
 from mollm.annotators._samples import Samples
 from mollm.annotators._servers import Servers
 from mollm.annotators._thinking import AS_IS, SWITCHES, UNSTOPPED, Switch, Thinks
@@ -49,7 +49,7 @@ class OpenAI(Annotator):
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
         if not config.url:
-            raise ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
+            raise self.no_server(config)
         key = key_of(config)
         self.server = Servers(config.urls, key, config.timeout, config.concurrency, transport=transport, sleep=sleep)
         try:
@@ -61,6 +61,11 @@ class OpenAI(Annotator):
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def no_server(config: AnnotatorConfig) -> AnnotatorError | ConfigError:
+        """What is raised where the panel gives no `url`."""
+        return ConfigError(f"{config.name}: runtime `openai` needs `url`, the address of the server.")
 
     def annotate_batch(self, texts: Sequence[str]) -> list[Answer]:
         if self.server.hung and not self.server.is_up():
@@ -126,13 +131,14 @@ class OpenAI(Annotator):
         raise AnnotatorError(f"{self.name}: {self.server.url} can do nothing of use; {why}" + "; ".join(tried))
 
     def _probed(self, kind: type[Way], switch: Switch) -> tuple[Way, None] | tuple[None, Exception]:
-        """The way, or why its probe failed. Raises what no other way could help against."""
+        """The way, or why its probe failed. Raises what no other way could help against: a server that is slow or busy
+        now would later be asked in a worse way than it can be."""
         way = kind(self.config, self.labels, self.instruction, self.shots, self.server, self.window, switch)
         try:
             way.probe()
         except (AnnotatorError, *MALFORMED) as error:
             way.close()
-            if isinstance(error, AnnotatorUnavailable | Hangs) or _denied(error):
+            if isinstance(error, AnnotatorUnavailable | Hangs | Busy) or _denied(error):
                 raise
             return None, error
         return way, None

@@ -82,6 +82,7 @@ def test_a_slow_address_gets_fewer() -> None:
 def test_a_hanging_and_a_failing_address_lose_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """One hangs, one answers 500, one is fine: all is answered, and the two are soon left out."""
     monkeypatch.setattr(_http, "SHORTEST", 0.3)
+    monkeypatch.setattr(_http, "KNOWN", 1)
     over = threading.Event()
 
     class Hanging(Counted):

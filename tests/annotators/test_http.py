@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -70,7 +71,9 @@ def test_patience_follows_what_the_server_took_so_far() -> None:
     assert one.patience("POST", "/v1/completions") == 600  # nothing is known of it yet: it may load a model now
     one.call("POST", "/tokenize", {})
     assert one.slowest == 0  # no model answered
-    one.call("POST", "/v1/completions", {})
+    for _ in range(_http.KNOWN):
+        assert one.patience("POST", "/v1/completions") == 600  # probes are shorter than what follows
+        one.call("POST", "/v1/completions", {})
     assert one.patience("POST", "/v1/completions") == _http.SHORTEST
     one.slowest = 4.0
     assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK
@@ -82,6 +85,26 @@ def test_patience_follows_what_the_server_took_so_far() -> None:
         assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK * 2**n
     one.call("POST", "/v1/completions", {})
     assert one.patience("POST", "/v1/completions") == 4 * _http.SLACK
+
+
+@pytest.mark.parametrize("can", [ALL, LLAMA_CPP])
+@pytest.mark.parametrize("reply", [httpx.ReadTimeout("slow"), httpx.Response(503)])
+def test_a_server_that_is_slow_or_busy_at_first_is_not_asked_in_a_worse_way(
+    can: frozenset[str], reply: httpx.Response | Exception
+) -> None:
+    def loading(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
+        if not {"logprob_token_ids", "logit_bias"} & body.keys():
+            return None
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    fake = FakeServer(can, broken=loading)
+    with pytest.raises(AnnotatorUnavailable, match=r"took the request|503"), asked(fake, prompt="plain"):
+        pass
+    fake.broken = lambda request, body: None
+    with asked(fake, prompt="plain") as annotator:
+        assert "exact" in annotator.describe()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
