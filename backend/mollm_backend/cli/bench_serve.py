@@ -16,7 +16,6 @@ import typer
 from mollm.records import LabelSet, Provenance
 from mollm_backend.cli.terminal import AsJson, note
 from mollm_backend.labelstudio.events import SECRET_HEADER
-from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings, load
 from mollm_backend.store import Store, labels, now, projects, signals, tasks, versions
 from mollm_backend.store.decisions import Decision, Source
@@ -26,6 +25,7 @@ from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.supervisor import parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
+from mollm_backend.wheels import Tell
 from mollm_backend.work import queues
 
 PROJECT = 1

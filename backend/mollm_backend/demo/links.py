@@ -6,9 +6,9 @@ from mollm.errors import MollmError
 from mollm_backend.demo.texts import Texts
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.connect import connect
-from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects
+from mollm_backend.wheels import Tell
 
 
 def connect_demo(store: Store, client: LabelStudioClient, settings: Settings, project_id: int, texts: Texts) -> None:

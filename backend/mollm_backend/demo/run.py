@@ -23,12 +23,12 @@ from mollm_backend.demo.project import DemoProject, write_private
 from mollm_backend.demo.setup import Setup
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.ssrf import is_local
-from mollm_backend.packages import Tell
 from mollm_backend.settings import DEMO_FILE, FILE, Settings, note_backend, password_file
 from mollm_backend.store import Store, answer_errors, events, projects
 from mollm_backend.store.projects import Project
 from mollm_backend.supervisor import label_studio, llama_cpp, parts, ports, valkey
 from mollm_backend.supervisor.processes import Family
+from mollm_backend.wheels import Tell
 from mollm_backend.work import overview, queues
 
 LABEL_STUDIO_SECONDS = 1800.0  # it takes a minute on an idle machine; a process that ended is noticed at once

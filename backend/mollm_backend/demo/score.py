@@ -17,8 +17,8 @@ from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray, Item, Signals, Targets
 from mollm.round.run import Embeds, RoundInput, run_round
-from mollm_backend.packages import Tell
 from mollm_backend.store import Store, projects, signals, tasks
+from mollm_backend.wheels import Tell
 
 
 @dataclass(frozen=True)

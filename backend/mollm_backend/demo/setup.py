@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mollm_backend import packages, served
 from mollm_backend.demo import texts
-from mollm_backend.packages import Tell
 from mollm_backend.settings import Settings
 from mollm_backend.supervisor import label_studio, llama_cpp, parts
 from mollm_backend.supervisor.processes import Family, Program
+from mollm_backend.wheels import Tell
 
 STILL_AT_IT = 20.0  # seconds without a new line, after which a step's running time is printed; a guess
 

@@ -18,12 +18,12 @@ import httpx
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorUnavailable, ConfigError, MollmError
 from mollm_backend import packages, served
-from mollm_backend.packages import Tell
 from mollm_backend.served import SLOTS, Served
 from mollm_backend.settings import Settings
 from mollm_backend.supervisor import ports
 from mollm_backend.supervisor.environments import LOCKS, Environment
 from mollm_backend.supervisor.processes import Family, Program
+from mollm_backend.wheels import Tell
 
 NAME = "llama-cpp"
 VERSION = "2026.10.11549"  # as in locks/llama-cpp.in

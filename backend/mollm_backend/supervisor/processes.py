@@ -14,10 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from mollm.errors import MollmError
-from mollm_backend.packages import Tell
 from mollm_backend.supervisor import records
 from mollm_backend.supervisor.launch import start_mark
 from mollm_backend.supervisor.records import FAMILY_VARIABLE, Record
+from mollm_backend.wheels import Tell
 
 LOG_BYTES = 20 * 1024 * 1024  # a larger log is set aside at the next start; a guess between history and disk space
 STEADY_SECONDS = 60.0  # after this time without an end, pauses begin again at 1 s; a guess
