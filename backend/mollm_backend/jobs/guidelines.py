@@ -73,24 +73,30 @@ def halves(store: Store, project: Project) -> tuple[list[tuple[Task, str]], list
 
 
 def proposed(runtime: Runtime, project: Project) -> tuple[str, str]:
-    """(an instruction, who wrote it): by the panel's LLM of the most words, from disagreements of people and the panel.
+    """(an instruction, who wrote it): by the LLM of the panel that is right most often on the texts for proposing, from
+    disagreements of people and the panel there; by the next best where that one writes nothing of use.
 
     Raises InputError where there is no disagreement, or no LLM of the panel can write.
     """
     rows, _judge = halves(runtime.store, project)
     decision = project.decision
-    pooled = _pooled(signals.load(runtime.store, project, [task for task, _ in rows], decision)) if rows else None
+    heard = signals.load(runtime.store, project, [task for task, _ in rows], decision) if rows else None
+    pooled = _pooled(heard) if heard is not None else None
     wrong = []
     for n, (task, label) in enumerate(rows):
         assert pooled is not None
         if not np.isnan(pooled[n]).any() and (other := decision.labels.names[int(pooled[n].argmax())]) != label:
             wrong.append((task.text or "", decision.labels.text_of(decision.labels.index(label)),
                           decision.labels.text_of(decision.labels.index(other))))  # fmt: skip
-    if not wrong:
+    if not wrong or heard is None:
         raise InputError("The panel agrees with all labels that a proposal may see: there is nothing to propose from.")
     request = _request(project.instruction(runtime.panel.instruction), decision.labels.names, wrong[:SHOWN])
-    refused = []
-    for member in project.panel_of(decision):
+    truth = np.array([decision.labels.index(label) for _, label in rows])
+    right = np.nan_to_num(heard.label_probs, nan=0.0).argmax(axis=2) == truth[:, None]
+    best_first = np.argsort(-(right & ~heard.missing).sum(axis=0), kind="stable")
+    members, refused = project.panel_of(decision), []
+    for m in best_first.tolist():
+        member = members[m]
         written = runtime.annotator(project, member).write(request, WRITTEN)
         lines = [line.strip().strip('"') for line in written.splitlines() if line.strip()]
         if lines and 20 <= len(lines[0]) <= 1000:
