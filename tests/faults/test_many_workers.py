@@ -38,7 +38,7 @@ from ..workers.reading import LABELS, Reading, eventually
 TEXTS = int(os.environ.get("MOLLM_WORKERS_TEXTS", "4000"))
 STOPPED = float(os.environ.get("MOLLM_WORKERS_STOPPED", "30"))  # seconds without PostgreSQL
 CHUNK, SECONDS_A_TEXT = 16, 0.02
-MOST_AGAIN = 2 * CHUNK  # a chunk a kill; one run had 48: where the queue is emptied, two workers may begin one part
+MOST_AGAIN = 2 * CHUNK  # a chunk a kill
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
 AHEAD = ("faketime", "-f", "+1h") if shutil.which("faketime") else ()
 SERVED = (

@@ -115,6 +115,49 @@ def test_a_connection_that_is_lost_in_a_save(store: Store, monkeypatch: pytest.M
     assert signals.costs(store, 7)["tiny"].texts == TEXTS
 
 
+def test_a_save_writes_its_answers_before_it_takes_what_all_workers_need(postgres: object) -> None:
+    """While another worker has the counter of changes, the answers are written, and no other counter is taken."""
+    with postgres.database(migrated=True) as url:  # type: ignore[attr-defined]
+        store = Store(url, patience=20.0)
+        projects.save(store, Project(7, "http://ls", "Pets", "2026-01-01", "<View/>", CAT_DOG, (MEMBER,)))
+        tasks.upsert(store, 7, [Task(n + 1, f"h{n}", f"text {n}") for n in range(2 * TEXTS)])
+        signals.save(store, MEMBER, 7, answers(), ONCE)
+        saving = threading.Thread(target=signals.save, args=(store, MEMBER, 7, answers(TEXTS), ONCE))
+        with store.engine.connect() as holder, store.engine.connect() as looking:
+            holder.exec_driver_sql("SELECT number FROM revisions WHERE subject = 'changes 7' FOR UPDATE")
+            saving.start()
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while not looking.exec_driver_sql(waits).scalar_one():
+                looking.rollback()
+            looking.exec_driver_sql("SELECT 1 FROM revisions WHERE subject = 'answers f-tiny' FOR UPDATE NOWAIT")
+            looking.exec_driver_sql("SELECT 1 FROM ledger FOR UPDATE NOWAIT")
+            looking.exec_driver_sql("SET lock_timeout = '100ms'")
+            last = max(row.text_key for row in answers(TEXTS))
+            with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+                looking.exec_driver_sql(
+                    "INSERT INTO signals (fingerprint, text_key, label_probs, votes, abstained, truncated) "
+                    f"VALUES ('f-tiny', '{last}', '', '', 0, false)"
+                )
+            holder.rollback()
+        saving.join()
+        assert signals.unanswered(store, 7, MEMBER.fingerprint) == 0
+        store.close()
+
+
+def test_a_connection_that_the_server_closed_while_it_lay_idle_is_not_used(postgres: object) -> None:
+    with postgres.database(migrated=True) as url:  # type: ignore[attr-defined]
+        store, other = Store(url), Store(url)
+        assert projects.every(store) == []
+        with other.engine.connect() as connection:
+            others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) {others}")
+            while connection.exec_driver_sql(f"SELECT count(*) {others}").scalar_one():
+                connection.rollback()
+        assert projects.every(store) == []
+        store.close()
+        other.close()
+
+
 def test_a_lock_is_waited_for_and_then_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mollm_backend.store, "LOCK_SECONDS", 1.0)
     holder, waiter = Store(url), Store(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import redis
 from rq.serializers import JSONSerializer
 from typer.testing import CliRunner
 
+from mollm.annotators import Answer
 from mollm.errors import ConfigError
 from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
@@ -186,9 +188,51 @@ def test_a_job_that_is_another_workers_ends_after_its_chunk(
     monkeypatch.setattr(queues, "still_mine", lambda _connection: next(answers))
     project = projects.get(runtime.store, 7)
     end = reading.End()
-    read = [len(rows) for rows, _took in reading.chunks(runtime, project, project.panel[0], split.WHOLE, end)]
+    read = [
+        len(rows) for rows, _took in reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, end)
+    ]
     assert read == [reading.FEWEST, reading.FEWEST]
     assert not end.reached
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+def test_a_part_is_read_by_one_worker_also_where_the_queue_is_emptied(
+    runtime: Runtime, settings: Settings, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker is in the middle of a chunk; the emptied queue knows nothing of it, and gives another the same."""
+    asked, begun, go_on = list[str](), threading.Event(), threading.Event()
+
+    class Slow:
+        asks_along = False
+
+        def annotate(self, texts: list[str]) -> list[Answer]:
+            asked.extend(texts)
+            if not begun.is_set():
+                begun.set()
+                assert go_on.wait(60)
+            return [Answer(np.array([0.5, 0.5]), np.array([0.5, 0.5]))] * len(texts)
+
+    monkeypatch.setattr(Runtime, "annotator", lambda *_args: Slow())
+    monkeypatch.setattr("mollm_backend.jobs.runtime.READING_WAIT", 0.2)
+    split.agree(connection, 7, "tiny", 2)
+    first = threading.Thread(target=jobs.annotate, args=(7, "tiny", "1of2"))
+    first.start()
+    try:
+        assert begun.wait(60)
+        before = list(asked)
+        connection.flushall()
+        jobs.install(Runtime(settings, Store(settings.store_url), connection))
+        jobs.annotate(7, "tiny")
+        digits = {Task(0, "", text).text_key[0] for text in asked[len(before) :]}
+        assert digits <= set(split.slots("2of2")), "it reads the other half meanwhile"
+        split.agree(connection, 7, "tiny", 2)
+        found = len(asked)
+        jobs.annotate(7, "tiny", "1of2")
+        assert len(asked) == found, "nothing of it is free"
+    finally:
+        go_on.set()
+        first.join()
+    assert sorted(asked) == sorted(f"text {n}" for n in range(100))
 
 
 def test_a_reading_goes_on_where_it_was_but_begins_with_what_is_new(
@@ -198,7 +242,7 @@ def test_a_reading_goes_on_where_it_was_but_begins_with_what_is_new(
     project = projects.get(runtime.store, 7)
 
     def first(count: int) -> list[list[int]]:
-        found = reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End())
+        found = reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End())
         read = []
         for _n, (rows, took) in zip(range(count), found, strict=False):
             read.append([task.task_id for task in rows])
@@ -234,7 +278,7 @@ def test_a_reading_ends_soon_where_work_waits_that_comes_first(
     def chunks() -> int:
         runtime.places.clear()
         runtime.chunk_texts.clear()
-        return len(list(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End())))
+        return len(list(reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End())))
 
     runtime.comes_first = ("train", "reconcile")
     born(connection, "host.0.1.1", queues.reading("tiny"))
@@ -249,13 +293,16 @@ def test_a_chunk_that_never_ends_is_smaller_the_next_time(runtime: Runtime) -> N
     """A job is stopped after five minutes: asked for as many again, a very slow LLM would never get anywhere."""
     project = projects.get(runtime.store, 7)
     sizes = [
-        len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))[0]) for _ in range(4)
+        len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End()))[0])
+        for _ in range(4)
     ]
     assert sizes == [16, 4, 1, 1]
     runtime.chunk_texts.clear()
-    rows, took = next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))
+    rows, took = next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End()))
     took(0.1)
-    assert len(next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, reading.End()))[0]) == 2 * len(rows)
+    assert len(
+        next(reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End()))[0]
+    ) == 2 * len(rows)
 
 
 def test_a_chunk_grows_to_what_takes_some_seconds() -> None:

@@ -121,14 +121,20 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
     if not split.in_force(runtime.connection, project_id, annotator, part):
         runtime.concluded.pop(project_id, None)  # the split has changed since: look anew at what is due
         return
-    project = projects.get(runtime.store, project_id)
+    with runtime.reading_lock(project_id, annotator, part) as slots:
+        if slots:
+            _read(runtime, projects.get(runtime.store, project_id), annotator, part, slots)
+
+
+def _read(runtime: Runtime, project: Project, annotator: str, part: str, slots: str) -> None:
+    """Read of a part what is this job's."""
     stop, mine = time.monotonic() + ANNOTATE_SECONDS, [one for one in project.asked if one.name == annotator]
     found = progress.newest(runtime.store, runtime.connection, project)
     of = found.readable * len(mine)
     done = of - found.left_by_name(project).get(annotator, 0)
-    with noted(runtime.connection, project_id, f"reading by {annotator}", of, done=done, in_pieces=True) as note:
+    with noted(runtime.connection, project.id, f"reading by {annotator}", of, done=done, in_pieces=True) as note:
         ends = {member: reading.End() for member in mine}
-        going = {member: reading.chunks(runtime, project, member, part, ends[member]) for member in mine}
+        going = {member: reading.chunks(runtime, project, member, part, slots, ends[member]) for member in mine}
         failed = {member: answer_errors.any_of(runtime.store, member.fingerprint) for member in mine}
         while going and time.monotonic() <= stop:
             for member in list(going):  # in turns: what is asked of the same texts may stand in one request
@@ -148,7 +154,7 @@ def annotate(runtime: Runtime, project_id: int, annotator: str, part: str = spli
                     break
     ended = all(end.reached for end in ends.values())
     if ended:
-        runtime.concluded.pop(project_id, None)  # what was counted before is over: count anew what is due
+        runtime.concluded.pop(project.id, None)  # what was counted before is over: count anew what is due
     if mine:
         _tell_progress(runtime, project, mine[0], part, ended=ended)
 

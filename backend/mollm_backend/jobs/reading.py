@@ -34,23 +34,23 @@ class End:
 
 
 def chunks(
-    runtime: Runtime, project: Project, member: PanelMember, part: str, end: End
+    runtime: Runtime, project: Project, member: PanelMember, part: str, slots: str, end: End
 ) -> Iterator[tuple[list[Task], Callable[[float], None]]]:
     """The tasks of one chunk after the other, newest first, until all were asked for, the budget is spent, or the job
     is another worker's. Few at once where a chunk may overdraw a budget. A task that comes meanwhile is in a next one.
+    `slots`: of the part, those that are this job's.
 
     With each chunk comes what to tell the seconds that it took to: the next one gets the size for it. `end` is told
     why there are no more.
     """
     fixed = runtime.settings.chunk_texts or (FEWEST if any(budget.limits_of(project.options).values()) else 0)
     size = fixed or runtime.chunk_texts.get(member.fingerprint, FEWEST)
-    key = (project.id, member.fingerprint, part)
+    key = (project.id, member.fingerprint, slots)
     place = runtime.places.pop(key, None)
     if place is None or time.monotonic() > place.until:
         place = Place(time.monotonic() + PLACE_SECONDS)
     begun = time.monotonic()
     looked = 0.0 if place.newest else begun
-    slots = "" if part == split.WHOLE else split.slots(part)
 
     def took(seconds: float) -> None:
         nonlocal size
@@ -61,8 +61,9 @@ def chunks(
 
     def missing(before: int | None = None, after: int | None = None) -> list[Task]:
         return signals.missing(
-            runtime.store, project.id, member.fingerprint, size, before=before, after=after, slots=slots
-        )
+            runtime.store, project.id, member.fingerprint, size, before=before, after=after,
+            slots="" if slots == split.SLOTS else slots,
+        )  # fmt: skip
 
     while queues.still_mine(runtime.connection):
         look = time.monotonic() - looked > LOOK_SECONDS

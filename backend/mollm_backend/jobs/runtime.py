@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import redis
@@ -23,11 +23,14 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, locks, projects, signals
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.work import queues, split
 from mollm_backend.work.progress import Progress
 
 log = structlog.get_logger()
 
 Job = tuple[str, str, tuple[int | str, ...]]  # queue, name and arguments
+
+READING_WAIT = 1.0  # seconds for which a job waits for texts that another still reads; its worker has other work, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Runtime:
         self.concluded: dict[int, Conclusion] = {}  # by project
         self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
         self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
-        self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and part
+        self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and slots
 
     def client(self) -> LabelStudioClient:
         """One client a worker: its connections and its exchanged token are kept."""
@@ -189,3 +192,14 @@ class Runtime:
     def training_lock(self, project_id: int) -> contextlib.AbstractContextManager[bool]:
         """At most one training of a project at once, over all workers of all hosts; the death of one frees it."""
         return locks.held(self.store, f"train-{project_id}")
+
+    @contextlib.contextmanager
+    def reading_lock(self, project_id: int, annotator: str, part: str) -> Iterator[str]:
+        """The slots of a part that nobody else reads, held in the block; where there are none, a moment is waited.
+
+        The queue says who reads what, and may be emptied, or take a slow worker for dead: then another begins while
+        the first is still in its last chunk. This lock lies in the store, and the death of its holder frees it.
+        """
+        names = {queues.job_id("read", project_id, annotator, slot): slot for slot in split.slots(part)}
+        with locks.those_free(self.store, list(names), READING_WAIT) as mine:
+            yield "".join(sorted(names[name] for name in mine))

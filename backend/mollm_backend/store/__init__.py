@@ -5,6 +5,7 @@ Each module holds the functions over one part of the tables; a `Store` is only t
 
 from __future__ import annotations
 
+import select
 import shutil
 import sqlite3
 import time
@@ -26,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mollm.errors import StoreError
 from mollm_backend.store import sqlite_file
 
-__all__ = ["BLOCK", "CHUNK", "Store", "StoreAway", "add", "among", "in_chunks", "now", "put", "tally"]
+__all__ = ["BLOCK", "CHUNK", "Store", "StoreAway", "among", "in_chunks", "now", "put"]
 
 CHUNK = 500  # rows, or ids, of one statement: databases bind only so many values
 # Rows of one transaction. Text keys come in random order, so each transaction writes nearly every page of their index:
@@ -57,35 +58,11 @@ def among(column: sa.ColumnElement[int], ids: Sequence[int] | None) -> list[sa.C
 
 def put(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, each in place of the one with its primary key where there is one."""
-    insert, key = _insert(connection, table)
-    fresh = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
-    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=fresh), rows)
-
-
-def add(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose primary key is not there yet, whoever else inserts at the same time. Returns how many."""
-    insert, key = _insert(connection, table)
-    chosen = insert.on_conflict_do_nothing(index_elements=key)
-    return int(connection.execute(chosen, rows, execution_options={"preserve_rowcount": True}).rowcount)
-
-
-def tally(
-    connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], amounts: Sequence[str]
-) -> postgresql.Insert | sqlite.Insert:
-    """What inserts a row, or adds its `amounts` to the one with its primary key."""
-    insert, key = _insert(connection, table)
-    insert = insert.values(**row)
-    sums = {name: table.c[name] + insert.excluded[name] for name in amounts}
-    return insert.on_conflict_do_update(index_elements=key, set_=sums)
-
-
-def _insert(
-    connection: sa.Connection, table: sa.Table
-) -> tuple[postgresql.Insert | sqlite.Insert, list[sa.Column[Any]]]:
-    """An insert that knows of conflicts, and the columns of the table's primary key."""
     make: Callable[[sa.Table], postgresql.Insert | sqlite.Insert]
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return make(table), list(table.primary_key.columns)
+    insert, key = make(table), list(table.primary_key.columns)
+    fresh = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=fresh), rows)
 
 
 class StoreAway(StoreError):
@@ -101,13 +78,14 @@ class Store:
     def __init__(self, url: str, *, migrate: bool = True, patience: float = 0.0) -> None:
         self.url, self.patience = sa.make_url(url), patience
         connect_args = {"timeout": LOCK_SECONDS} if self.is_sqlite else {"connect_timeout": 10}
-        self.engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self.is_sqlite)
+        self.engine = sa.create_engine(self.url, connect_args=connect_args)
         if self.is_sqlite:
             sqlite_file.keep_private(self.url)
             sa.event.listen(self.engine, "connect", _tune_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
             sa.event.listen(self.engine, "connect", _tune_postgresql)
+            sa.event.listen(self.engine, "checkout", _see_whether_open)
         weakref.finalize(self, self.engine.dispose)  # a command that ends gives its connections back
         if migrate:
             self.migrate()
@@ -131,6 +109,16 @@ class Store:
         with self._told(), _given_back(self._begun("BEGIN IMMEDIATE", alone=alone)) as connection:
             yield connection
             connection.commit()
+
+    @contextmanager
+    def session(self) -> Iterator[sa.Connection]:
+        """A connection to PostgreSQL that nobody else uses after it: what the server keeps for it ends with the block.
+        Each statement is a transaction. Raises StoreError."""
+        with self._told(), closing(self._begun("BEGIN", alone=True)) as connection:
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
 
     def again(self, work: Callable[[sa.Connection, int], Row], *, alone: bool = False) -> Row:
         """A transaction that is tried again where what stopped it passes by itself: a lock, a lost connection.
@@ -300,6 +288,16 @@ def _tune_postgresql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS:.0f}s'")
     connection.commit()
+
+
+def _see_whether_open(connection: Any, _record: object, _proxy: object) -> None:
+    """Whether the server has closed a connection that lay idle, so that another is opened: it says so on the socket,
+    where nothing else is to be read. To ask it would be a round trip before each statement, half of all there were."""
+    idle = select.poll()
+    if not connection.closed:
+        idle.register(connection.fileno(), select.POLLIN)
+    if connection.closed or idle.poll(0):
+        raise sa.exc.DisconnectionError("the server has closed it")
 
 
 def _passes(error: sa.exc.DBAPIError) -> bool:

@@ -7,12 +7,10 @@ range of an index, whatever the number of tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 
-from mollm_backend.store import Store, in_chunks, revisions
-from mollm_backend.store.schema import projects, tasks
+from mollm_backend.store import Store, revisions
+from mollm_backend.store.schema import tasks
 
 # Written out, not bound: the database takes the index of readable tasks only where it sees the same condition.
 READABLE = sa.and_(tasks.c.deleted_at.is_(None), tasks.c.problem == sa.literal_column("''"))
@@ -36,18 +34,6 @@ def newest(store: Store, project_id: int) -> int:
 def _newest(connection: sa.Connection, project_id: int) -> int:
     query = sa.select(sa.func.max(tasks.c.changed)).where(tasks.c.project_id == project_id)
     return int(connection.execute(query).scalar() or 0)
-
-
-def note_answers(connection: sa.Connection, project_id: int, fingerprint: str, text_keys: Sequence[str]) -> None:
-    """An annotator answered these texts: a change of each readable task that has one, in this project and in every
-    other that asks this annotator."""
-    asks = sa.cast(projects.c.panel, sa.String).contains(fingerprint, autoescape=True)
-    holding = sa.select(projects.c.id).where((projects.c.id == project_id) | asks).order_by(projects.c.id)
-    for each in connection.execute(holding).scalars().all():  # in one order: no two writers wait in a ring
-        number = next_number(connection, each)
-        for chunk in in_chunks(text_keys):
-            here = (tasks.c.project_id == each, tasks.c.text_key.in_(chunk), READABLE)
-            connection.execute(tasks.update().where(*here).values(changed=number))
 
 
 def after(store: Store, project_id: int, number: int, limit: int) -> tuple[list[int], int]:

@@ -11,17 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-# `numbered`: the next number of a change in each project that asks this annotator (see `changes`). Its row stays locked
-# until the end, so that numbers become visible in their order. `first`: it is the first attempt; at a later one,
-# answers that are all there were charged by the one before.
+# In this order, since each part waits for all of the one that it counts: the answers, for which no two workers meet;
+# `numbered`, the next number of a change in each project that asks this annotator (see `changes`), whose row stays
+# locked until the end, so that numbers become visible in their order; the tasks; and last the counter of answers and
+# the ledger. So all workers wait for each other during the second half alone. `first`: it is the first attempt; at a
+# later one, answers that are all there were charged by the one before.
 _SAVE = sa.text("""
-WITH numbered AS (
-    INSERT INTO revisions (subject, number)
-    SELECT 'changes ' || id, 1 FROM projects
-    WHERE id = :project_id OR strpos(CAST(panel AS text), :fingerprint) > 0 ORDER BY id
-    ON CONFLICT (subject) DO UPDATE SET number = revisions.number + 1
-    RETURNING CAST(substr(subject, 9) AS integer) AS project_id, number
-), fresh AS (
+WITH fresh AS (
     INSERT INTO signals (fingerprint, text_key, label_probs, votes, abstained, truncated)
     SELECT CAST(:fingerprint AS text), given.* FROM unnest(
         CAST(:text_key AS text[]), CAST(:label_probs AS bytea[]), CAST(:votes AS bytea[]),
@@ -29,10 +25,18 @@ WITH numbered AS (
     ) AS given
     ON CONFLICT (fingerprint, text_key) DO NOTHING
     RETURNING text_key
+), numbered AS (
+    INSERT INTO revisions (subject, number)
+    SELECT 'changes ' || id, 1 FROM projects
+    WHERE (SELECT count(*) FROM fresh) > 0 AND (id = :project_id OR strpos(CAST(panel AS text), :fingerprint) > 0)
+    ORDER BY id
+    ON CONFLICT (subject) DO UPDATE SET number = revisions.number + 1
+    RETURNING CAST(substr(subject, 9) AS integer) AS project_id, number
 ), moved AS (
     UPDATE tasks SET changed = numbered.number FROM numbered, fresh
     WHERE tasks.project_id = numbered.project_id AND tasks.text_key = fresh.text_key
     AND tasks.deleted_at IS NULL AND tasks.problem = ''
+    RETURNING 1
 ), gone AS (
     DELETE FROM absences WHERE fingerprint = :fingerprint
 ), charged AS (
@@ -50,7 +54,7 @@ WITH numbered AS (
         abstained = before.abstained + excluded.abstained, truncated = before.truncated + excluded.truncated,
         seconds = before.seconds + excluded.seconds
 )
-INSERT INTO revisions (subject, number) VALUES (:answers, 1)
+INSERT INTO revisions (subject, number) SELECT CAST(:answers AS text), 1 WHERE (SELECT count(*) FROM moved) >= 0
 ON CONFLICT (subject) DO UPDATE SET number = revisions.number + 1
 """)
 

@@ -10,8 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
-from mollm_backend.store import Store, tally
+from mollm_backend.store import Store
 from mollm_backend.store.schema import revisions as table
+
+_RAISE = sa.text(
+    "INSERT INTO revisions (subject, number) VALUES (:subject, 1) "
+    "ON CONFLICT (subject) DO UPDATE SET number = revisions.number + 1 RETURNING number"
+)
 
 
 def of_work(project_id: int) -> str:
@@ -31,14 +36,13 @@ def of_answers(fingerprint: str) -> str:
 
 def next_number(connection: sa.Connection, subject: str) -> int:
     """Raise one counter, which then stays locked until the end of the transaction, and say what it is now."""
-    raising = tally(connection, table, {"subject": subject, "number": 1}, ["number"])
-    return int(connection.execute(raising.returning(table.c.number)).scalar_one())
+    return int(connection.execute(_RAISE, {"subject": subject}).scalar_one())
 
 
 def note(connection: sa.Connection, *subjects: str) -> None:
     """Raise counters in the transaction that changes something; last in it, since others wait for its end."""
     for subject in sorted(subjects):  # in one order, so that no two transactions wait for each other
-        connection.execute(tally(connection, table, {"subject": subject, "number": 1}, ["number"]))
+        connection.execute(_RAISE, {"subject": subject})
 
 
 def read(store: Store, *subjects: str) -> Mapping[str, int]:

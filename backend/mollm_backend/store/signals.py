@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from mollm.records import FloatArray, Signals
 from mollm.signals import yes_or_no
-from mollm_backend.store import Store, add, changes, in_chunks, now, one_trip, put, revisions, tally
+from mollm_backend.store import Store, in_chunks, now, one_lock, one_trip, put, revisions
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
@@ -56,23 +57,34 @@ def missing(
     do not walk over all that is answered again and again. `after`: only tasks that came after this id. `slots`: only
     texts whose keys begin with one of these digits.
     """
-    query = sa.select(tasks).where(tasks.c.project_id == project_id)
-    if before is not None:
-        query = query.where(tasks.c.task_id < before)
-    if after is not None:
-        query = query.where(tasks.c.task_id > after)
-    if slots:
-        query = query.where(_SLOT.in_(list(slots)))
-    query = query.where(_unanswered(project_id, fingerprint))
+    query = _missing(before is not None, after is not None, bool(slots))
+    given = {"project": project_id, "asked": fingerprint, "most": limit, "before": before, "after": after}
     with store.read() as connection:
-        rows = connection.execute(query.order_by(tasks.c.task_id.desc()).limit(limit)).all()
+        rows = connection.execute(query, given | ({"slots": list(slots)} if slots else {})).all()
     distinct: dict[str, Task] = {}
     for row in rows:
         distinct.setdefault(row.text_key, from_row(row))
     return list(distinct.values())
 
 
-def _unanswered(project_id: int, fingerprint: str) -> sa.ColumnElement[bool]:
+@cache
+def _missing(before: bool, after: bool, slots: bool) -> sa.Select[Any]:
+    """The statement of `missing`: to write it anew for each chunk took longer than the database needs for it."""
+    project: sa.BindParameter[int] = sa.bindparam("project")
+    query = sa.select(tasks).where(tasks.c.project_id == project)
+    if before:
+        query = query.where(tasks.c.task_id < sa.bindparam("before"))
+    if after:
+        query = query.where(tasks.c.task_id > sa.bindparam("after"))
+    if slots:
+        query = query.where(_SLOT.in_(sa.bindparam("slots", expanding=True)))
+    query = query.where(_unanswered(project, sa.bindparam("asked")))
+    return query.order_by(tasks.c.task_id.desc()).limit(sa.bindparam("most"))
+
+
+def _unanswered(
+    project_id: int | sa.BindParameter[int], fingerprint: str | sa.BindParameter[str]
+) -> sa.ColumnElement[bool]:
     # One look-up a task. EXISTS would be a join, which PostgreSQL plans by counts: as long as it has not counted a
     # table that grows, it compares each task with each answer (8,000 tasks: a second for each chunk).
     here = (signals.c.fingerprint == fingerprint, signals.c.text_key == tasks.c.text_key)
@@ -102,26 +114,13 @@ def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[Sign
     answers = {row.text_key: row for row in reversed(rows)}
     # In one order, so that no two workers wait for each other.
     values = [_values(member.fingerprint, answers[key]) for key in sorted(answers)]
-
     charge, counter = _charge(member, project_id, cost), revisions.of_answers(member.fingerprint)
+    saving = one_lock.save if store.is_sqlite else one_trip.save
 
-    def in_one_trip(connection: sa.Connection, attempt: int) -> None:
-        one_trip.save(connection, values, charge, counter, first=not (attempt and values))
+    def work(connection: sa.Connection, attempt: int) -> None:
+        saving(connection, values, charge, counter, first=not (attempt and values))
 
-    def once(connection: sa.Connection, attempt: int) -> None:
-        fresh = add(connection, signals, values) if values else 0
-        if attempt and values and not fresh:
-            return  # the attempt before was kept, and only the word of it was lost: it is charged already
-        if fresh:
-            changes.note_answers(connection, project_id, member.fingerprint, list(answers))
-        connection.execute(absences.delete().where(absences.c.fingerprint == member.fingerprint))
-        connection.execute(tally(connection, ledger, charge, list(Cost.__dataclass_fields__)))
-        revisions.note(connection, counter)
-
-    if store.is_sqlite:
-        store.again(once)
-    else:
-        store.again(in_one_trip, alone=True)
+    store.again(work, alone=True)
 
 
 def _values(fingerprint: str, row: SignalRow) -> dict[str, Any]:
