@@ -146,7 +146,7 @@ def test_what_a_proposal_sees_is_not_what_judges_it(panel: Panel) -> None:
     propose, judge = guidelines.halves(panel.runtime.store, project(panel))
     assert len(propose) + len(judge) == N
     assert abs(len(judge) - N / 2) < 30
-    panel.written = f'"{GOOD}"\nand more words'
+    panel.written = f'The instruction should be: "{GOOD}"\nand more words'
     answer = run("--json")
     assert answer.exit_code == 0, answer.output
     made = json.loads(answer.output)

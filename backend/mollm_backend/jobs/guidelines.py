@@ -7,6 +7,7 @@ goes on where it was, and what is applied is not asked again. Both instructions 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ CHUNK = 16  # texts of a call; a stop loses at most one
 SHOWN = 6  # disagreements that the writer is shown: more does not fit a small LLM's window
 MOST_WORDS = 300  # characters of a text that it is shown
 WRITTEN = 120  # tokens of a proposal: some four sentences
+ANNOUNCED = re.compile(r'^[^":]{1,60}:\s*(?=")')  # as in: The new instruction is: "Sort ..."
 KEY = "guidelines"  # in the project's options: tries, the last one, and the instructions before
 
 
@@ -98,7 +100,7 @@ def proposed(runtime: Runtime, project: Project) -> tuple[str, str]:
     for m in best_first.tolist():
         member = members[m]
         written = runtime.annotator(project, member).write(request, WRITTEN)
-        lines = [line.strip().strip('"') for line in written.splitlines() if line.strip()]
+        lines = [ANNOUNCED.sub("", line.strip()).strip('"') for line in written.splitlines() if line.strip()]
         if lines and 20 <= len(lines[0]) <= 1000:
             return lines[0], member.name
         refused.append(member.name)
