@@ -2,6 +2,7 @@
 
 Real parts: Label Studio, Valkey, the worker. People create, edit, delete and bulk accept annotations, edit and delete
 tasks; a receiver drops a fifth of all events. Afterwards the store must equal a fresh export, row for row.
+Once with the embedded parts and one worker, once with PostgreSQL, Redis and two workers that are killed in turn.
 Sizes: MOLLM_FAULT_TASKS and MOLLM_FAULT_ANNOTATIONS (10,000 and 2,000).
 """
 
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +34,7 @@ from mollm_backend.labelstudio.errors import LabelStudioDown
 from mollm_backend.labelstudio.label_config import rank_score
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, labels, projects, tasks, versions
-from mollm_backend.supervisor import valkey
+from mollm_backend.supervisor import postgresql, valkey
 from mollm_backend.work import progress, queues
 from tests.serving import Handler, serving
 
@@ -42,6 +45,7 @@ TASKS = int(os.environ.get("MOLLM_FAULT_TASKS", "10000"))
 ANNOTATIONS = int(os.environ.get("MOLLM_FAULT_ANNOTATIONS", "2000"))
 WORKER_KILLS, VALKEY_RESTARTS, VALKEY_WIPES, STUDIO_RESTARTS, DROPPED = 10, 3, 1, 2, 0.2
 CHUNK, CHUNK_SECONDS = 16, 0.5  # so that the LLM still reads when the parts are ended
+REDIS = shutil.which("redis-server")
 LABELS = LabelSet(("cat", "dog", "cow"))
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text">'
@@ -218,36 +222,59 @@ def texts_of(store: Store, project: int) -> dict[int, str | None]:
     return {task.task_id: task.text for task in tasks.every(store, project)}
 
 
+@contextmanager
+def a_database(where: str, home: Path) -> Iterator[str]:
+    """The URL of the store's database."""
+    if where == "embedded":
+        yield f"sqlite:///{home / 'mollm.db'}"
+        return
+    programs = postgresql.programs()
+    if programs is None or REDIS is None:
+        pytest.skip("PostgreSQL or Redis is not installed")
+    with postgresql.server(programs) as running_there:
+        yield running_there.url
+
+
+def queue_command(where: str, directory: Path) -> list[str]:
+    """The queue's server, which listens on `valkey.sock` in the directory and keeps what it holds."""
+    if where == "embedded":
+        return list(valkey.program(directory).command)
+    socket = str(directory / "valkey.sock")
+    return [str(REDIS), "--port", "0", "--unixsocket", socket, "--appendonly", "yes", "--dir", str(directory)]
+
+
 @pytest.mark.faults
 @pytest.mark.label_studio
 @pytest.mark.timeout(4 * 3600)
-def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["embedded", "hosts"])
+def test_the_training_set_equals_a_fresh_export(tmp_path: Path, where: str) -> None:
     if not executable().exists():
         pytest.skip(f"no Label Studio at {executable()}: set MOLLM_LABEL_STUDIO to its executable")
+    with a_database(where, tmp_path) as database_url:
+        a_bad_day(tmp_path, where, database_url)
+
+
+def a_bad_day(tmp_path: Path, where: str, database_url: str) -> None:
     texts = make_recording(tmp_path / "recording")
     (tmp_path / "panel.toml").write_text(PANEL.format(directory=tmp_path / "recording"))
     port, socket_dir = free_port(), tmp_path / "v"
     socket_dir.mkdir()
-    program = valkey.program(socket_dir)
+    command = queue_command(where, socket_dir)
     queue_url = f"unix://{socket_dir / 'valkey.sock'}"
     url = f"http://127.0.0.1:{port}"
     environment = os.environ | {
-        "MOLLM_HOME": str(tmp_path), "REDIS_URL": queue_url, "MOLLM_PANEL": str(tmp_path / "panel.toml"),
+        "MOLLM_HOME": str(tmp_path), "REDIS_URL": queue_url, "DATABASE_URL": database_url,
+        "MOLLM_PANEL": str(tmp_path / "panel.toml"),
         "MOLLM_SWEEP_SECONDS": "2", "MOLLM_REFIT_EVERY": "200", "LABEL_STUDIO_URL": url,
         "LABEL_STUDIO_API_KEY": TOKEN, "MOLLM_CHUNK_TEXTS": str(CHUNK),
     }  # fmt: skip
     asked = tmp_path / "asked"
-    worker = Restartable(
-        lambda: running(
-            [sys.executable, "-m", "tests.faults.slow_worker", str(asked), str(CHUNK_SECONDS)],
-            environment,
-            tmp_path / "worker.log",
-            signal.SIGKILL,
-        )
-    )
-    queue = Restartable(
-        lambda: running(list(program.command), dict(os.environ), tmp_path / "valkey.log", signal.SIGTERM)
-    )
+    slow = [sys.executable, "-m", "tests.faults.slow_worker", str(asked), str(CHUNK_SECONDS)]
+    workers = [
+        Restartable(lambda: running(slow, environment, tmp_path / "worker.log", signal.SIGKILL))
+        for _ in range(1 if where == "embedded" else 2)
+    ]
+    queue = Restartable(lambda: running(command, dict(os.environ), tmp_path / "valkey.log", signal.SIGTERM))
     studio = Restartable(lambda: label_studio(tmp_path / "studio", port=port))
     rng = np.random.default_rng(1)
     with ExitStack() as stack:
@@ -269,13 +296,15 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
         base = [{"task": task, "model_version": "base", "score": rank_score(n), "result": result("cat")}
                 for n, task in enumerate(ids)]  # fmt: skip
         assert client.import_predictions(project, base).created == TASKS
-        store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
+        store = Store(database_url)
         stack.callback(store.close)
         settings = Settings(home=tmp_path, basic_auth_password="b", webhook_secret="w")
         connect(store, client, settings, project, backend_url, check_order=False)
         people = People(client, project, ids, texts, seed=3)
-        worker.start()
-        stack.callback(worker.stop)
+        for worker in workers:
+            worker.start()
+            stack.callback(worker.stop)
+        turns = cycle(workers)
 
         faults = ["worker"] * WORKER_KILLS + ["valkey"] * VALKEY_RESTARTS + ["wipe"] * VALKEY_WIPES
         faults += ["studio"] * STUDIO_RESTARTS
@@ -285,14 +314,20 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
             _until(lambda: valkey.answers(queue_url), 300)  # it may just have been restarted
             opened.flushall()
 
-        strike = {"worker": worker.restart, "valkey": queue.restart, "wipe": wipe, "studio": studio.restart}
+        strike = {
+            "worker": lambda: next(turns).restart(),
+            "valkey": queue.restart,
+            "wipe": wipe,
+            "studio": studio.restart,
+        }
         for at, fault in plan.items():
             while people.done < at:
                 people.act()
             strike[str(fault)]()
         while people.done < ANNOTATIONS:
             people.act()
-        worker.restart()  # an ordinary new start: everything that was lost must be found by then
+        for worker in workers:
+            worker.restart()  # an ordinary new start: everything that was lost must be found by then
         expected = exported(client, project)
         started = time.monotonic()
         there = {task.id: task.data["text"] for task in client.tasks(project)}
@@ -307,8 +342,9 @@ def test_the_training_set_equals_a_fresh_export(tmp_path: Path) -> None:
         again = len(lines) - len(set(lines))
         off = {key for key, provenance in people.how.items() if how.get(key) != provenance}
         print(
-            f"{TASKS} tasks, {people.done} annotations made, {len(expected)} there at the end: lost {len(lost)}, "
-            f"wrong {len(wrong)}, provenance wrong {len(off)}; {WORKER_KILLS} kills, Valkey {VALKEY_RESTARTS} times "
+            f"{where}, {len(workers)} worker(s): {TASKS} tasks, {people.done} annotations made, "
+            f"{len(expected)} there at the end: lost {len(lost)}, "
+            f"wrong {len(wrong)}, provenance wrong {len(off)}; {WORKER_KILLS} kills, the queue {VALKEY_RESTARTS} times "
             f"restarted and {VALKEY_WIPES} emptied, Label Studio restarted {STUDIO_RESTARTS} times; "
             f"settled after {seconds:.0f} s; {people.busy} clicks again because Label Studio was busy\n"
             f"the LLM was asked again for {again} of {len(lines)} texts (bar: {WORKER_KILLS * CHUNK}, a chunk a kill); "

@@ -19,7 +19,7 @@ from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
 from mollm_backend.doctor import work
 from mollm_backend.jobs import due, reading
-from mollm_backend.jobs.runtime import Runtime
+from mollm_backend.jobs.runtime import Place, Runtime
 from mollm_backend.jobs.worker import Worker, listens_to
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, signals, tasks
@@ -287,6 +287,32 @@ def test_a_reading_ends_soon_where_work_waits_that_comes_first(
     assert chunks() == 1
     runtime.comes_first = ("train",)
     assert chunks() == 7, "a worker that does not serve that queue"
+    runtime.readings = (queues.reading("tiny"), queues.reading("small"))
+    queues.enqueue(connection, queues.reading("small"), "annotate", 7, "small")
+    assert chunks() == 7, "another reading waits its turn, but nothing is new"
+
+
+def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Runtime, connection: redis.Redis) -> None:
+    project, place = projects.get(runtime.store, 7), Place(0.0)
+    runtime.readings = (queues.reading("small"),)
+    queues.enqueue(connection, queues.reading("small"), "annotate", 7, "small")
+    assert not reading._makes_way(runtime, project, place)
+    tasks.upsert(runtime.store, 7, [Task(101, "h", "text 101")])
+    assert reading._makes_way(runtime, project, place)
+    assert not reading._makes_way(runtime, project, place), "once for each"
+
+
+def test_a_reading_ends_once_the_new_tasks_are_read(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a job brings the prediction of what it has read, for which somebody may wait."""
+    monkeypatch.setattr(reading, "LOOK_SECONDS", 0.0)
+    project = projects.get(runtime.store, 7)
+    read = []
+    for rows, took in reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End()):
+        took(reading.CHUNK_SECONDS)
+        read.append([task.task_id for task in rows])
+        if len(read) == 2:
+            tasks.upsert(runtime.store, 7, [Task(101, "h", "text 101")])
+    assert read == [list(range(100, 84, -1)), list(range(84, 68, -1)), [101]]
 
 
 def test_a_chunk_that_never_ends_is_smaller_the_next_time(runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from mollm_backend.jobs.runtime import Place, Runtime
-from mollm_backend.store import signals
+from mollm_backend.store import signals, tasks
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import budget, queues, split
@@ -68,6 +68,7 @@ def chunks(
     while queues.still_mine(runtime.connection):
         look = time.monotonic() - looked > LOOK_SECONDS
         rows = missing(after=place.newest) if look and place.newest else []
+        all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
         if not rows:
             rows = missing(before=place.before)
             place.before = rows[-1].task_id if rows else None
@@ -81,12 +82,25 @@ def chunks(
         if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
             runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took
+        if all_new:
+            return  # somebody may open them next, and the end of a job brings their prediction
         if look:
             looked = time.monotonic()
             if split.wanted(runtime.connection, member.name) != split.size_of(part):
                 return  # a worker came or went: all go on in a new split after this chunk
-            if looked - begun > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
+            if looked - begun > FREE_AFTER and _makes_way(runtime, project, place):
+                runtime.places[key] = replace(place)
                 return
+
+
+def _makes_way(runtime: Runtime, project: Project, place: Place) -> bool:
+    """Whether other work waits that comes first: other queues, or another reading where tasks came since, which may
+    have their texts in its part."""
+    if queues.waits(runtime.connection, runtime.comes_first):
+        return True
+    before, place.seen = place.seen, tasks.newest_id(runtime.store, project.id)
+    came = place.seen > (place.seen if before is None else before)
+    return came and queues.waits(runtime.connection, runtime.readings)
 
 
 def next_size(size: int, seconds: float) -> int:

@@ -58,11 +58,12 @@ class Conclusion:
 @dataclass
 class Place:
     """Where a reading is: the `newest` task that it has begun with, and `before` which task it goes on. It holds up to
-    `until` (by the monotonic clock)."""
+    `until` (by the monotonic clock). `seen`: the newest task of all, also of others' texts, for which it made way."""
 
     until: float
     newest: int | None = None
     before: int | None = None
+    seen: int | None = None
 
 
 class Runtime:
@@ -79,6 +80,7 @@ class Runtime:
         self.concluded: dict[int, Conclusion] = {}  # by project
         self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
         self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
+        self.readings: tuple[str, ...] = ()  # those of the readings that it serves
         self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and slots
 
     def client(self) -> LabelStudioClient:

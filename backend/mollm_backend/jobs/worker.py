@@ -152,6 +152,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     same_models.check(runtime, names, annotators)
     queues.release_all(connection)  # what stopped the jobs, such as an old token, may be mended now
     runtime.comes_first = tuple(name for name in names if queues.kind(name) != "annotate")
+    runtime.readings = tuple(name for name in names if name not in runtime.comes_first)
     jobs.install(runtime)
     stop = threading.Event()
     Worker.runtime = runtime

@@ -131,6 +131,13 @@ def some(store: Store, project_id: int, task_ids: Sequence[int]) -> dict[int, Ta
         return {row.task_id: from_row(row) for row in rows}
 
 
+def newest_id(store: Store, project_id: int) -> int:
+    """The highest id of a task; 0 where there is none."""
+    query = sa.select(sa.func.max(tasks.c.task_id)).where(tasks.c.project_id == project_id)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar() or 0)
+
+
 def mean_length(store: Store, project_id: int) -> float | None:
     """The characters of a readable task's text, on average; None where there is none."""
     query = sa.select(sa.func.avg(sa.func.length(tasks.c.text)))
