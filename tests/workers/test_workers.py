@@ -214,7 +214,9 @@ def test_a_part_is_read_by_one_worker_also_where_the_queue_is_emptied(
 
     monkeypatch.setattr(Runtime, "annotator", lambda *_args: Slow())
     monkeypatch.setattr("mollm_backend.jobs.runtime.READING_WAIT", 0.2)
-    monkeypatch.setattr(jobs, "ANNOTATE_SECONDS", 600.0)  # the first job goes on to its end, also on a busy machine
+    # The first job goes on to its end, also on a busy machine.
+    monkeypatch.setattr(jobs, "ANNOTATE_SECONDS", 600.0)
+    monkeypatch.setattr(reading, "LOOK_SECONDS", 600.0)
     split.agree(connection, 7, "tiny", 2)
     first = threading.Thread(target=jobs.annotate, args=(7, "tiny", "1of2"))
     first.start()
