@@ -4,6 +4,7 @@
 #   TORCH_INDEX_URL=URL make        an index for torch (a CPU build where PyPI's would bring CUDA)
 #   MOLLM_RECORDINGS=DIR make bench  recordings to replay (default ../shared/recordings, skipped if absent)
 #   BENCH_SEEDS=40 make bench       more seeds for the mixture (some hours with 10; all are from 100 on)
+#   TEST_PROCESSES=4 make test      processes that run the tests (default: one a core, at most 4; 0: all in one)
 #   MOLLM_HOME=DIR make demo        where everything is kept (default ~/.mollm)
 #   make demo DEMO_PANEL=small      with another panel (mollm panel list)
 #   make lock                       after a change of pyproject.toml or of a file in backend/mollm_backend/locks
@@ -14,11 +15,15 @@ TORCH ?= torch==2.13.0
 MOLLM_HOME ?= $(HOME)/.mollm
 MOLLM_RECORDINGS ?= ../shared/recordings
 BENCH_SEEDS ?= 10
+TEST_PROCESSES ?= logical --maxprocesses 4
 export MOLLM_HOME
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# A process a core, with one thread each. Files go to them in order: quick tests first, the slow real parts last. Some
+# images forbid Python to keep what it compiled: then each of the many commands that tests start would compile us anew.
+PYTESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PYTEST) --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 QUICK := not real_llm and not label_studio and not browser and not vllm and not llama_cpp and not faults and not docker and not slow
 INSTALLED := $(VENV)/.mollm-installed
 LOCKS := backend/mollm_backend/locks
@@ -100,7 +105,7 @@ test: $(INSTALLED)
 	@mkdir -p "$(MOLLM_HOME)"; chmod 700 "$(MOLLM_HOME)"; \
 	$(BIN)/mollm prepare > "$(MOLLM_HOME)/prepare.log" 2>&1 & prepare=$$!; \
 	trap 'kill $$prepare 2>/dev/null; wait $$prepare; exit 130' INT TERM HUP; \
-	MOLLM_TEST_PREPARE=1 $(PYTEST) --ignore=tests/faults -m "not vllm and not llama_cpp and not docker" $(PYTEST_OPTIONS); code=$$?; \
+	MOLLM_TEST_PREPARE=1 $(PYTESTS) --ignore=tests/faults -m "not vllm and not llama_cpp and not docker" $(PYTEST_OPTIONS); code=$$?; \
 	kill $$prepare 2>/dev/null; wait $$prepare 2>/dev/null; exit $$code
 
 check: $(INSTALLED)
@@ -108,14 +113,14 @@ check: $(INSTALLED)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
+	@$(PYTESTS) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 unit: $(INSTALLED)
-	@$(PYTEST) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
+	@$(PYTESTS) -q -m "$(QUICK)" $(PYTEST_OPTIONS)
 
 # The pages of docs/ as a site (site/index.html). A warning is an error.
 .PHONY: docs

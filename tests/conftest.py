@@ -45,22 +45,28 @@ def _slowness(item: pytest.Item) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_slowness)  # stable: files stay together
+    slowest: dict[Path, int] = {}
     for item in items:
+        slowest[item.path] = max(_slowness(item), slowest.get(item.path, 0))
         if _slowness(item) and not item.get_closest_marker("timeout"):
             # The first of them also waits for what is being installed beside the quick tests.
             item.add_marker(pytest.mark.timeout(SET_UP_SECONDS))
+    items.sort(key=lambda item: slowest[item.path])  # stable, and a file stays whole: one process runs it
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Under `make test`, wait until Label Studio and the models are there; elsewhere the tests skip without them."""
+    """Under `make test`, wait until Label Studio and the models are there; elsewhere the tests skip without them.
+
+    Each process of the run waits by its own `mollm prepare`: these wait for each other, and the last find all done.
+    """
     if _slowness(item) and os.environ.get("MOLLM_TEST_PREPARE") == "1":
         command = [sys.executable, "-m", "mollm_backend.cli", "prepare"]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         os.environ.pop("MOLLM_TEST_PREPARE")
         if done.returncode:
-            pytest.exit(f"`mollm prepare` failed, so nothing real can be tested: {done.stdout[-2000:]}", 1)
+            item.session.shouldstop = "`mollm prepare` failed, so nothing real can be tested"
+            pytest.fail(f"{item.session.shouldstop}: {done.stdout[-2000:]}")
 
 
 @pytest.hookimpl(hookwrapper=True)
