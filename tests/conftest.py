@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from .postgres import database_url, postgres
+from .sqlite import migrated_once
 
-__all__ = ["database_url", "postgres"]
+__all__ = ["database_url", "migrated_once", "postgres"]
 
 settings.register_profile("mollm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mollm")
