@@ -5,6 +5,8 @@ Two ways to draw an audit (`mollm.acceptance.audit`), two tails. Both hold for e
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import binom
@@ -19,13 +21,20 @@ def simple_tail(errors: IntArray, audits: IntArray, tasks: IntArray, wrong: IntA
     """
     if not errors.size:
         return np.zeros(errors.shape)
-    x = np.arange(int(errors.max()) + 1)
-    e, n, K, E = (rows[..., None] for rows in (errors, audits, tasks, wrong))
-    possible = (x <= e) & (x <= E) & (n - x <= K - E)
-    E = np.minimum(E, K)
-    x = np.minimum(x, np.minimum(E, n))
-    log = _choose(E, x) + _choose(K - E, np.minimum(n - x, K - E)) - _choose(K, n)
-    tail = np.where(possible, np.exp(np.where(possible, log, -np.inf)), 0.0).sum(axis=-1)
+    e, n, K, E = (np.ravel(rows) for rows in np.broadcast_arrays(errors, audits, tasks, wrong))
+    least, most = np.maximum(n - (K - E), 0), np.minimum(np.minimum(e, E), n)
+    terms = np.where(E <= K, np.maximum(most - least + 1, 0), 0)
+    # Each possible number x of wrong ones is a term, one after the other, the terms of a row side by side.
+    row = np.repeat(np.arange(len(e)), terms)
+    x = np.arange(len(row)) - (np.cumsum(terms) - terms - least)[row]
+    factorial = _log_factorials(int(np.max(tasks)).bit_length())
+
+    def choose(n: IntArray, k: IntArray) -> FloatArray:
+        """The logarithm of the binomial coefficient."""
+        return np.asarray(factorial[n] - factorial[k] - factorial[n - k])
+
+    log = choose(E[row], x) + choose((K - E)[row], n[row] - x) - choose(K, n)[row]
+    tail = np.bincount(row, np.exp(log), minlength=len(e)).reshape(errors.shape)
     return np.asarray(np.minimum(tail, 1.0))
 
 
@@ -41,6 +50,7 @@ def spread_tail(errors: IntArray, audits: IntArray, cell: int, wrong: IntArray) 
     return np.asarray(np.where(mean > audits, 0.0, np.where(errors <= mean - 1, below, 1.0)))
 
 
-def _choose(n: IntArray, k: IntArray) -> FloatArray:
-    """The logarithm of the binomial coefficient."""
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+@lru_cache(maxsize=1)  # all tests of an audit are on about as many tasks
+def _log_factorials(bits: int) -> FloatArray:
+    """(2 ** bits,) the logarithms of 0!, 1!, and so on: to look them up is many times faster than to compute them."""
+    return np.asarray(gammaln(np.arange(1 << bits) + 1.0))
