@@ -22,7 +22,7 @@ from mollm.mixture import Mixture, aggregator
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.mixture.evidence import Centring
 from mollm.mixture.logpool import LogPool
-from mollm.mixture.skills import shares
+from mollm.mixture.skills import shares_by_name
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
 from mollm.records import FloatArray, IntArray, Pool, Signals, Targets
@@ -99,7 +99,8 @@ class Ladder:
     """The rungs on one pool of N items, fitted without the labels of any set of folds. Fits are kept for reuse.
 
     `fold` (N,) is each item's fold (what it is for an item without label does not matter here). `view` gives the
-    signals as they are when some folds are held out (None: always the pool's).
+    signals as they are when some folds are held out (None: always the pool's). `panel_shares` is what each annotator of
+    the pool weighs before any label, by name (None: as this pool says).
     """
 
     names: tuple[str, ...]
@@ -107,6 +108,7 @@ class Ladder:
     fold: IntArray
     seed: int
     view: Callable[[Out], Signals] | None = None
+    panel_shares: Mapping[str, float] | None = None
     _fits: dict[tuple[str, Out], Mixture] = field(default_factory=dict, repr=False)
     _centrings: dict[Out, Centring] = field(default_factory=dict, repr=False)
     _climbed: dict[Out, Climbed] = field(default_factory=dict, repr=False)
@@ -145,16 +147,12 @@ class Ladder:
             return Stacked(self.gram, centring)
         return LogPool(centring, self._shares(self.signals(out).annotators))
 
-    @cached_property
-    def _panel_shares(self) -> dict[str, float]:
-        """The share of each annotator of the pool."""
-        signals = self.pool.signals
-        return dict(zip(sorted(signals.annotators), shares(signals, Centring.of(signals)).tolist(), strict=True))
-
     def _shares(self, annotators: Sequence[str]) -> FloatArray:
         """(M,) by name. What a view adds to the panel has learned from it, so that its agreement tells nothing: it
         counts as one."""
-        return np.array([self._panel_shares.get(name, 1.0) for name in sorted(annotators)])
+        if self.panel_shares is None:
+            self.panel_shares = shares_by_name(self.pool)
+        return np.array([self.panel_shares.get(name, 1.0) for name in sorted(annotators)])
 
     def held_out(self, name: str, out: Out) -> FloatArray:
         """(H, C): each label outside `out` by the rung that has not seen its fold either."""

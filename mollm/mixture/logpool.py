@@ -2,7 +2,7 @@
 
     log p[n, k] = weight * sum_s share[s] * (log z[n, s, k] - pool mean over n) + bias[k] + constant
 
-The shares follow from how the annotators agree (see `mollm.mixture.skills`). Centring takes the classes to be equally
+The shares need no label (see `mollm.mixture.skills`). Centring takes the classes to be equally
 frequent; `bias` is the prior correction. Without human labels it is what the pool's `frequencies` say (zero where they
 say nothing), and it moves towards what the labels count as they come.
 """
@@ -46,7 +46,7 @@ class LogPool(Mixture):
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         signals, targets = pool.signals, pool.targets
         self.centring_ = self._centring or Centring.of(signals)
-        self.shares_ = shares(signals, self.centring_) if self._shares is None else self._shares
+        self.shares_ = shares(pool, self.centring_) if self._shares is None else self._shares
         self.human_ = targets.H
         prior = prior_weight(signals.M)
         self.weight_, self.bias_ = prior, pool.bias
@@ -88,7 +88,7 @@ class LogPool(Mixture):
     def explain(self) -> str:
         names = (self.annotators_[m] for m in self.centring_.order)
         each = ", ".join(f"{name} {share:.2f}" for name, share in zip(names, self.shares_, strict=True))
-        told = f" by their agreement ({each})" if np.ptp(self.shares_) > 0 else ""
+        told = f", each by what it seems worth ({each})," if np.ptp(self.shares_) > 0 else ""
         if not self.human_:
             return f"logpool: the annotators' centred log-probabilities, pooled{told}; no human label was used"
         how = f"their common weight and class priors from {self.human_} labels"

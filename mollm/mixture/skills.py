@@ -1,53 +1,164 @@
-"""What each annotator is worth before any label: how far it agrees with the others, beyond chance.
+"""What each annotator is worth before any label.
+
+    worth[m] = AGREES * logit(skill[m]) + FOLLOWS * logit(own[m]) + JOINS * logit(pool[m]) + SURER * sure[m]
+    share[m] ~ exp(power * shrunk worth[m])
+
+Four things are seen without labels: `skill`, how far an annotator agrees with the others beyond chance; `own`, how well
+the texts explain its answers (`text_check`); `pool`, how far it agrees with what the texts say after the whole panel's
+answers; `sure`, who is surer where two disagree (`sureness`). Agreement alone is misled by two weak annotators that
+make the same mistakes. Where there are texts, the power is the one whose pooled answers the texts explain best.
 
     agreement[i, j] = (same[i, j] - chance[i, j]) / (1 - chance[i, j])  ~  skill[i] * skill[j]
-    share[m]        ~  skill[m] / (1 - skill[m] ** 2)
 
 The product holds where the annotators' mistakes are independent (Parisi et al. 2014, doi 10.1073/pnas.1219097111): then
-the skills are the one factor of the agreements. LLMs make some mistakes together, so the shares are drawn towards equal
-ones, and the more the fewer items there are. What agrees only in its mistakes cannot be told from what is right: two
-annotators that fail on the same items are trusted too much, as they are in the equal pool.
+the skills are the one factor of the agreements. A panel whose members are alike, but complete each other, cannot be
+told from one with a best member for certain: some such panels lose against equal shares (docs/measurements.md).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+from scipy.special import logit, softmax
 
 from mollm.mixture.evidence import Centring, chunks
-from mollm.records import FloatArray, IntArray, Signals
+from mollm.mixture.sureness import worths
+from mollm.mixture.text_check import TextCheck
+from mollm.records import FloatArray, IntArray, Pool, Signals
 
 FEWEST = 3
-"""Annotators: two agree with each other equally, so that nothing tells which of them is right."""
-TRUST, HALF = 0.6, 150.0
-"""The part of the estimated shares beside equal ones for many items, and the items at which it is half of that.
-Chosen on all panels of 3-5 of both recordings, and on panels with degraded members (seeds 0-9): most of the gain, and
-no whole panel falls by .005 against equal shares."""
-LEAST, MOST = 0.05, 0.97
-"""Bounds of a skill: below, an annotator still says something; above, its share would have no end."""
+"""Annotators: two agree with each other equally, so that without texts they weigh alike."""
+AGREES, FOLLOWS, JOINS, SURER = 0.75, 2.5, 1.5, 2.5
+"""How much each of the four counts. These and the constants below were chosen on every second panel of 2-5 members of
+both recordings, of the demo's three LLMs, and of TREC with two weak LLMs beside, whole and in samples of 30-300 items,
+and on made up panels: by the worst and the mean difference from equal shares."""
+HALF = 100.0
+"""Items at which the worths count half: fewer tell little."""
+ALIKE, CHANCE = 0.6**2, 20.0
+"""Worths that vary less than this (squared nats; and by chance, over the items) are taken to be equal ones."""
+LEAST, MOST = 0.02, 0.97
+"""Bounds of a skill: below, an annotator still says something; above, its worth would have no end."""
+POWERS, WITHOUT_TEXT = (0.25, 0.5, 0.75), 0.5
+"""Of the shares, beside equal ones. Above .75 a panel with one far better member gains accuracy and loses log-loss: it
+leaves nothing of the others' doubts (TREC, power 1: .774 right and .905 nats, .75: .771 and .875, 0: .745 and .873)."""
+BENEFIT = 0.5
+"""Standard errors by which uneven shares may seem worse than equal ones, and are still taken: the worths have spoken
+for them before."""
 STEPS = 200  # at most, of the one factor; 20 are usual
 
 
-def shares(signals: Signals, centring: Centring) -> FloatArray:
-    """(M,) weights, annotators by name, of mean 1 over those that say anything; 1 for the others."""
-    found, said = np.ones(signals.M), answers(signals, centring)
+def shares(pool: Pool, centring: Centring) -> FloatArray:
+    """(M,) weights, annotators by name, of mean 1 over those that say anything; 1 for the others.
+
+    No human label is looked at.
+    """
+    signals, found = pool.signals, np.ones(pool.signals.M)
+    said, margin = answers(signals, centring)
     speak = np.flatnonzero((said >= 0).any(axis=0))
-    if len(speak) >= FEWEST:
-        agreement, both = agreements(said[:, speak], signals.C)
-        skill = np.clip(one_factor(agreement), LEAST, MOST)
-        weight = skill / (1 - skill**2)
-        seen = float(both[~np.eye(len(speak), dtype=np.bool_)].min())
-        found[speak] += TRUST * seen / (seen + HALF) * (weight / weight.mean() - 1)
+    if len(speak) > 1:
+        check = TextCheck.of(pool)
+        texts = None if check is None else Texts(check, _odds(signals, centring, check.items)[:, speak])
+        found[speak] = _powered(_worth(said[:, speak], margin[:, speak], signals.C, texts), texts)
     return found
 
 
-def answers(signals: Signals, centring: Centring) -> IntArray:
-    """(N, M) each annotator's most probable label after centring; -1 where it says nothing."""
-    found = np.empty((signals.N, signals.M), dtype=np.int64)
+def shares_by_name(pool: Pool) -> dict[str, float]:
+    """The share of each annotator."""
+    found = shares(pool, Centring.of(pool.signals))
+    return dict(zip(sorted(pool.signals.annotators), found.tolist(), strict=True))
+
+
+def answers(signals: Signals, centring: Centring) -> tuple[IntArray, FloatArray]:
+    """((N, M) each annotator's most probable label after centring, -1 where it says nothing; (N, M) its lead, nats)."""
+    said, margin = np.empty((signals.N, signals.M), dtype=np.int64), np.empty((signals.N, signals.M))
     for rows in chunks(signals.N):
-        odds = centring.log_odds(signals, rows)
-        both = odds[:, : signals.M] + odds[:, signals.M :]
-        found[rows] = np.where(np.abs(both).max(axis=2) > 0, both.argmax(axis=2), -1)
-    return found
+        odds = _odds(signals, centring, rows)
+        top = np.partition(odds, -2, axis=2)
+        said[rows] = np.where(np.abs(odds).max(axis=2) > 0, odds.argmax(axis=2), -1)
+        margin[rows] = top[..., -1] - top[..., -2]
+    return said, margin
+
+
+def _odds(signals: Signals, centring: Centring, rows: slice | IntArray) -> FloatArray:
+    """(n, M, C) each annotator's log-odds, of its probabilities and of its votes together."""
+    both = centring.log_odds(signals, rows)
+    return both[:, : signals.M] + both[:, signals.M :]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Some items with a text, and what the annotators say of them: `odds` (n, M, C)."""
+
+    check: TextCheck
+    odds: FloatArray
+
+    def own(self, m: int) -> FloatArray:
+        """(2,) how well the texts explain an annotator's answers, and how far it agrees with `common`."""
+        silent = ~self.odds[:, m].any(axis=1)
+        said = np.where(silent, -1, self.odds[:, m].argmax(axis=1))
+        told = (self.check.told(said, self.odds.shape[2]), self.common)
+        return np.array([_beyond_chance(said, each, self.odds.shape[2]).mean() for each in told])
+
+    @cached_property
+    def common(self) -> IntArray:
+        """(n,) what the texts say after the whole panel's answers, all alike."""
+        return self.check.told(self.odds.sum(axis=1).argmax(axis=1), self.odds.shape[2])
+
+    def hits(self, weight: FloatArray) -> FloatArray:
+        """(n,) whose mean says how well the texts explain the pooled answers."""
+        said = np.einsum("nmc,m->nc", self.odds, weight).argmax(axis=1)
+        return _beyond_chance(said, self.check.told(said, self.odds.shape[2]), self.odds.shape[2])
+
+
+def _powered(worth: FloatArray, texts: Texts | None) -> FloatArray:
+    """(M,) shares of mean 1."""
+    if texts is None:
+        return _weights(worth, WITHOUT_TEXT if len(worth) >= FEWEST else 0.0)
+    best: FloatArray = np.ones(len(worth))
+    most, equal = 0.0, texts.hits(best)
+    for power in POWERS:
+        weight = _weights(worth, power)
+        gain = texts.hits(weight) - equal
+        seems = float(gain.mean()) + BENEFIT * float(np.sqrt((gain**2).mean() / len(gain)))
+        if seems > most:
+            best, most = weight, seems
+    return best
+
+
+def _worth(said: IntArray, margin: FloatArray, C: int, texts: Texts | None) -> FloatArray:
+    """(M,) nats of mean 0, shrunk towards 0 where they are alike or rest on few items."""
+    M = said.shape[1]
+    agreement, both = agreements(said, C)
+    seen = float(both[~np.eye(M, dtype=np.bool_)].min())
+    worth = SURER * worths(margin, said)
+    if M >= FEWEST:
+        worth = worth + AGREES * _logit(one_factor(agreement))
+    worth = (worth - worth.mean()) * seen / (seen + HALF)
+    if texts is not None:
+        n = len(texts.odds)
+        by_text = np.array([_logit(texts.own(m)) @ (FOLLOWS, JOINS) for m in range(M)])
+        worth = worth + (by_text - by_text.mean()) * n / (n + HALF)
+    spread = float((worth**2).mean())
+    return np.asarray(worth * spread / (spread + ALIKE + CHANCE / max(seen, 1.0)))
+
+
+def _beyond_chance(said: IntArray, told: IntArray, C: int) -> FloatArray:
+    """(n,) whose mean is the agreement beyond chance of two lists of labels, over those that are not -1."""
+    spoke = said >= 0
+    mine, other = said[spoke], told[spoke]
+    n = max(1, len(mine))
+    chance = float(np.bincount(mine, minlength=C) @ np.bincount(other, minlength=C)) / n**2
+    return ((mine == other) - chance) / (1 - chance) if len(mine) and chance < 1 else np.zeros(n)
+
+
+def _logit(share: FloatArray) -> FloatArray:
+    return np.asarray(logit(np.clip(share, LEAST, MOST)))
+
+
+def _weights(worth: FloatArray, power: float) -> FloatArray:
+    return np.asarray(softmax(power * worth) * len(worth))
 
 
 def agreements(said: IntArray, C: int) -> tuple[FloatArray, FloatArray]:

@@ -27,6 +27,7 @@ from mollm.mixture.ladder import NONE, Ladder, Out
 from mollm.mixture.logpool import LogPool
 from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
+from mollm.mixture.skills import shares_by_name
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Pool, Signals, Targets, TrainingRow
 from mollm.round.stopping import Earlier
 from mollm.streams import stream
@@ -112,6 +113,7 @@ class Chain:
     fold: IntArray
     parts: Parts = field(default_factory=Parts)
     mixture_items: IntArray | None = None
+    _shares: dict[str, float] = field(default_factory=dict, repr=False)
     _panels: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
     _classifiers: dict[Out, FloatArray | None] = field(default_factory=dict, repr=False)
@@ -152,7 +154,14 @@ class Chain:
     def _ladder(self, purpose: str, pool: Pool, view: Callable[[Out], Signals] | None = None) -> Ladder:
         names = RUNGS if self.config.aggregator == Auto.name else (self.config.aggregator,)
         seed = int(stream(self.seed, purpose).integers(2**31))
-        return Ladder(names, pool, self.fold, seed, view)
+        return Ladder(names, pool, self.fold, seed, view, self.panel_shares)
+
+    @property
+    def panel_shares(self) -> dict[str, float]:
+        """What each LLM weighs before any label, by what texts and LLMs say: all ladders and all folds share it."""
+        if not self._shares:
+            self._shares.update(shares_by_name(self.pool))
+        return self._shares
 
     @cached_property
     def panel_ladder(self) -> Ladder:
