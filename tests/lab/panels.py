@@ -3,7 +3,8 @@
     python -m tests.lab.panels RECORDING [--encoder DIRECTORY] [--items 160]
 
 prints how right the pool is before any label, the pool with equal weights, and the best member alone, and what is won
-over equal weights: on every second panel, on which the rule was chosen, and on the others.
+over equal weights: on every second panel, on which the rule was chosen, and on the others, which were seen with earlier
+versions of it.
 """
 
 from __future__ import annotations
