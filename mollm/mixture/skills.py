@@ -55,6 +55,8 @@ def shares(pool: Pool, centring: Centring) -> FloatArray:
     No human label is looked at.
     """
     signals, found = pool.signals, np.ones(pool.signals.M)
+    if signals.C < 2:
+        return found
     said, margin = answers(signals, centring)
     speak = np.flatnonzero((said >= 0).any(axis=0))
     if len(speak) > 1:

@@ -131,6 +131,11 @@ def test_few_items_tell_little(N: int) -> None:
     assert np.ptp(few) < 0.75 * np.ptp(shares_of(data.signals, data.embeddings))
 
 
+def test_one_label_leaves_nothing_to_weigh() -> None:
+    one = Signals(("a", "b"), ("x", "y"), ("only",), np.ones((2, 2, 1)), np.ones((2, 2, 1)))
+    assert shares_of(one).tolist() == [1, 1]
+
+
 def test_who_says_nothing_changes_nothing_for_the_others() -> None:
     data = synthetic(N=500, accuracy=(0.9, 0.7, 0.7))
     silent = data.signals.with_annotator("zz", np.zeros((500, 3)))
