@@ -1,6 +1,6 @@
 """Softmax regression on frozen embeddings, trained with the robust loss: seconds where tuning takes minutes.
 
-    logits = offset + standardised(x) W + b,    loss = robust_loss + ridge / (2 J) (|W|^2 + |b|^2 / 10)
+    logits = offset + scaled(x) W + b,    loss = robust_loss + ridge / (2 J) (|W|^2 + |b|^2 / 10)
 
 Without negatives the problem is convex. The offset (N, C) is fixed: with the panel's log-posterior there, the text
 only learns what the panel does not know already (method.md 3c). The ridge on b is weak but not zero, so that no class
@@ -32,6 +32,7 @@ class Head:
     C: int
     ridge: float = 1.0
     strength: float = 0.0
+    each: bool = True  # every dimension is brought to the same spread; False: they keep their proportions
     max_iter: int = 300
     mean_: FloatArray = field(default_factory=lambda: np.zeros(0))
     scale_: FloatArray = field(default_factory=lambda: np.ones(0))
@@ -41,14 +42,17 @@ class Head:
     def fit(self, embeddings: FloatArray, rows: Rows, offset: FloatArray | None = None) -> Self:
         """Learn from `embeddings` (N, D) at the rows' items; `offset` (N, C) is in nats (None: zeros).
 
-        All N items set the standardisation, so that unlabelled ones help too.
+        All N items set the scale, so that unlabelled ones help too.
         """
         if rows.negatives.shape[1] != self.C:
             raise InputError(f"The head has {self.C} classes, its training rows {rows.negatives.shape[1]}.")
         D = embeddings.shape[1]
         self.mean_ = embeddings.mean(axis=0) if len(embeddings) else np.zeros(D)
         spread = embeddings.std(axis=0) if len(embeddings) else np.ones(D)
-        self.scale_ = np.where(spread > SMALLEST * spread.max(initial=0.0), spread, np.inf) * np.sqrt(D)
+        if self.each:
+            self.scale_ = np.where(spread > SMALLEST * spread.max(initial=0.0), spread, np.inf) * np.sqrt(D)
+        else:
+            self.scale_ = np.full(D, float(np.linalg.norm(spread)) or np.inf)
         x = (embeddings[rows.item] - self.mean_) / self.scale_
         shift = offset[rows.item] if offset is not None else np.zeros((rows.J, self.C))
         with one_thread():

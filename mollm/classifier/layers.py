@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mollm.classifier.encoder import Encoder
+from mollm.classifier.encoder import Encoder, token_ids
+from mollm.classifier.windows import Unread
 from mollm.errors import InputError, ModelFileError
 from mollm.records import IntArray
 
@@ -102,6 +103,12 @@ class Activations:
         states = nn.utils.rnn.pad_sequence(parts, batch_first=True).float()
         length = torch.from_numpy(self.length[index])
         return states, (torch.arange(states.shape[1])[None] < length[:, None]).long()
+
+
+def unread(encoder: Encoder, texts: Sequence[str]) -> Unread:
+    """What tuned layers do not see of the texts."""
+    rule = encoder.windows(MAX_TOKENS, 0, 1)[1]
+    return Unread.of(rule.unread(len(ids)) for ids in token_ids(encoder.load()[0], texts))
 
 
 def activations(encoder: Encoder, texts: Sequence[str], tuned: int) -> Activations:

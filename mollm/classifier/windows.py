@@ -75,9 +75,9 @@ class Unread:
         each = list(unread)
         return cls(len(each), sum(tokens > 0 for tokens in each), sum(each))
 
-    def line(self) -> str:
+    def line(self, reader: str = "the text encoder") -> str:
         """In a sentence."""
         return (
-            f"{self.longer:,} of {self.texts:,} texts are longer than the text encoder reads: {self.tokens:,} tokens "
-            "of them were not read."
+            f"{self.longer:,} of {self.texts:,} texts are longer than {reader} reads: {self.tokens:,} tokens of them "
+            "were not read."
         )

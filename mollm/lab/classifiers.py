@@ -14,6 +14,7 @@ from mollm.errors import ConfigError
 from mollm.losses import Rows, negative_strength
 from mollm.records import FloatArray, IntArray, TrainingRow
 from mollm.round.chain import RIDGE, Embeds
+from mollm.round.reading import flat
 
 if TYPE_CHECKING:
     from mollm.classifier.encoder import Encoder
@@ -84,7 +85,7 @@ def make(
         return None
     known = [text or "" for text in texts]
     if mode in ("auto", "head"):  # nothing here measures whether tuning pays
-        return FrozenHead(C, config, encoder.embed(known), pool)
+        return FrozenHead(C, config, flat(encoder.embed(known)), pool)
     from mollm.classifier.encoder import Encoder
     from mollm.classifier.layers import layers_of
     from mollm.classifier.top import TUNED

@@ -27,6 +27,7 @@ from mollm.mixture.cold_start import choose
 from mollm.mixture.molam import Molam, boosting_for
 from mollm.recording import Recording
 from mollm.records import FloatArray, IntArray, Pool, Targets
+from mollm.round.reading import flat
 from mollm.round.run import Embeds, RoundInput, RoundOutcome, predict, run_round
 
 HINDSIGHT = "best_annotator_hindsight"
@@ -83,7 +84,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a recording's items, and their text embeddings (N, D) where there are any."""
+    """Some of a recording's items, and their text embeddings (N, D) or (N, L, D) where there are any."""
 
     recording: Recording
     embeddings: FloatArray | None
@@ -91,7 +92,12 @@ class Part:
     def labelled(self, asked: Sequence[int] | IntArray) -> Pool:
         """The part as a mixture sees it: with the labels of the items `asked`, and no other gold."""
         known = self.recording
-        return Pool(known.signals, Targets.of(asked, known.gold[asked]), self.embeddings, known.groups)
+        return Pool(known.signals, Targets.of(asked, known.gold[asked]), self.flat, known.groups)
+
+    @property
+    def flat(self) -> FloatArray | None:
+        """(N, D) for a mixture that learns alone: all layers as they are."""
+        return None if self.embeddings is None else flat(self.embeddings)
 
     def take(self, index: IntArray) -> Part:
         whole, items = self.recording, tuple(self.recording.items[n] for n in index)
@@ -110,12 +116,12 @@ def split(whole: Part, test: int) -> tuple[Part, Part | None]:
 
 @dataclass(frozen=True)
 class KnownTexts:
-    """An encoder that knows the texts of a recording already: (N, D) embeddings by text."""
+    """An encoder that knows the texts of a recording already: embeddings (D,) or (L, D) by text."""
 
     embeddings: dict[str, FloatArray]
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """(n, D)."""
+        """(n, D) or (n, L, D)."""
         return np.array([self.embeddings[text] for text in texts])
 
     @classmethod
@@ -190,7 +196,7 @@ def _score(name: str, pool: Part, test: Part | None, asked: IntArray, seed: int)
     if name == Auto.name:
         return Score.of(_round(pool, test, asked, rng), gold, rest)
     fitted = _make(name, pool.recording.name).fit(pool.labelled(asked), rng=rng)
-    return Score.of(fitted.predict_proba(scored.recording.signals, scored.embeddings), gold, rest)
+    return Score.of(fitted.predict_proba(scored.recording.signals, scored.flat), gold, rest)
 
 
 def _round(pool: Part, test: Part | None, asked: IntArray, rng: np.random.Generator) -> FloatArray:

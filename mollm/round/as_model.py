@@ -29,6 +29,7 @@ from mollm.metrics import ece, wilson
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.records import BoolArray, FloatArray, IntArray, Targets
 from mollm.round.chain import CHOSEN_FEW, FEW_FOLDS, FOLDS, RIDGE
+from mollm.round.reading import flat
 from mollm.streams import stream
 
 MOST = 2000  # texts that the mixture labels for it (chosen by hand: more takes longer to read and changes little)
@@ -147,7 +148,7 @@ def _embedding(lesson: Lesson, encoder: Encoder, part: Path, seed: int, tell: Ca
     from safetensors.numpy import save_file
 
     one = Encoder(encoder.directory, encoder.cache, most=1)  # `predict.py` reads no second window
-    weight, bias, measured = _fitted(lesson, one.embed(lesson.texts, tell), seed, 0)
+    weight, bias, measured = _fitted(lesson, flat(one.embed(lesson.texts, tell)), seed, 0)
     model = encoder.load()[1]
     before = model.config.id2label, model.config.label2id
     try:

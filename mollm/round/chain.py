@@ -29,6 +29,7 @@ from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.mixture.skills import shares_by_name
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Pool, Signals, Targets, TrainingRow
+from mollm.round.reading import Reading
 from mollm.round.stopping import Earlier
 from mollm.streams import stream
 
@@ -47,7 +48,7 @@ MIXTURE_ROWS = 450
 
 
 class Embeds(Protocol):
-    """Anything that turns N texts into (N, D)."""
+    """Anything that turns N texts into (N, D), or into (N, L, D) where an encoder has layers."""
 
     def embed(self, texts: Sequence[str]) -> FloatArray: ...
 
@@ -113,6 +114,7 @@ class Chain:
     fold: IntArray
     parts: Parts = field(default_factory=Parts)
     mixture_items: IntArray | None = None
+    reading: Reading | None = None
     _shares: dict[str, float] = field(default_factory=dict, repr=False)
     _panels: dict[Out, FloatArray] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[Out, Parts], Head] = field(default_factory=dict, repr=False)
@@ -123,14 +125,16 @@ class Chain:
         """Embed the texts and deal the folds. Raises ConfigError for an unknown aggregator."""
         aggregator(config.aggregator)
         has_text = np.array([bool(text.strip()) for text in given.texts], dtype=np.bool_)
-        embeddings = None
+        embeddings, reading = None, None
         if encoder is not None and config.classifier != "none" and has_text.any():
             embeddings = encoder.embed(given.texts)
+            reading = Reading.of(embeddings, has_text)
+            embeddings = reading.read(embeddings)
         groups = tuple(item.group for item in given.items)
         pool = Pool(given.signals, given.targets, embeddings, groups, given.frequencies)
         seed = int(rng.integers(2**32))
         fold = dealt(pool, FOLDS if pool.targets.H >= FEW else FEW_FOLDS, stream(seed, "folds"))
-        return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items)
+        return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items, reading=reading)
 
     @property
     def signals(self) -> Signals:
@@ -268,7 +272,8 @@ class Chain:
         if (out, parts) not in self._heads:
             strength = negative_strength(self.round_index, self.config)
             rows = Rows.of(self.rows(out, parts), self.signals.C)
-            self._heads[out, parts] = Head(self.signals.C, ridge=RIDGE, strength=strength).fit(self.embeddings, rows)
+            head = Head(self.signals.C, ridge=RIDGE, strength=strength, each=False)
+            self._heads[out, parts] = head.fit(self.embeddings, rows)
         return self._heads[out, parts]
 
     def crossfitted(

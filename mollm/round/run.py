@@ -28,9 +28,11 @@ from mollm.records import BatchEntry, BoolArray, FittedState, FloatArray, Item, 
 from mollm.round import ablation, stopping, tuning
 from mollm.round.chain import CLASSIFIER, Chain, Embeds, RoundInput
 from mollm.round.discrepancy import Discrepancy
+from mollm.round.reading import Reading
 from mollm.strategies import Candidates, strategy
 
 ENCODER = "encoder"  # a fact of the classifier's state
+READING = "reading"  # what a round's classifier and mixture read of the embeddings
 
 __all__ = ["Embeds", "RoundInput", "RoundOutcome", "no_op", "predict", "run_round"]
 
@@ -48,12 +50,13 @@ class RoundOutcome:
     negatives: BoolArray  # (N, C) classes that the item very likely does not have
     entries: tuple[BatchEntry, ...]  # acquisition order over the open items: batch and reserve
     rows: tuple[TrainingRow, ...]  # what the classifier was trained on
-    state: Mapping[str, FittedState]  # "mixture", and "classifier", "offset", "tuned" where there are: see `predict`
+    state: Mapping[str, FittedState]  # "mixture", and "classifier", READING, "offset", "tuned" where there are
     scores: Mapping[str, float]  # cross-fitted, on human labels; absent when unknown
     per_label_log_loss: FloatArray  # (H,) nats, cross-fitted
     heard: Heard  # what speaks for and against each human label, cross-fitted
     notes: tuple[str, ...]  # one line each, for people
     unread: Unread | None  # of the texts, by the encoder; None where it is not one with windows
+    unread_tuned: Unread | None  # by the tuned layers; None where none are tuned
 
 
 def run_round(
@@ -93,8 +96,9 @@ def run_round(
     losses = log_losses(held_out, targets.label)
     advice = advise(chain, probabilities, entries, given, losses)
     state = {"mixture": mixture.state()} | tuning.state_of(tuned, chain)
-    if classifier is not None:
+    if classifier is not None and chain.reading is not None:
         state["classifier"] = marked(chain.head().state(), encoder)
+        state[READING] = chain.reading.state()
     unread = encoder.unread(given.texts) if isinstance(encoder, Encoder) and chain.embeddings is not None else None
     return RoundOutcome(
         probabilities=probabilities,
@@ -114,6 +118,7 @@ def run_round(
             *(gain.line() for gain in gains), advice.line(),
         ),
         unread=unread,
+        unread_tuned=tuned.unread,
     )  # fmt: skip
 
 
@@ -145,7 +150,8 @@ def predict(
                 "This version's classifier was trained on another text encoder, or as another version of mollm reads "
                 "texts: train again."
             )
-        embeddings = encoder.embed([item.text or "" for item in items])
+        reading = Reading.from_state(state.get(READING))
+        embeddings = reading.read(encoder.embed([item.text or "" for item in items]))
         probs = Head.from_state(state["classifier"]).predict_proba(embeddings)
         probs[[not (item.text and item.text.strip()) for item in items]] = np.nan
         joined = signals.with_annotator(CLASSIFIER, probs)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mollm.classifier.tuned import SMALLEST, everywhere, layers_to_tune, mean_with, restored, text_encoder
+from mollm.classifier.windows import Unread
 from mollm.errors import ModelFileError
 from mollm.languages import tokens_about
 from mollm.losses import Rows
@@ -40,6 +41,7 @@ MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some ei
 MOST_TOKENS = 128  # of a text, to estimate that (mollm.classifier.layers.MAX_TOKENS)
 EPOCHS = 5  # of `Top`, to estimate that
 TUNED, HEAD = "tuned", "head"  # the two candidates of `auto`
+READER = "the tuned classifier"  # in what people are told; it is averaged with a mixture that reads whole texts
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Tuned:
     top: Top | None = None
     temperature: float = 1.0
     notes: tuple[str, ...] = ()
+    unread: Unread | None = None  # of the texts, by the tuned layers
 
 
 def tuned(chain: Chain, encoder: Embeds | None, given: RoundInput, progress: Callable[[str], None]) -> Tuned:
@@ -109,7 +112,7 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
     mode, targets = chain.config.classifier, chain.targets
     layers = layers_to_tune(known, mode)
     labelled = np.unique(targets.index)
-    from mollm.classifier.layers import activations
+    from mollm.classifier.layers import activations, unread
 
     acts = activations(known, [texts[n] for n in labelled], layers)
     temperature, note, held_out = 1.0, "scores are those of the head", plain.held_out
@@ -130,7 +133,9 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
     top = fitted(chain, known, acts, labelled, layers, NONE)
     out = everywhere(top, known, texts, plain.probabilities, chain.panel_everywhere(), progress)
     line = f"Classifier: {layers} tuned layers, averaged with the mixture ({note})."
-    return Tuned(at_temperature(out, temperature), held_out, top, temperature, (line,))
+    beyond = unread(known, texts)
+    notes = (line, beyond.line(READER)) if beyond.longer else (line,)
+    return Tuned(at_temperature(out, temperature), held_out, top, temperature, notes, beyond)
 
 
 def calibrated(rows: HeldOut, targets: Targets) -> Choice:

@@ -47,6 +47,18 @@ def test_what_the_encoder_did_not_read_is_said(store: Store, settings: Settings)
     assert "12,345 tokens" in line
 
 
+def test_what_tuned_layers_do_not_read_is_said(store: Store, settings: Settings) -> None:
+    facts = {
+        "unread": {"texts": 500, "longer": 0, "tokens": 0},
+        "unread_tuned": {"texts": 500, "longer": 7, "tokens": 90},
+    }
+    versions.save(store, 7, Version("mollm-1-aaaa", 1, "candidate", 0, facts), ())
+    versions.publish(store, 7, "mollm-1-aaaa")
+    finding = found(store, settings)["texts-cut"]
+    assert "7 of 500 texts are longer than the tuned classifier reads" in finding.line
+    assert "head" in finding.fix
+
+
 def test_another_language_is_said_while_the_encoder_reads_english_only(store: Store, settings: Settings) -> None:
     german = "Meine Bestellung Nummer {} ist noch nicht angekommen, können Sie mir sagen, wo sie ist?"
     tasks.upsert(store, 7, [Task(n, f"hash-{n}", german.format(n)) for n in range(1, 9)])

@@ -17,8 +17,8 @@ TEXTS = ["who is the man", "what city", "", "how many of the year is the number 
 
 def test_rows_are_unit_and_do_not_depend_on_their_batch(tiny: Path) -> None:
     together = Encoder(tiny).embed(TEXTS)
-    assert together.shape == (5, 2 * 16)  # two of four layers
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert together.shape == (5, 3, 16)  # of four layers and what they begin with, those from the middle on
+    np.testing.assert_allclose(np.linalg.norm(together, axis=(1, 2)), 1, atol=1e-5)
     np.testing.assert_array_equal(together[1], together[4])
     for n, text in enumerate(TEXTS):
         np.testing.assert_allclose(Encoder(tiny).embed([text])[0], together[n], atol=1e-5)

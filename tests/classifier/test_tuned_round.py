@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 from mollm.classifier.encoder import Encoder
 from mollm.classifier.layers import activations
 from mollm.classifier.tuned import text_encoder
+from mollm.classifier.windows import Unread
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError, ModelFileError
 from mollm.records import Item, Signals, Targets
@@ -93,6 +94,7 @@ def test_full_is_scored_by_the_head(tiny: Path, monkeypatch: pytest.MonkeyPatch)
     assert full.state["tuned"].facts["tuned"] == 4
     assert any("4 tuned layers" in note and "scores are those of the head" in note for note in full.notes)
     np.testing.assert_array_equal(full.per_label_log_loss, head.per_label_log_loss)
+    assert (full.unread_tuned, head.unread_tuned) == (Unread(80, 0, 0), None)
 
 
 def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from mollm.lab import sets
 from mollm.lab.sets import Listed
 from mollm.mixture.logpool import LogPool
 from mollm.records import LabelSet, Pool, Signals
+from mollm.round.reading import flat
 from mollm_backend import panels
 from mollm_backend.cli.replay_sets import print_sets
 from mollm_backend.labelstudio.controls.multiple import NONE
@@ -51,7 +52,7 @@ def listed(name: str, encoder: Path | None = None) -> Listed:
     """The texts as a multiple choice."""
     labels, texts, told = read(name)
     truth = np.array([[label in row.split(",") for label in labels] for row in told])
-    embeddings = None if encoder is None else Encoder(encoder).embed(texts)
+    embeddings = None if encoder is None else flat(Encoder(encoder).embed(texts))
     return Listed(answers(name, (*labels, NONE)), truth, embeddings)
 
 

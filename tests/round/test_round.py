@@ -168,7 +168,7 @@ def test_new_items_are_predicted_from_the_state() -> None:
     assert (probs.argmax(axis=1) == gold).mean() > 0.85
 
 
-@pytest.mark.parametrize("lost", ["mixture", "classifier"])
+@pytest.mark.parametrize("lost", ["mixture", "classifier", "reading"])
 def test_a_state_that_is_not_whole_is_told_of(lost: str) -> None:
     outcome = round_of(60, 12)
     items, signals, _ = world(5, seed=1)

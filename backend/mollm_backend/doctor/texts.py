@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mollm.classifier.windows import Unread
 from mollm.languages import share_not_english
+from mollm.round.tuning import READER
 from mollm_backend.doctor.finding import Finding, fine, notice
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, signals, tasks, versions
@@ -13,6 +14,10 @@ from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import facts_of
 
 ENGLISH_ONLY = ("all-MiniLM-L6-v2",)  # encoders that were trained on English alone
+READERS = (
+    ("unread", "the text encoder", "split these tasks if their ends matter"),
+    ("unread_tuned", READER, 'the mixture beside it reads on; `classifier = "head"` does without tuned layers'),
+)  # by their name among a version's facts, with what helps
 SAMPLE = 300  # texts whose language is looked at, evenly spread: a share of a half is then known to .06
 MANY = 0.2  # of these that are not English (chosen by hand): fewer change little in a project's figures
 
@@ -28,12 +33,12 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
 def _cut(store: Store, settings: Settings, project: Project) -> Iterator[Finding]:
     """Which texts were longer than their readers' windows."""
     version = versions.find(store, project.id, project.published_version)
-    reads = [facts_of(version.facts, row.key).get("unread") for row in project.decisions] if version else []
-    for unread in [Unread(**row) for row in reads if row][:1]:  # all decisions share the texts
-        if unread.longer:
-            yield notice(
-                "texts-cut", f"project {project.id}: {unread.line()}", "split these tasks if their ends matter"
-            )
+    facts = [facts_of(version.facts, row.key) for row in project.decisions] if version else []
+    for kind, reader, fix in READERS:
+        reads = [Unread(**row[kind]) for row in facts if row.get(kind)]
+        for unread in reads[:1]:  # all decisions share the texts
+            if unread.longer:
+                yield notice("texts-cut", f"project {project.id}: {unread.line(reader)}", fix)
     window = {config.name: config.max_tokens for config in settings.panel_config().annotators}
     for name, count in signals.cut(store, project).items():
         held = f" (max_tokens is {window[name]:,})" if name in window else ""

@@ -76,6 +76,7 @@ class Decided:
             "suspects": suspects.found(self.pool.human_here, self.pool.annotations, outcome.heard, self.key),
             "measured": labelled.measured(outcome.heard),
             "unread": {} if outcome.unread is None else asdict(outcome.unread),
+            "unread_tuned": {} if outcome.unread_tuned is None else asdict(outcome.unread_tuned),
         }  # fmt: skip
 
 

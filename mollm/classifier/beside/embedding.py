@@ -2,7 +2,7 @@
 
     python predict.py < texts.txt      # a text a line; prints a JSON object a line
 
-The embedding joins the layers from the middle to the last but one: of each the mean over the text's own tokens, at
+The embedding joins the layers from the middle to the last: of each the mean over the text's own tokens, at
 length 1. `head.safetensors` holds `weight` (C, D) and `bias` (C,) of the logits.
 """
 
@@ -26,8 +26,8 @@ def embed(model: Any, batch: Any) -> torch.Tensor:
     """(B, D) of length 1."""
     hidden = model(**batch, output_hidden_states=True).hidden_states
     mask = batch["attention_mask"][..., None].to(hidden[-1].dtype)
-    middle = hidden[len(hidden) // 2 : -1] or hidden[-1:]
-    means = [(layer * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) for layer in middle]
+    upper = hidden[len(hidden) // 2 :]
+    means = [(layer * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1) for layer in upper]
     return torch.cat([torch.nn.functional.normalize(mean, dim=1) for mean in means], dim=1) / len(means) ** 0.5
 
 
