@@ -22,6 +22,7 @@ from mollm.classifier.encoder import Encoder
 from mollm.metrics import log_losses
 from mollm.mixture.logpool import LogPool
 from mollm.records import FloatArray, IntArray, Pool, Signals
+from mollm.round.reading import flat
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def main() -> None:
     whole = recording.load(given.recording)
     kept = np.random.default_rng(0).permutation(whole.signals.N)[: given.items or whole.signals.N]
     texts = [whole.items[n].text or "" for n in kept]
-    embeddings = None if given.encoder is None else Encoder(given.encoder).embed(texts)
+    embeddings = None if given.encoder is None else flat(Encoder(given.encoder).embed(texts))
     found = rows(whole.signals.take(kept), whole.gold[kept], embeddings)
     for row in found:
         told = "  ".join(f"{right:.4f} ({nats:.3f})" for right, nats in (row.pool, row.equal, row.best))
