@@ -201,9 +201,9 @@ def test_no_panel_of_real_annotators_falls_clearly_below_equal_weights(name: str
             label_probs=whole.signals.label_probs[:, chosen], votes=whole.signals.votes[:, chosen],
         )  # fmt: skip
         gains[panel] = right(signals, whole.gold) - right(signals, whole.gold, np.ones(len(panel)))
+    assert min(gains.values()) > -0.01  # no texts are given here
     assert gains[tuple(range(5))] > 0
-    assert sorted(gains.values())[1] > -0.015  # no texts are given here
-    assert np.mean(list(gains.values())) > 0
+    assert np.mean(list(gains.values())) > 0.001
 
 
 def test_what_learned_from_the_panel_has_the_share_of_one() -> None:
