@@ -54,7 +54,7 @@ def test_a_member_that_is_far_better_is_not_outvoted(place: int) -> None:
     assert np.mean(behind) < 0.005
 
 
-def test_without_texts_agreement_and_sureness_speak_softly() -> None:
+def test_without_texts_agreement_speaks_alone() -> None:
     gains = []
     for seed in range(3):
         data = synthetic(N=1000, accuracy=(0.6, 0.9, 0.6, 0.6), seed=seed)
