@@ -1,13 +1,17 @@
 """What each annotator is worth before any label.
 
+With texts:
+
     worth[m] = AGREES * logit(skill[m]) + FOLLOWS * logit(own[m]) + JOINS * logit(pool[m]) + SURER * sure[m]
     share[m] ~ exp(power * shrunk worth[m])
 
 Four things are seen without labels: `skill`, how far an annotator agrees with the others beyond chance; `own`, how well
 the texts explain its answers (`text_check`); `pool`, how far it agrees with what the texts say after the whole panel's
 answers; `sure`, who is surer where two disagree (`sureness`). Agreement alone is misled by two weak annotators that
-make the same mistakes. Where there are texts, the power is the one whose pooled answers the texts explain best; where
-there are none, agreement is all there is.
+make the same mistakes. The power is the one whose pooled answers the texts explain best. Without texts agreement is all
+that counts, drawn towards equal shares:
+
+    share[m]        ~  skill[m] / (1 - skill[m] ** 2)
 
     agreement[i, j] = (same[i, j] - chance[i, j]) / (1 - chance[i, j])  ~  skill[i] * skill[j]
 
@@ -35,17 +39,20 @@ AGREES, FOLLOWS, JOINS, SURER = 0.75, 2.5, 1.5, 2.5
 """How much each of the four counts. These and the constants below were chosen on every second panel of 2-5 members of
 both recordings, of the demo's three LLMs, and of TREC with two weak LLMs beside, whole and in samples of 30-300 items,
 and on made up panels: by the worst and the mean difference from equal shares."""
+TRUST, HALF_TRUSTED, TELLING = 0.6, 150.0, 0.35
+"""Without texts: the part of the shares by agreement beside equal ones for many items, the items at which it is half of
+that, and the agreement of some pair from which it holds. Below it skills cannot be told: one good member among useless
+ones agrees with nobody. With sureness beside it, panels of three to five lose more (worst of TREC - .020, without it
+- .005)."""
 HALF = 100.0
 """Items at which the worths count half: fewer tell little."""
 ALIKE, CHANCE = 0.6**2, 20.0
 """Worths that vary less than this (squared nats; and by chance, over the items) are taken to be equal ones."""
 LEAST, MOST = 0.02, 0.97
 """Bounds of a skill: below, an annotator still says something; above, its worth would have no end."""
-POWERS, WITHOUT_TEXT = (0.25, 0.5, 0.75), 2.0
+POWERS = (0.25, 0.5, 0.75)
 """Of the shares, beside equal ones. Above .75 a panel with one far better member gains accuracy and loses log-loss: it
-leaves nothing of the others' doubts (TREC, power 1: .774 right and .905 nats, .75: .771 and .875, 0: .745 and .873).
-Without texts agreement speaks alone, so that it counts for more. With sureness beside it panels of three to five lose
-more (worst of TREC - .020, without it - .005); with power 4/3 all gain less, with 8/3 the worst loses .007."""
+leaves nothing of the others' doubts (TREC, power 1: .774 right and .905 nats, .75: .771 and .875, 0: .745 and .873)."""
 BENEFIT = 0.5
 """Standard errors by which uneven shares may seem worse than equal ones, and are still taken: the worths have spoken
 for them before."""
@@ -64,8 +71,12 @@ def shares(pool: Pool, centring: Centring) -> FloatArray:
     speak = np.flatnonzero((said >= 0).any(axis=0))
     if len(speak) > 1:
         check = TextCheck.of(pool)
-        texts = None if check is None else Texts(check, _odds(signals, centring, check.items)[:, speak])
-        found[speak] = _powered(_worth(said[:, speak], margin[:, speak], signals.C, texts), texts)
+        said, margin = said[:, speak], margin[:, speak]
+        if check is None:
+            found[speak] = _by_agreement(said, signals.C)
+        else:
+            texts = Texts(check, _odds(signals, centring, check.items)[:, speak])
+            found[speak] = _powered(_worth(said, margin, signals.C, texts), texts)
     return found
 
 
@@ -117,10 +128,22 @@ class Texts:
         return _beyond_chance(said, self.check.told(said, self.odds.shape[2]), self.odds.shape[2])
 
 
-def _powered(worth: FloatArray, texts: Texts | None) -> FloatArray:
+def _by_agreement(said: IntArray, C: int) -> FloatArray:
+    """(M,) shares of mean 1 where there are no texts."""
+    M = said.shape[1]
+    if M < FEWEST:
+        return np.ones(M)
+    agreement, both = agreements(said, C)
+    apart = ~np.eye(M, dtype=np.bool_)
+    seen = float(both[apart].min())
+    telling = float(np.clip(agreement[apart].max() / TELLING, 0, 1))
+    skill = np.clip(one_factor(agreement), LEAST, MOST)
+    weight = skill / (1 - skill**2)
+    return np.asarray(1 + TRUST * telling * seen / (seen + HALF_TRUSTED) * (weight / weight.mean() - 1))
+
+
+def _powered(worth: FloatArray, texts: Texts) -> FloatArray:
     """(M,) shares of mean 1."""
-    if texts is None:
-        return _weights(worth, WITHOUT_TEXT)
     best: FloatArray = np.ones(len(worth))
     most, equal = 0.0, texts.hits(best)
     for power in POWERS:
@@ -132,21 +155,17 @@ def _powered(worth: FloatArray, texts: Texts | None) -> FloatArray:
     return best
 
 
-def _worth(said: IntArray, margin: FloatArray, C: int, texts: Texts | None) -> FloatArray:
+def _worth(said: IntArray, margin: FloatArray, C: int, texts: Texts) -> FloatArray:
     """(M,) nats of mean 0, shrunk towards 0 where they are alike or rest on few items."""
     M = said.shape[1]
     agreement, both = agreements(said, C)
     seen = float(both[~np.eye(M, dtype=np.bool_)].min())
-    worth: FloatArray = np.zeros(M)
+    worth = SURER * worths(margin, said)
     if M >= FEWEST:
         worth = worth + AGREES * _logit(one_factor(agreement))
-    if texts is not None:
-        worth = worth + SURER * worths(margin, said)
-    worth = (worth - worth.mean()) * seen / (seen + HALF)
-    if texts is not None:
-        n = len(texts.odds)
-        by_text = np.array([_logit(texts.own(m)) @ (FOLLOWS, JOINS) for m in range(M)])
-        worth = worth + (by_text - by_text.mean()) * n / (n + HALF)
+    n = len(texts.odds)
+    by_text = np.array([_logit(texts.own(m)) @ (FOLLOWS, JOINS) for m in range(M)])
+    worth = (worth - worth.mean()) * seen / (seen + HALF) + (by_text - by_text.mean()) * n / (n + HALF)
     spread = float((worth**2).mean())
     return np.asarray(worth * spread / (spread + ALIKE + CHANCE / max(seen, 1.0)))
 

@@ -50,7 +50,7 @@ def test_a_tuned_round(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = play(), play()
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     assert (first.probabilities.argmax(axis=1) == gold)[24:].mean() > 0.75
-    assert {"mixture", "classifier", "offset", "tuned"} == set(first.state)
+    assert {"mixture", "classifier", "offset", "reading", "tuned"} == set(first.state)
     new = [Item(f"n{n}", f"{PHRASES[n % 2]} 9") for n in range(6)]
     silent = np.full((6, 2, 2), np.nan)
     unseen = Signals(tuple(item.id for item in new), ("x", "y"), signals.labels, silent, silent)

@@ -63,6 +63,16 @@ def test_without_texts_agreement_speaks_alone() -> None:
     assert np.mean(gains) > 0.005
 
 
+def test_without_texts_no_skill_is_read_from_agreement_that_is_hardly_above_chance() -> None:
+    """One good member among useless ones agrees with nobody: two that share mistakes must not outvote it further."""
+    gains = []
+    for seed in range(8):
+        data = synthetic(N=1000, accuracy=(0.9, 0.34, 0.34), seed=seed)
+        gains.append(right(data.signals, data.gold) - right(data.signals, data.gold, np.ones(3)))
+    assert np.mean(gains) > -0.02
+    assert min(gains) > -0.05
+
+
 def test_who_is_unsure_where_two_disagree_is_worth_less() -> None:
     rng = np.random.default_rng(0)
     said = np.stack([np.zeros(400), np.where(rng.random(400) < 0.3, 1, 0)], axis=1).astype(np.int64)
