@@ -13,6 +13,8 @@ from scipy.stats import binom
 
 from mollm.records import FloatArray, IntArray
 
+LISTED = 20  # bits of the most tasks whose log-factorials are kept in a table (8 MB); of more, each is computed
+
 
 def simple_tail(errors: IntArray, audits: IntArray, tasks: IntArray, wrong: IntArray) -> FloatArray:
     """P(X <= errors) with X the wrong ones among `audits` of `tasks` drawn at random, `wrong` of them wrong.
@@ -27,11 +29,12 @@ def simple_tail(errors: IntArray, audits: IntArray, tasks: IntArray, wrong: IntA
     # Each possible number x of wrong ones is a term, one after the other, the terms of a row side by side.
     row = np.repeat(np.arange(len(e)), terms)
     x = np.arange(len(row)) - (np.cumsum(terms) - terms - least)[row]
-    factorial = _log_factorials(int(np.max(tasks)).bit_length())
+    bits = int(np.max(tasks)).bit_length()
 
     def choose(n: IntArray, k: IntArray) -> FloatArray:
         """The logarithm of the binomial coefficient."""
-        return np.asarray(factorial[n] - factorial[k] - factorial[n - k])
+        top, left, right = (_log_factorials(bits)[m] if bits <= LISTED else gammaln(m + 1.0) for m in (n, k, n - k))
+        return np.asarray(top - left - right)
 
     log = choose(E[row], x) + choose((K - E)[row], n[row] - x) - choose(K, n)[row]
     tail = np.bincount(row, np.exp(log), minlength=len(e)).reshape(errors.shape)
