@@ -195,3 +195,11 @@ def test_a_trial_that_was_stopped_goes_on(panel: Panel) -> None:
     made = guidelines.tried(panel.runtime, project(panel), GOOD, lambda _line: None)
     assert made.attempt == 1
     assert len(panel.asked) == made.paired.n * len(project(panel).panel), "no text was asked twice"
+
+
+def test_without_a_label_there_is_nothing_to_propose_from(panel: Panel) -> None:
+    store = panel.runtime.store
+    labels.tombstone(store, 7, [row.annotation_id for row in labels.every(store, 7)])
+    answer = run()
+    assert answer.exit_code == 1
+    assert "nothing to propose from" in str(answer.exception)

@@ -82,15 +82,14 @@ def proposed(runtime: Runtime, project: Project) -> tuple[str, str]:
     """
     rows, _judge = halves(runtime.store, project)
     decision = project.decision
-    heard = signals.load(runtime.store, project, [task for task, _ in rows], decision) if rows else None
-    pooled = _pooled(heard) if heard is not None else None
+    heard = signals.load(runtime.store, project, [task for task, _ in rows], decision)
+    pooled = _pooled(heard)
     wrong = []
     for n, (task, label) in enumerate(rows):
-        assert pooled is not None
         if not np.isnan(pooled[n]).any() and (other := decision.labels.names[int(pooled[n].argmax())]) != label:
             wrong.append((task.text or "", decision.labels.text_of(decision.labels.index(label)),
                           decision.labels.text_of(decision.labels.index(other))))  # fmt: skip
-    if not wrong or heard is None:
+    if not wrong:
         raise InputError("The panel agrees with all labels that a proposal may see: there is nothing to propose from.")
     request = _request(project.instruction(runtime.panel.instruction), decision.labels.names, wrong[:SHOWN])
     truth = np.array([decision.labels.index(label) for _, label in rows])
