@@ -51,12 +51,18 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
             subjects = {revisions.of_work(project_id)}
             for chunk in in_chunks(block):
                 here = (tasks.c.project_id == project_id, tasks.c.task_id.in_([row.task_id for row in chunk]))
-                gone = sa.exists().where(*here, tasks.c.deleted_at.is_not(None))
-                if connection.execute(sa.select(gone)).scalar():
-                    subjects.add(revisions.of_labels(project_id))
                 number = changes.next_number(connection, project_id)
-                same = sa.select(tasks.c.task_id, tasks.c.text_key, tasks.c.changed).where(*here, changes.READABLE)
-                before = {(row.task_id, row.text_key): row.changed for row in connection.execute(same)}
+                # Whether they can be read is looked at below: as a condition, it would lead PostgreSQL to the index of
+                # all readable tasks, and a bulk write to quadratic time.
+                known = sa.select(
+                    tasks.c.task_id, tasks.c.text_key, tasks.c.changed, tasks.c.problem, tasks.c.deleted_at
+                ).where(*here)
+                before = dict[tuple[int, str], int]()
+                for row in connection.execute(known):
+                    if row.deleted_at is not None:
+                        subjects.add(revisions.of_labels(project_id))
+                    elif not row.problem:
+                        before[row.task_id, row.text_key] = row.changed
                 put(connection, tasks, [
                     {
                         "project_id": project_id, "task_id": row.task_id, "data_hash": row.data_hash,
@@ -67,8 +73,8 @@ def upsert(store: Store, project_id: int, rows: Sequence[Task]) -> None:
                     for row in chunk
                 ])  # fmt: skip
             revisions.note(connection, *subjects)
-    if len(rows) >= CHUNK:
-        store.renew_statistics(tasks)
+        if len(block) >= CHUNK:
+            store.renew_statistics(tasks)  # the next block is planned by it, too
 
 
 def tombstone(store: Store, project_id: int, task_ids: Sequence[int]) -> None:
