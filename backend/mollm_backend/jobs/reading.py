@@ -22,8 +22,10 @@ LOOK_SECONDS = 1.0
 # Seconds after which a reading ends where other work waits that comes first: its job goes on after that.
 FREE_AFTER = 3.0
 # Seconds for which a reading goes on where it was, rather than from the newest task on again: that walks over all that
-# is answered (a million tasks: two seconds), and finds texts that were edited or are to be asked again.
+# is answered (a million tasks: two seconds), and finds texts that were edited or are to be asked again. It may take
+# such a share of the time.
 PLACE_SECONDS = 60.0
+WALKING = 0.02
 
 
 @dataclass
@@ -48,9 +50,9 @@ def chunks(
     key = (project.id, member.fingerprint, slots)
     place = runtime.places.pop(key, None)
     if place is None or time.monotonic() > place.until:
-        place = Place(time.monotonic() + PLACE_SECONDS)
+        place = Place(time.monotonic() + PLACE_SECONDS, tasks.newest_id(runtime.store, project.id))
     begun = time.monotonic()
-    looked = 0.0 if place.newest else begun
+    looked = begun if place.before is None else 0.0
 
     def took(seconds: float) -> None:
         nonlocal size
@@ -66,19 +68,23 @@ def chunks(
         )  # fmt: skip
 
     while queues.still_mine(runtime.connection):
-        look = time.monotonic() - looked > LOOK_SECONDS
-        rows = missing(after=place.newest) if look and place.newest else []
+        look, rows, started = time.monotonic() - looked > LOOK_SECONDS, list[Task](), time.monotonic()
+        if look and (newest := tasks.newest_id(runtime.store, project.id)) > place.newest:
+            rows = missing(after=place.newest)
+            if len(rows) < size:
+                place.newest = newest
         all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
         if not rows:
-            rows = missing(before=place.before)
+            rows, from_above = missing(before=place.before), place.before is None
             place.before = rows[-1].task_id if rows else None
+            if from_above:
+                place.until = max(place.until, time.monotonic() + (time.monotonic() - started) / WALKING)
         if not rows:
             end.reached = True
             runtime.places.pop(key, None)
             return
         if budget.rests(runtime.store, project):
             return
-        place.newest = max(place.newest or 0, rows[0].task_id)
         if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
             runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took

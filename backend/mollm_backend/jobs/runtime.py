@@ -57,11 +57,11 @@ class Conclusion:
 
 @dataclass
 class Place:
-    """Where a reading is: the `newest` task that it has begun with, and `before` which task it goes on. It holds up to
-    `until` (by the monotonic clock). `seen`: the newest task of all, also of others' texts, for which it made way."""
+    """Where a reading is: all after the task `newest` is still to be looked at, and `before` which task it goes on. It
+    holds up to `until` (by the monotonic clock). `seen`: the newest task for which it made way."""
 
     until: float
-    newest: int | None = None
+    newest: int
     before: int | None = None
     seen: int | None = None
 
