@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit
 
 from mollm.records import BoolArray, FloatArray
-from mollm.sets import WITH_ONE, WITH_TWO, SetRule, f1, log_odds, micro_f1
+from mollm.sets import LONGEST, WITH_ONE, WITH_TWO, SetRule, f1, highest_f1, log_odds, micro_f1
 
 N, K = 400, 5
 
@@ -25,7 +27,7 @@ def made(seed: int, scale: float, few: float = 0.1) -> tuple[FloatArray, BoolArr
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(2, 7)), elements=st.floats(0, 1)))
 def test_what_is_shown_is_the_most_probable_of_a_text(probs: FloatArray) -> None:
-    chosen = SetRule.before(probs).choose(probs)
+    chosen = SetRule.before(probs).choose(probs, probs)
     for row, ticked in zip(log_odds(probs), chosen, strict=True):
         assert not ticked.any() or row[ticked].min() >= row[~ticked].max(initial=-np.inf)
 
@@ -33,7 +35,7 @@ def test_what_is_shown_is_the_most_probable_of_a_text(probs: FloatArray) -> None
 def test_an_unsure_panel_shows_as_many_labels_as_texts_usually_have() -> None:
     probs, truth = made(0, 0.2)
     assert (probs < 0.5).all()  # cut at .5, no box is ticked
-    chosen = SetRule.before(probs).choose(probs)
+    chosen = SetRule.before(probs).choose(probs, probs)
     assert (chosen.sum(axis=1) > 0).mean() == pytest.approx(WITH_ONE, abs=0.01)
     assert (chosen.sum(axis=1) > 1).mean() == pytest.approx(WITH_TWO, abs=0.03)
     best = np.eye(K, dtype=bool)[probs.argmax(axis=1)]
@@ -43,7 +45,7 @@ def test_an_unsure_panel_shows_as_many_labels_as_texts_usually_have() -> None:
 def test_of_a_sure_panel_a_probability_of_a_half_means_what_it_says() -> None:
     probs, _ = made(0, 2.0)
     assert SetRule.before(probs) == SetRule(0.0, 0.0)
-    np.testing.assert_array_equal(SetRule(0.0, 0.0).choose(probs), probs >= 0.5)
+    np.testing.assert_array_equal(SetRule(0.0, 0.0).choose(probs, probs), probs >= 0.5)
 
 
 @pytest.mark.parametrize("few", [0.05, 0.8])
@@ -52,10 +54,12 @@ def test_people_who_label_move_the_thresholds(few: float) -> None:
     for seed in range(3):
         probs, truth = made(seed, 0.3, few)
         seen = np.random.default_rng(seed).permutation(N)[:150]
-        rule = SetRule.learned(probs, probs[seen], truth[seen], np.ones(len(seen)))
+        nothing_learned = np.full((len(seen), K), 0.01)
+        rule = SetRule.fitted(probs, seen, nothing_learned, truth[seen], np.ones(len(seen)))
         rest = np.setdiff1d(np.arange(N), seen)
-        before = SetRule.before(probs).choose(probs[rest])
-        gained.append(float((f1(rule.choose(probs[rest]), truth[rest]) - f1(before, truth[rest])).mean()))
+        before = SetRule.before(probs).choose(probs[rest], probs[rest])
+        assert not rule.learned
+        gained.append(float((f1(rule.cut(log_odds(probs[rest])), truth[rest]) - f1(before, truth[rest])).mean()))
     assert min(gained) > -0.02
     assert np.mean(gained) > (0.2 if few > 0.5 else -0.005)  # the guess before any label is far off where few have one
 
@@ -63,13 +67,59 @@ def test_people_who_label_move_the_thresholds(few: float) -> None:
 def test_without_labels_the_rule_stays_what_it_was() -> None:
     probs, _ = made(1, 0.3)
     nothing = np.zeros((0, K))
-    assert SetRule.learned(probs, nothing, nothing > 0, np.zeros(0)) == SetRule.before(probs)
+    rule = SetRule.fitted(probs, np.zeros(0, dtype=np.int64), nothing, nothing > 0, np.zeros(0))
+    assert rule == SetRule.before(probs)
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_what_was_learned_takes_over_where_its_sets_are_better_on_labels_that_it_has_not_seen(better: bool) -> None:
+    chosen = 0
+    for seed in range(10):
+        good, truth = made(seed, 1.0)
+        noise = expit(np.random.default_rng(seed).standard_normal((N, K)) - 1.4)
+        panel, learned = (noise, good) if better else (good, noise)
+        asked = np.random.default_rng(seed).permutation(N)[:20]
+        rule = SetRule.fitted(panel, asked, learned[asked], truth[asked], np.ones(20))
+        chosen += rule.learned
+        expected = highest_f1(learned) if rule.learned else rule.cut(log_odds(panel))
+        np.testing.assert_array_equal(rule.choose(panel, learned), expected)
+    assert chosen == 10 * better
+
+
+def test_two_people_who_labelled_one_text_do_not_tell_each_other() -> None:
+    """Their rows are held out together: else thresholds would be tried on the text that they were learned from."""
+    panel, truth = made(0, 0.3)
+    once = np.random.default_rng(0).permutation(N)[:10]
+    one, twice = (
+        SetRule.fitted(panel, asked, panel[asked], truth[asked], np.full(len(asked), 10 / len(asked)))
+        for asked in (once, np.repeat(once, 2))
+    )
+    assert one == twice
+
+
+@given(arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(0, 1)))
+def test_the_set_of_the_highest_expected_f1(probs: FloatArray) -> None:
+    """Against all sets and all truths, one by one."""
+    size = probs.shape[1]
+    all_sets = np.array(list(itertools.product([False, True], repeat=size)))
+    chance = np.where(all_sets, probs[:, None], 1 - probs[:, None]).prod(axis=2)  # (N, 2^K) of each truth
+    each = np.array([f1(np.broadcast_to(one, all_sets.shape), all_sets) for one in all_sets])  # (set, truth)
+    expected = chance @ each.T
+    place = (highest_f1(probs) @ (1 << np.arange(size)[::-1])).astype(int)
+    np.testing.assert_allclose(expected[np.arange(len(probs)), place], expected.max(axis=1), atol=1e-9)
+
+
+def test_of_a_long_list_the_most_probable_labels_are_shown() -> None:
+    probs = np.tile(np.concatenate([np.full(3, 0.9), np.full(60, 0.001)]), (2, 1))
+    np.testing.assert_array_equal(highest_f1(probs)[0], np.arange(63) < 3)
+    assert highest_f1(np.full((1, 63), 0.9)).sum() == LONGEST
 
 
 def test_a_saved_rule_is_read_again_and_said_in_words() -> None:
-    rule = SetRule(-1.0, 0.0)
-    assert SetRule.of_state(rule.state()) == rule
-    assert rule.line() == "the most probable label is shown from 27% on, others from 50%"
+    rule, learned = SetRule(-1.0, 0.0), SetRule(-1.0, 0.0, learned=True)
+    assert [SetRule.of_state(one.state()) for one in (rule, learned)] == [rule, learned]
+    assert rule.line().startswith("the most probable label is shown from 27% on, others from 50%")
+    assert "highest expected F1" in learned.line()
 
 
 def test_f1_of_sets() -> None:

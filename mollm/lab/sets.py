@@ -20,6 +20,7 @@ from mollm.errors import InputError
 from mollm.metrics import ece
 from mollm.mixture.auto import Auto, climbed
 from mollm.mixture.evidence import normalised
+from mollm.mixture.logpool import before_labels
 from mollm.recording import Recording
 from mollm.records import BoolArray, FloatArray, IntArray, Pool, Signals, Targets
 from mollm.sets import SetRule, micro_f1
@@ -96,15 +97,16 @@ def play(listed: Listed, human: int, seed: int) -> dict[str, Score]:
     N, K = listed.truth.shape
     asked = np.sort(np.random.default_rng([seed, ASKED]).permutation(N)[:human])
     rest = np.setdiff1d(np.arange(N), asked)
-    probs, held_out = np.empty((N, K)), np.empty((human, K))
+    panel, probs, held_out = np.empty((N, K)), np.empty((N, K)), np.empty((human, K))
     for k in range(K):
         pool = listed.pool(k, asked)
+        panel[:, k] = before_labels(pool.signals, pool.frequencies).predict_proba(pool.signals)[:, 0]
         found = climbed(pool, np.random.default_rng([seed, FIT, k]))
         probs[:, k] = Auto.of(found).predict_proba(pool.signals, pool.embeddings)[:, 0]
         held_out[:, k] = found.held_out[:, 0]
-    rule = SetRule.learned(probs, held_out, listed.truth[asked], np.ones(human))
+    rule = SetRule.fitted(panel, asked, held_out, listed.truth[asked], np.ones(human))
     sets = {
-        OURS: rule.choose(probs), HALVES: probs > 0.5, SINGLE: np.eye(K, dtype=np.bool_)[probs.argmax(axis=1)],
+        OURS: rule.choose(panel, probs), HALVES: probs > 0.5, SINGLE: np.eye(K, dtype=np.bool_)[probs.argmax(axis=1)],
         NOTHING: np.zeros((N, K), dtype=np.bool_),
     }  # fmt: skip
     if human:

@@ -95,6 +95,11 @@ class LogPool(Mixture):
         return f"logpool: pooled centred log-probabilities{told}, {how}"
 
 
+def before_labels(signals: Signals, frequencies: tuple[float, ...] | None = None) -> LogPool:
+    """The pool of signals alone: no human label and no text has a part. `frequencies` (C,): as in `Pool`."""
+    return LogPool().fit(Pool(signals, frequencies=frequencies), rng=np.random.default_rng(0))  # it draws nothing
+
+
 def prior_weight(M: int) -> float:
     """The weight of one signal (of 2 M) before any label."""
     return SHARPNESS / (2 * M)

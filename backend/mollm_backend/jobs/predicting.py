@@ -14,7 +14,7 @@ import numpy as np
 
 from mollm import states
 from mollm.errors import ModelFileError
-from mollm.records import FittedState
+from mollm.records import FittedState, Signals
 from mollm.round import run
 from mollm_backend.jobs import due, together
 from mollm_backend.jobs.pools import known_rows
@@ -86,6 +86,7 @@ def predictions_of(
     Raises ModelFileError where the version's files do not fit.
     """
     silent, found = set(version.facts.get("silent", [])), list[StoredPrediction]()
+    read: dict[str, tuple[Sequence[Task], Signals]] = {}
     for decision in project.decisions:
         prefix = project.prefix_of(decision)
         state = {name.removeprefix(prefix): part for name, part in saved.items() if name.startswith(prefix)}
@@ -93,12 +94,13 @@ def predictions_of(
         known, signals = known_rows(runtime.store, project, decision, rows, heard)
         if not known or not state:
             continue
+        read[decision.key] = known, signals
         probs = run.predict(state, [task.item for task in known], signals, runtime.encoder())
         names = np.array(decision.labels.names)
         for task, row in zip(known, probs, strict=True):
             label, sure = str(names[row.argmax()]), float(row.max())
             found.append(StoredPrediction(task.task_id, task.text_key, label, sure, row, decision=decision.key))
-    return list(together.labelled(project, together.saved(project, saved), found))
+    return list(together.labelled(project, together.saved(project, saved), read, found))
 
 
 def _show_edited(runtime: Runtime, project: Project, version: Version, fresh: Sequence[StoredPrediction]) -> None:

@@ -125,7 +125,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     if len(project.decisions) == 1:
         pretrained.save(runtime, project, version, decided[0].outcome.state)
     predicted = (row for part in decided for row in part.predictions())
-    versions.save(runtime.store, project.id, version, together.labelled(project, rules, predicted))
+    read = {part.key: (part.pool.tasks, part.pool.signals) for part in decided}
+    versions.save(runtime.store, project.id, version, together.labelled(project, rules, read, predicted))
     line = _line(version)
     if accepted and not _publish(runtime, project, decided, version, config):
         line += f"; it stays a candidate: the project is {projects.get(runtime.store, project.id).pin}"
