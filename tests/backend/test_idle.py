@@ -122,6 +122,33 @@ def test_each_change_is_noticed(what: str, runtime: Runtime, monkeypatch: pytest
     assert found == [7]
 
 
+def test_where_counting_takes_long_new_tasks_are_added_to_what_was_counted(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "LONG", -1.0)
+    monkeypatch.setattr(due, "COUNTING", 1e-9)  # the next count may wait for years
+    due.sweep(runtime)
+    tasks.upsert(runtime.store, 7, [Task(99, "h", "a new text"), Task(98, "h", None, "no text")])
+    due.sweep(runtime)
+    assert runtime.concluded[7].found == progress.count(runtime.store, projects.get(runtime.store, 7))
+    signals.save(runtime.store, PANEL[0], 7, [SignalRow(Task(99, "h", "a new text").text_key, PROBS, PROBS)], Cost())
+    tasks.upsert(runtime.store, 7, [Task(100, "h", "another")])
+    due.sweep(runtime)
+    now = projects.get(runtime.store, 7)
+    assert runtime.concluded[7].found == progress.count(runtime.store, now), "answers to the new ones are seen"
+    tasks.upsert(runtime.store, 7, [Task(1, "h2", "an edited text")])
+    due.sweep(runtime)
+    assert runtime.concluded[7].found.left[PANEL[0].fingerprint] == 1, "an edited one waits for the next count"
+    label(runtime.store, 3)
+    due.sweep(runtime)
+    assert runtime.concluded[7].found == progress.count(runtime.store, now), "with a label all is counted"
+    monkeypatch.setattr(due, "FEW", 1)
+    tasks.upsert(runtime.store, 7, [Task(n, "h", f"text {n}") for n in (101, 102)])
+    tasks.upsert(runtime.store, 7, [Task(2, "h2", "edited, too")])
+    due.sweep(runtime)
+    assert runtime.concluded[7].found == progress.count(runtime.store, now), "after an import all is counted"
+
+
 def test_answers_are_counted_within_a_share_of_the_time_and_all_else_at_once(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,7 +296,7 @@ def test_a_reading_ends_soon_where_work_waits_that_comes_first(
 
 
 def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Runtime, connection: redis.Redis) -> None:
-    project, place = projects.get(runtime.store, 7), Place(0.0)
+    project, place = projects.get(runtime.store, 7), Place(0.0, 0)
     runtime.readings = (queues.reading("small"),)
     queues.enqueue(connection, queues.reading("small"), "annotate", 7, "small")
     assert not reading._makes_way(runtime, project, place)

@@ -154,7 +154,7 @@ def _read(runtime: Runtime, project: Project, annotator: str, part: str, slots: 
                     break
     ended = all(end.reached for end in ends.values())
     if ended:
-        runtime.concluded.pop(project.id, None)  # what was counted before is over: count anew what is due
+        runtime.concluded.pop(project.id, None)  # what was counted before is over
     if mine:
         _tell_progress(runtime, project, mine[0], part, ended=ended)
 
@@ -195,7 +195,7 @@ def _ask(runtime: Runtime, project: Project, member: PanelMember, rows: list[Tas
 
 def _tell_progress(runtime: Runtime, project: Project, member: PanelMember, part: str, *, ended: bool) -> None:
     if ended:
-        counted = progress.count(runtime.store, project)
+        counted = due.counted_anew(runtime, project).found
     else:
         counted = progress.newest(runtime.store, runtime.connection, project)
     left = counted.left_by_name(project)[member.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from mollm_backend.store import (
     projects,
     revisions,
     signals,
+    tasks,
     versions,
 )  # fmt: skip
 from mollm_backend.store.batches import StoredEntry
@@ -43,6 +45,8 @@ PEOPLE_REST = timedelta(minutes=10)
 UNPUBLISHED = "the batch is not published yet"
 # Of a worker's time, counting what is left may take so much while only answers came: a million tasks take a second.
 COUNTING = 0.05
+# Seconds: where counting takes longer, all is not counted anew for few new tasks, and an edited text may wait.
+LONG, FEW = 0.1, 1_000
 # Seconds. On the full hour all is counted anew: a budget's day may begin, an old batch may go, and what was written to
 # the database by hand is seen.
 COUNT_ANEW = 3600.0
@@ -80,11 +84,10 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
     last = runtime.concluded.get(project.id)
     if last is None or last.seen != seen or time.time() >= last.until:
         # The clock is read first: what it reaches meanwhile is for the next sweep.
-        until, counted = _until(runtime.store, project), _counted(runtime, project, counters, last)
-        if last is not None and counted is last.counted:  # answers came since: what they bring is counted in its time
-            until = min(until, time.time() + counted.until - time.monotonic())
-        last = Conclusion(seen, until, counted, _lacks(runtime, project, counted.found, requested))
-    progress.note(runtime.connection, project, last.counted.found)
+        until, (found, counted_until) = _until(runtime.store, project), _counted(runtime, project, counters)
+        until = min(until, time.time() + counted_until - time.monotonic())
+        last = Conclusion(seen, until, found, _lacks(runtime, project, found, requested))
+    progress.note(runtime.connection, project, last.found)
     jobs = []
     for queue, name, args in last.jobs:  # each is queued as it is found, whatever stops the search for more
         _enqueue(runtime, queue, name, *args)
@@ -94,16 +97,32 @@ def sweep_project(runtime: Runtime, project: Project, *, reconcile: bool = False
         _refuse_training(runtime, project)
 
 
-def _counted(runtime: Runtime, project: Project, counters: Mapping[str, int], last: Conclusion | None) -> Counted:
-    """How far the reading is: as it was a moment ago, where only answers came since and counting takes long."""
-    if last is not None and time.monotonic() < last.counted.until:
-        before = last.seen[1]
-        same = {revisions.of_work(project.id), revisions.of_labels(project.id)}
-        if project.panel == last.seen[0].panel and all(before.get(name) == counters.get(name) for name in same):
-            return last.counted
-    started = time.monotonic()
+def _counted(runtime: Runtime, project: Project, counters: Mapping[str, int]) -> tuple[Progress, float]:
+    """How far the reading is, and up to when that will do (by the monotonic clock): as it was a moment ago, where
+    counting takes long and only answers came since, or where it takes very long and only answers and few new tasks."""
+    last = runtime.counted.get(project.id)
+    if last is not None and time.monotonic() < last.until and last.panel == project.panel:
+        changed = {name for name in counters if last.counters.get(name) != counters[name]}
+        if not changed:
+            return last.found, math.inf
+        if changed.isdisjoint({revisions.of_work(project.id), revisions.of_labels(project.id)}):
+            return last.found, last.until
+        if last.seconds > LONG and revisions.of_labels(project.id) not in changed:
+            newer = progress.count(runtime.store, project, after=last.newest)
+            if newer.tasks <= FEW:
+                return last.found.plus(newer), last.until
+    return counted_anew(runtime, project).found, math.inf
+
+
+def counted_anew(runtime: Runtime, project: Project) -> Counted:
+    """Count how far the reading is, and keep it for the next sweeps."""
+    started, newest = time.monotonic(), tasks.newest_id(runtime.store, project.id)
+    counters = revisions.of_project(runtime.store, project.id, (member.fingerprint for member in project.panel))
     found, ended = progress.count(runtime.store, project), time.monotonic()
-    return Counted(found, ended + (ended - started) / COUNTING)
+    seconds = ended - started
+    counted = Counted(found, newest, project.panel, counters, seconds, ended + seconds / COUNTING)
+    runtime.counted[project.id] = counted
+    return counted
 
 
 def _refuse_training(runtime: Runtime, project: Project) -> None:

@@ -35,10 +35,14 @@ READING_WAIT = 1.0  # seconds for which a job waits for texts that another still
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How far a project's reading was, which need not be counted again up to `until` (by the monotonic clock) if only
-    answers come."""
+    """How far the reading of the tasks up to `newest` was, with these `panel` and `counters`. It need not be counted
+    again up to `until` (by the monotonic clock) if only answers come; if counting takes long, nor if tasks change."""
 
     found: Progress
+    newest: int
+    panel: tuple[PanelMember, ...]
+    counters: Mapping[str, int]
+    seconds: float
     until: float
 
 
@@ -51,7 +55,7 @@ class Conclusion:
 
     seen: tuple[Project, Mapping[str, int], bool]  # the project's row, the counters, whether a training is asked for
     until: float
-    counted: Counted
+    found: Progress
     jobs: Iterable[Job]
 
 
@@ -78,6 +82,7 @@ class Runtime:
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
         self.concluded: dict[int, Conclusion] = {}  # by project
+        self.counted: dict[int, Counted] = {}  # by project
         self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
         self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
         self.readings: tuple[str, ...] = ()  # those of the readings that it serves

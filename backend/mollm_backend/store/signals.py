@@ -105,9 +105,10 @@ def unanswered(store: Store, project_id: int, fingerprint: str) -> int:
     return sum(unanswered_by_slot(store, project_id, fingerprint).values())
 
 
-def unanswered_by_slot(store: Store, project_id: int, fingerprint: str) -> dict[str, int]:
-    """How many tasks still wait for one annotator, by the first digit of their text's key where there are any."""
-    here = (*_readable(project_id), _no_answer(fingerprint))
+def unanswered_by_slot(store: Store, project_id: int, fingerprint: str, *, after: int = -1) -> dict[str, int]:
+    """How many tasks after the task `after` still wait for one annotator, by the first digit of their text's key where
+    there are any."""
+    here = (*_readable(project_id), tasks.c.task_id > after, _no_answer(fingerprint))
     query = sa.select(_SLOT, sa.func.count()).where(*here).group_by(_SLOT)
     with store.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query)}

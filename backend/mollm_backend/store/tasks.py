@@ -153,9 +153,10 @@ def mean_length(store: Store, project_id: int) -> float | None:
     return None if found is None else float(found)
 
 
-def count(store: Store, project_id: int) -> tuple[int, int]:
-    """How many tasks there are, and how many of them cannot be read."""
+def count(store: Store, project_id: int, *, after: int = -1) -> tuple[int, int]:
+    """How many tasks there are after the task `after`, and how many of them cannot be read."""
     query = sa.select(sa.func.count(), sa.func.count().filter(tasks.c.problem != ""))
+    here = (tasks.c.project_id == project_id, tasks.c.task_id > after, tasks.c.deleted_at.is_(None))
     with store.read() as connection:
-        row = connection.execute(query.where(tasks.c.project_id == project_id, tasks.c.deleted_at.is_(None))).one()
+        row = connection.execute(query.where(*here)).one()
     return int(row[0]), int(row[1])

@@ -6,9 +6,10 @@ How far each long work is (a training, a reading, ...) is in `running`, as `moll
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import redis
 
@@ -54,6 +55,13 @@ class Progress:
         """The fingerprints of those that have answered nothing yet."""
         return [fingerprint for fingerprint, left in self.left.items() if left == self.readable]
 
+    def plus(self, newer: Progress) -> Progress:
+        """With the tasks that came since, counted later."""
+        slots = {one: dict(Counter(self.slots.get(one, {})) + Counter(more)) for one, more in newer.slots.items()}
+        left = {one: self.left.get(one, 0) + more for one, more in newer.left.items()}
+        tasks, unreadable = self.tasks + newer.tasks, self.unreadable + newer.unreadable
+        return replace(newer, tasks=tasks, unreadable=unreadable, left=left, slots=slots)
+
     def left_by_name(self, project: Project) -> dict[str, int]:
         """How many answers each annotator still owes, over all questions."""
         found = dict.fromkeys((member.name for member in project.panel), 0)
@@ -62,13 +70,13 @@ class Progress:
         return found
 
 
-def count(store: Store, project: Project) -> Progress:
-    """Count now."""
+def count(store: Store, project: Project, *, after: int = -1) -> Progress:
+    """Count now. `after`: only tasks after this one; of what people did, all."""
     prints = [member.fingerprint for member in project.panel]
-    slots = {one: signals.unanswered_by_slot(store, project.id, one) for one in prints}
+    slots = {one: signals.unanswered_by_slot(store, project.id, one, after=after) for one in prints}
     left = {one: sum(slots[one].values()) for one in prints}
     said = labels.counts(store, project.id)
-    return Progress(*tasks.count(store, project.id), left, slots, said.closed, said.labels, said.how)
+    return Progress(*tasks.count(store, project.id, after=after), left, slots, said.closed, said.labels, said.how)
 
 
 def note(connection: redis.Redis, project: Project, progress: Progress) -> None:
