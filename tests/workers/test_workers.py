@@ -299,10 +299,10 @@ def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Run
     project, place = projects.get(runtime.store, 7), Place(0.0, 0)
     runtime.readings = (queues.reading("small"),)
     queues.enqueue(connection, queues.reading("small"), "annotate", 7, "small")
-    assert not reading._makes_way(runtime, project, place)
+    assert not reading._makes_way(runtime, project, place, 0.0)
     tasks.upsert(runtime.store, 7, [Task(101, "h", "text 101")])
-    assert reading._makes_way(runtime, project, place)
-    assert not reading._makes_way(runtime, project, place), "once for each"
+    assert reading._makes_way(runtime, project, place, 0.0)
+    assert not reading._makes_way(runtime, project, place, 0.0), "once for each"
 
 
 def test_a_reading_ends_once_the_new_tasks_are_read(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ FEWEST, MOST = 16, 1024
 CHUNK_SECONDS = 2.0
 # Seconds between two looks at what else there is: newer tasks, workers that came or went.
 LOOK_SECONDS = 1.0
-# Seconds after which a reading ends where other work waits that comes first: its job goes on after that.
+# Seconds after which a reading ends where other work waits that comes first: its job goes on after that. For a new
+# task in another's part it ends after one chunk.
 FREE_AFTER = 3.0
 # Seconds for which a reading goes on where it was, rather than from the newest task on again: that walks over all that
 # is answered (a million tasks: two seconds), and finds texts that were edited or are to be asked again. It may take
@@ -94,15 +95,15 @@ def chunks(
             looked = time.monotonic()
             if split.wanted(runtime.connection, member.name) != split.size_of(part):
                 return  # a worker came or went: all go on in a new split after this chunk
-            if looked - begun > FREE_AFTER and _makes_way(runtime, project, place):
+            if _makes_way(runtime, project, place, looked - begun):
                 runtime.places[key] = replace(place)
                 return
 
 
-def _makes_way(runtime: Runtime, project: Project, place: Place) -> bool:
-    """Whether other work waits that comes first: other queues, or another reading where tasks came since, which may
-    have their texts in its part."""
-    if queues.waits(runtime.connection, runtime.comes_first):
+def _makes_way(runtime: Runtime, project: Project, place: Place, seconds: float) -> bool:
+    """Whether other work waits that comes first: other queues, after so many `seconds`, or another reading where tasks
+    came since, which may have their texts in its part."""
+    if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
     before, place.seen = place.seen, tasks.newest_id(runtime.store, project.id)
     came = place.seen > (place.seen if before is None else before)
