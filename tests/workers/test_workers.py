@@ -305,6 +305,23 @@ def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Run
     assert not reading._makes_way(runtime, project, place, 0.0), "once for each"
 
 
+def test_the_part_that_has_the_new_task_is_brought_forward(runtime: Runtime, connection: redis.Redis) -> None:
+    project, place, name = projects.get(runtime.store, 7), Place(0.0, 0), queues.reading("tiny")
+    runtime.readings = (name,)
+    assert split.agree(connection, 7, "tiny", 4)
+    jobs = [queues.job_id("annotate", 7, "tiny", part) for part in split.parts(4)]
+    for part in split.parts(4):
+        queues.enqueue(connection, name, "annotate", 7, "tiny", part)
+    assert not reading._makes_way(runtime, project, place, 0.0)
+    new = Task(101, "h", "text 101")
+    tasks.upsert(runtime.store, 7, [new])
+    mine = next(n for n, part in enumerate(split.parts(4)) if new.text_key[0] in split.slots(part))
+    assert reading._makes_way(runtime, project, place, 0.0)
+    assert queues.queue(connection, name).job_ids == [jobs[mine], *(job for n, job in enumerate(jobs) if n != mine)]
+    queues.bring_forward(connection, name, "annotate-7-another")
+    assert len(queues.queue(connection, name).job_ids) == 4, "a job that does not wait there is not put there"
+
+
 def test_a_reading_ends_once_the_new_tasks_are_read(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a job brings the prediction of what it has read, for which somebody may wait."""
     monkeypatch.setattr(reading, "LOOK_SECONDS", 0.0)

@@ -101,13 +101,17 @@ def chunks(
 
 
 def _makes_way(runtime: Runtime, project: Project, place: Place, seconds: float) -> bool:
-    """Whether other work waits that comes first: other queues, after so many `seconds`, or another reading where tasks
-    came since, which may have their texts in its part."""
+    """Whether other work waits that comes first: other queues, after so many `seconds`, or the reading of another part,
+    where tasks came since. The parts that their texts are in are brought forward then."""
     if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
     before, place.seen = place.seen, tasks.newest_id(runtime.store, project.id)
-    came = place.seen > (place.seen if before is None else before)
-    return came and queues.waits(runtime.connection, runtime.readings)
+    if before is None or place.seen <= before or not queues.waits(runtime.connection, runtime.readings):
+        return False
+    slots = tasks.slots_after(runtime.store, project.id, before)
+    for annotator in {member.name for member in project.asked}:
+        split.bring_forward(runtime.connection, project.id, annotator, slots)
+    return True
 
 
 def next_size(size: int, seconds: float) -> int:

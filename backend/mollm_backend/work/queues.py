@@ -107,6 +107,20 @@ def enqueued(connection: redis.Redis, name: str, *args: int | str) -> bool:
     return bool(Job.exists(job_id(name, *args), connection=connection))
 
 
+def bring_forward(connection: redis.Redis, queue_name: str, identity: str) -> None:
+    """Let the job of this id be the next of its queue, if it waits there."""
+    key = queue(connection, queue_name).key
+    with connection.pipeline() as pipeline:
+        pipeline.watch(key)
+        if pipeline.lpos(key, identity) is None:
+            return
+        pipeline.multi()
+        pipeline.lrem(key, 1, identity)
+        pipeline.lpush(key, identity)
+        with contextlib.suppress(redis.WatchError):  # the queue moved on meanwhile
+            pipeline.execute()
+
+
 def gone(connection: redis.Redis, identity: str) -> bool:
     """Whether the job of this id neither waits nor runs. What is over, or lost with its worker, is deleted first."""
     origin = connection.hget(row(identity), "origin")

@@ -6,6 +6,9 @@ and it is changed only while no job of it waits or runs: two splits at once woul
 
 from __future__ import annotations
 
+from collections.abc import Container
+from contextlib import suppress
+
 import redis
 
 from mollm_backend.work import queues, workers
@@ -68,6 +71,16 @@ def agree(connection: redis.Redis, project_id: int, annotator: str, size: int) -
         except redis.WatchError:
             return False
     return True
+
+
+def bring_forward(connection: redis.Redis, project_id: int, annotator: str, wanted: Container[str]) -> None:
+    """Let those parts of a reading be the next to begin that have `wanted` slots: somebody may wait for their texts.
+    Nothing happens while the queue is away."""
+    with suppress(redis.RedisError):
+        for part in parts(int(connection.get(_key(project_id, annotator)) or 1)):
+            if any(slot in wanted for slot in slots(part)):
+                identity = queues.job_id("annotate", project_id, annotator, *filter(None, [part]))
+                queues.bring_forward(connection, queues.reading(annotator), identity)
 
 
 def _key(project_id: int, annotator: str) -> str:
