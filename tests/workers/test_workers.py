@@ -23,6 +23,7 @@ from mollm_backend.jobs.runtime import Place, Runtime
 from mollm_backend.jobs.worker import Worker, listens_to
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, signals, tasks
+from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import queues, split, workers
 
@@ -302,7 +303,9 @@ def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Run
     assert not reading._makes_way(runtime, project, place, 0.0)
     tasks.upsert(runtime.store, 7, [Task(101, "h", "text 101")])
     assert reading._makes_way(runtime, project, place, 0.0)
-    assert not reading._makes_way(runtime, project, place, 0.0), "once for each"
+    said = SignalRow(Task(101, "h", "text 101").text_key, np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    signals.save(runtime.store, project.panel[0], 7, [said], Cost())
+    assert not reading._makes_way(runtime, project, place, 0.0), "somebody has answered it"
 
 
 def test_the_part_that_has_the_new_task_is_brought_forward(runtime: Runtime, connection: redis.Redis) -> None:

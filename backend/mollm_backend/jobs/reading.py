@@ -101,14 +101,19 @@ def chunks(
 
 
 def _makes_way(runtime: Runtime, project: Project, place: Place, seconds: float) -> bool:
-    """Whether other work waits that comes first: other queues, after so many `seconds`, or the reading of another part,
-    where tasks came since. The parts that their texts are in are brought forward then."""
+    """Whether other work waits that comes first: other queues, after so many `seconds`, or the readings of the parts in
+    which tasks came that nobody has answered. These are brought forward."""
     if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
-    before, place.seen = place.seen, tasks.newest_id(runtime.store, project.id)
-    if before is None or place.seen <= before or not queues.waits(runtime.connection, runtime.readings):
+    newest, seen = tasks.newest_id(runtime.store, project.id), place.seen
+    if seen is None or newest <= seen:
+        place.seen = newest
         return False
-    slots = tasks.slots_after(runtime.store, project.id, before)
+    slots = signals.slots_of_new(runtime.store, project.id, [member.fingerprint for member in project.panel], seen)
+    if not slots:
+        place.seen = newest
+    if not slots or not queues.waits(runtime.connection, runtime.readings):
+        return False
     for annotator in {member.name for member in project.asked}:
         split.bring_forward(runtime.connection, project.id, annotator, slots)
     return True

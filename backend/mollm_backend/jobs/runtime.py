@@ -62,7 +62,7 @@ class Conclusion:
 @dataclass
 class Place:
     """Where a reading is: all after the task `newest` is still to be looked at, and `before` which task it goes on. It
-    holds up to `until` (by the monotonic clock). `seen`: the newest task for which it made way."""
+    holds up to `until` (by the monotonic clock). `seen`: up to this task, somebody has answered all new ones."""
 
     until: float
     newest: int

@@ -19,6 +19,7 @@ from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.schema import absences, ledger, signals, tasks
 from mollm_backend.store.tasks import Task, from_row
 
+NEW = 100  # tasks for which a reading looks whether somebody may wait: more at once are an import
 _SLOT = sa.func.substr(tasks.c.text_key, 1, 1)
 
 
@@ -112,6 +113,17 @@ def unanswered_by_slot(store: Store, project_id: int, fingerprint: str, *, after
     query = sa.select(_SLOT, sa.func.count()).where(*here).group_by(_SLOT)
     with store.read() as connection:
         return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def slots_of_new(store: Store, project_id: int, fingerprints: Sequence[str], after: int) -> set[str]:
+    """The first digits of the text keys of new tasks, after the task `after`, that none of these annotators has
+    answered. Of many new tasks, of the last `NEW`."""
+    here = (*_readable(project_id), tasks.c.task_id > after)
+    new = sa.select(tasks.c.text_key).where(*here).order_by(tasks.c.task_id.desc()).limit(NEW).subquery()
+    answers = (signals.c.text_key == new.c.text_key, signals.c.fingerprint.in_(fingerprints))
+    query = sa.select(new.c.text_key).where(~sa.exists().where(*answers))
+    with store.read() as connection:
+        return {key[0] for key in connection.execute(query).scalars()}
 
 
 def save(store: Store, member: PanelMember, project_id: int, rows: Sequence[SignalRow], cost: Cost) -> None:

@@ -144,16 +144,6 @@ def newest_id(store: Store, project_id: int) -> int:
         return int(connection.execute(query).scalar() or 0)
 
 
-def slots_after(store: Store, project_id: int, task_id: int) -> set[str]:
-    """The first digits of the text keys of the readable tasks after this one."""
-    slot = sa.func.substr(tasks.c.text_key, 1, 1)
-    query = (
-        sa.select(slot).distinct().where(tasks.c.project_id == project_id, tasks.c.task_id > task_id, changes.READABLE)
-    )
-    with store.read() as connection:
-        return set(connection.execute(query).scalars())
-
-
 def mean_length(store: Store, project_id: int) -> float | None:
     """The characters of a readable task's text, on average; None where there is none."""
     query = sa.select(sa.func.avg(sa.func.length(tasks.c.text)))
