@@ -325,6 +325,25 @@ def test_the_part_that_has_the_new_task_is_brought_forward(runtime: Runtime, con
     assert len(queues.queue(connection, name).job_ids) == 4, "a job that does not wait there is not put there"
 
 
+def test_a_reading_goes_on_with_an_import_and_then_with_the_rest(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK_SECONDS", -1.0)
+    project, looks = projects.get(runtime.store, 7), list[int]()
+    missing = signals.missing
+    monkeypatch.setattr(signals, "missing", lambda *args, **how: looks.append(1) or missing(*args, **how))
+    read = list[int]()
+    for rows, took in reading.chunks(runtime, project, project.panel[0], split.WHOLE, split.SLOTS, reading.End()):
+        took(reading.CHUNK_SECONDS)
+        read += [task.task_id for task in rows]
+        said = [SignalRow(task.text_key, np.array([1.0, 0.0]), np.array([1.0, 0.0])) for task in rows]
+        signals.save(runtime.store, project.panel[0], 7, said, Cost())
+        if len(read) == 16:
+            tasks.upsert(runtime.store, 7, [Task(n, "h", f"text {n}") for n in range(101, 141)])
+    assert read == [*range(100, 84, -1), *range(140, 100, -1), *range(84, 0, -1)]
+    assert len(looks) <= 12, "it does not walk over what is answered again and again"
+
+
 def test_a_reading_ends_once_the_new_tasks_are_read(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a job brings the prediction of what it has read, for which somebody may wait."""
     monkeypatch.setattr(reading, "LOOK_SECONDS", 0.0)

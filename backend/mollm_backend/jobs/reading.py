@@ -71,9 +71,9 @@ def chunks(
     while queues.still_mine(runtime.connection):
         look, rows, started = time.monotonic() - looked > LOOK_SECONDS, list[Task](), time.monotonic()
         if look and (newest := tasks.newest_id(runtime.store, project.id)) > place.newest:
-            rows = missing(after=place.newest)
-            if len(rows) < size:
-                place.newest = newest
+            rows, place.newest = missing(after=place.newest), newest
+            if len(rows) == size:  # an import: all goes on from there
+                place.before = rows[-1].task_id
         all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
         if not rows:
             rows, from_above = missing(before=place.before), place.before is None
