@@ -12,7 +12,7 @@ F1 is shown, without any threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -76,34 +76,35 @@ class SetRule:
         learned from other texts' sets.
         """
         before, odds = cls.before(panel), log_odds(panel)
-        seen = odds[asked]
-        rule = before.moved(odds, seen, truth, weight)
+        sample = odds[np.linspace(0, len(odds) - 1, min(len(odds), SAMPLE)).round().astype(np.int64)]
+        pool, said = _Sizes.of(sample, before.cut(sample)), _Sizes.of(odds[asked], truth)
+        tried = before.near(odds)
+        rule = before.moved(tried, pool, said, weight)
         texts, text = np.unique(asked, return_inverse=True)
         if len(texts) < ENOUGH:
             return rule
         by_panel = np.empty(len(asked))
         for k in range(FOLDS):
             mine = text % FOLDS == k
-            other = before.moved(odds, seen[~mine], truth[~mine], weight[~mine])
-            by_panel[mine] = f1(other.cut(seen[mine]), truth[mine])
+            by_panel[mine] = said.take(mine).f1(before.moved(tried, pool, said.take(~mine), weight[~mine]))
         gain = f1(highest_f1(held_out), truth) - by_panel
         mean = float(weight @ gain / weight.sum())
         error = float(np.sqrt(weight**2 @ (gain - mean) ** 2) / weight.sum())
         return replace(rule, learned=mean > CLEARLY * error)
 
-    def moved(self, odds: FloatArray, seen: FloatArray, truth: BoolArray, weight: FloatArray) -> Self:
-        """The thresholds of the highest F1 on people's sets, from the log-odds `seen` (H, K) of their texts. The sets
-        by this rule count as `AS_IF` more texts, spread over the pool."""
-        pool = odds[np.linspace(0, len(odds) - 1, min(len(odds), SAMPLE)).round().astype(np.int64)]
-        start = _Sizes.of(pool, self.cut(pool)), _Sizes.of(seen, truth)
-        falling = -np.sort(-odds, axis=1)
-        steps = np.linspace(0, 1, GRID)
+    def near(self, odds: FloatArray) -> list[Self]:
+        """The rules that are tried: this one first, then thresholds at quantiles of the pool's log-odds."""
+        falling, steps = -np.sort(-odds, axis=1), np.linspace(0, 1, GRID)
         firsts, mores = ([at, *np.quantile(falling[:, n], steps)] for n, at in enumerate((self.first, self.more)))
+        return [replace(self, first=float(first), more=float(more)) for first in firsts for more in mores]
+
+    def moved(self, tried: Sequence[Self], pool: _Sizes, said: _Sizes, weight: FloatArray) -> Self:
+        """Of the rules that are tried, the one of the highest F1 on what people `said`, by their weights (H,). This
+        rule's own sets of the `pool` count as `AS_IF` more texts."""
         best, most = self, -1.0
-        for rule in (replace(self, first=float(first), more=float(more)) for first in firsts for more in mores):
-            guessed, said = (sizes.f1(rule) for sizes in start)
-            worth = AS_IF * float(guessed.mean()) + float(weight @ said)
-            if worth > most + EDGE:  # the first of equals is the start
+        for rule in tried:
+            worth = AS_IF * float(pool.f1(rule).mean()) + float(weight @ said.f1(rule))
+            if worth > most + EDGE:  # the first of equals is this rule
                 best, most = rule, worth
         return best
 
@@ -151,6 +152,10 @@ class _Sizes:
         total = truth.sum(axis=1)
         some = 2 * right / (np.arange(1, odds.shape[1] + 1) + total[:, None])
         return cls(np.take_along_axis(odds, order, axis=1), np.column_stack([total == 0, some]))
+
+    def take(self, rows: BoolArray) -> Self:
+        """Some of the texts."""
+        return replace(self, falling=self.falling[rows], worth=self.worth[rows])
 
     def f1(self, rule: SetRule) -> FloatArray:
         """(N,) of each text's set by a rule's thresholds."""
