@@ -45,8 +45,10 @@ class Settings(BaseSettings):
         Path("/run/secrets"),  # where Docker, Podman and docker/kubernetes.yaml put them
         description="files named like variables, each with a value: secrets need not be in the environment",
     )
-    shared: Path | None = Field(
-        None, description="directory that all hosts see: versions, secrets, backups; default: MOLLM_HOME"
+    shared: Annotated[str, BeforeValidator(_word)] = Field(
+        "",
+        description="a directory that all hosts see: versions, secrets, backups; or the address of an object store "
+        "(`s3://bucket/mollm`, read by fsspec), for the versions alone; default: MOLLM_HOME",
     )
     label_studio_url: str = Field("", validation_alias="LABEL_STUDIO_URL", description="the Label Studio server")
     label_studio_api_key: SecretStr = Field(
@@ -127,8 +129,14 @@ class Settings(BaseSettings):
         return (self.model_dir or self.home / "models").expanduser()
 
     @property
+    def shared_url(self) -> str:
+        """The object store that all hosts share; "" where they share a directory, or nothing."""
+        return self.shared if "://" in self.shared else ""
+
+    @property
     def shared_dir(self) -> Path:
-        return (self.shared or self.home).expanduser()
+        """What all hosts see, or the home."""
+        return Path(self.shared).expanduser() if self.shared and not self.shared_url else self.home
 
     @property
     def encoder_dir(self) -> Path:
@@ -137,6 +145,7 @@ class Settings(BaseSettings):
 
     @property
     def versions_dir(self) -> Path:
+        """Where versions' files lie on this host."""
         return self.shared_dir / "versions"
 
     def label_studio_unset(self) -> list[str]:
@@ -170,9 +179,15 @@ def load(home: Path | None = None) -> Settings:
         first = _read(home / FILE, given.secrets_dir)
         try:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            common = first.shared_dir if first.shared else home  # all hosts have the same secrets
+            missing = [name for name in SECRETS if not getattr(first, name)]
+            if first.shared_url and missing:
+                raise ConfigError(
+                    f"MOLLM_SHARED is an object store, which holds no secrets: set MOLLM_{missing[0].upper()} to the "
+                    "same value on all hosts, in the environment or as a file in MOLLM_SECRETS_DIR."
+                )
+            common = first.shared_dir if first.shared and not first.shared_url else home  # of all hosts the same
             common.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unset = {name: SecretStr(_secret(common, name)) for name in SECRETS if not getattr(first, name)}
+            unset = {name: SecretStr(_secret(common, name)) for name in missing}
         except OSError as error:
             raise ConfigError(f"The home {home} cannot be used: {disk.told(error) or error}") from None
         return first.model_copy(update={"home": home} | unset | _demo(first, home))
@@ -184,8 +199,9 @@ def load(home: Path | None = None) -> Settings:
 def _home(given: Settings) -> Path:
     """The home that is set. A host without one of its own, whose store and queue are elsewhere, works in what is
     shared."""
-    if "home" not in given.model_fields_set and given.shared and given.database_url and given.redis_url:
-        return given.shared
+    elsewhere = given.shared and not given.shared_url and given.database_url and given.redis_url
+    if "home" not in given.model_fields_set and elsewhere:
+        return given.shared_dir
     return given.home
 
 

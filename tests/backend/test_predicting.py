@@ -13,10 +13,11 @@ import redis
 from rq.serializers import JSONSerializer
 
 from mollm import states
+from mollm.annotators import Answer
 from mollm.records import FittedState, FloatArray, Provenance
 from mollm.round import run
 from mollm_backend import jobs
-from mollm_backend.jobs import due, predicting, training
+from mollm_backend.jobs import due, predicting, reading, training
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.jobs.worker import Worker
 from mollm_backend.labelstudio.events import AskedTask
@@ -102,6 +103,33 @@ def test_a_new_text_is_predicted_by_the_version_that_is_there(
     asked = [AskedTask(41, {"text": "a new text"}), AskedTask(41, {"text": "another text"})]
     served, unknown = lookup.answers(store, project(store), asked)
     assert (served["result"][0]["value"], unknown) == ({"choices": ["cat"]}, {})
+
+
+def test_a_task_that_comes_in_the_middle_of_a_reading_is_predicted_by_the_job_that_reads_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = runtime.store
+    tasks.upsert(store, 7, [Task(n, "h", f"one of many {n}") for n in range(100, 160)])
+    seen = list[set[int]]()
+
+    class Reader:
+        asks_along = False
+
+        def annotate(self, texts: Sequence[str]) -> list[Answer]:
+            seen.append({number for number in told(store) if number >= 100})
+            if len(seen) == 1:
+                tasks.upsert(store, 7, [Task(999, "h", "the new one")])
+            return [Answer(CAT, CAT)] * len(texts)
+
+    monkeypatch.setattr(Runtime, "annotator", lambda *_args: Reader())
+    monkeypatch.setattr(reading, "LOOK_SECONDS", 0.0)
+    before = version(store).changes
+    jobs.annotate(7, PANEL[0].name)
+    assert seen == [set(), set()], "nobody waits for the others"
+    assert {number for number in told(store) if number >= 100} == {999}
+    assert version(store).changes == before, "the others' turn comes"
+    jobs.predict(7)
+    assert {number for number in told(store) if number >= 100} == {999, *range(159, 143, -1)}
 
 
 def test_the_worker_predicts_what_its_sweep_finds(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from mollm_backend.store import Store, labels, projects, signals, tasks, version
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
+from mollm_backend.store.version_files import VersionFiles
 from tests.tiny_encoder import tiny
 
 from .conftest import PANEL
@@ -81,14 +82,14 @@ def test_a_tuned_training_leaves_a_directory_that_transformers_loads(
 
 def test_only_the_newest_versions_and_the_named_ones_keep_their_files(tmp_path: Path) -> None:
     for n in range(6):
-        directory = tmp_path / f"v{n}" / pretrained.NAME
+        directory = tmp_path / "7" / f"v{n}" / pretrained.NAME
         directory.mkdir(parents=True)
         (directory.parent / "tuned.safetensors").write_bytes(b"weights")
         (directory.parent / "tuned.json").write_text('{"kind": "top", "facts": {}}')
         os.utime(directory, (n, n))
-    pretrained.thin_out(tmp_path, {"v0"})
-    assert sorted(path.parent.name for path in tmp_path.glob(f"*/{pretrained.NAME}")) == ["v0", "v3", "v4", "v5"]
-    assert (tmp_path / "v0" / "tuned.safetensors").exists()
-    assert not (tmp_path / "v1" / "tuned.safetensors").exists()
+    pretrained.thin_out(VersionFiles(tmp_path), 7, {"v0"})
+    assert sorted(path.parent.name for path in tmp_path.glob(f"7/*/{pretrained.NAME}")) == ["v0", "v3", "v4", "v5"]
+    assert (tmp_path / "7" / "v0" / "tuned.safetensors").exists()
+    assert not (tmp_path / "7" / "v1" / "tuned.safetensors").exists()
     with pytest.raises(ModelFileError, match="mollm train"):
-        states.load(tmp_path / "v1")
+        states.load(tmp_path / "7" / "v1")

@@ -18,6 +18,7 @@ from mollm_backend import cli
 from mollm_backend.store import Store, backup, events, projects, tasks, versions
 from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
+from mollm_backend.store.version_files import VersionFiles
 from mollm_backend.store.versions import StoredPrediction, Version
 from tests.backend.conftest import CAT_DOG, CONFIG, PANEL
 
@@ -72,7 +73,7 @@ def test_what_is_taken_while_writers_write_is_one_moment_and_comes_back(
     writer = threading.Thread(target=write, args=(filled, where, stop))
     writer.start()
     try:
-        made = [backup.make(filled, where, tmp_path / f"b{n}.tar") for n in range(4)]
+        made = [backup.make(filled, VersionFiles(where), tmp_path / f"b{n}.tar") for n in range(4)]
     finally:
         stop.set()
         writer.join()
@@ -81,7 +82,7 @@ def test_what_is_taken_while_writers_write_is_one_moment_and_comes_back(
     for n in range(4):
         new = tmp_path / f"home{n}"
         new.mkdir()
-        backup.restore(tmp_path / f"b{n}.tar", f"sqlite:///{new / 'mollm.db'}", new / "versions")
+        backup.restore(tmp_path / f"b{n}.tar", f"sqlite:///{new / 'mollm.db'}", VersionFiles(new / "versions"))
         opened = Store(f"sqlite:///{new / 'mollm.db'}")
         counts.append(consistent(opened, new / "versions"))
         assert (new / "mollm.db").stat().st_mode & 0o777 == 0o600
@@ -90,15 +91,15 @@ def test_what_is_taken_while_writers_write_is_one_moment_and_comes_back(
     assert (tmp_path / "b0.tar").stat().st_mode & 0o777 == 0o600
     # Into a server as well, whatever it came from; and new rows are numbered after the old ones.
     with request.getfixturevalue("postgres").database() as other:
-        backup.restore(tmp_path / "b3.tar", other, tmp_path / "elsewhere")
+        backup.restore(tmp_path / "b3.tar", other, VersionFiles(tmp_path / "elsewhere"))
         opened = Store(other)
         assert consistent(opened, tmp_path / "elsewhere") == counts[3]
         before = events.newest(opened, 1)[0].id if events.newest(opened, 1) else 0
         events.add(opened, "info", "after", 7)
         assert events.newest(opened, 1)[0].id > before
         with pytest.raises(StoreError, match=r"holds 1 projects and .* say --force"):
-            backup.restore(tmp_path / "b0.tar", other, tmp_path / "elsewhere")
-        backup.restore(tmp_path / "b0.tar", other, tmp_path / "elsewhere", force=True)
+            backup.restore(tmp_path / "b0.tar", other, VersionFiles(tmp_path / "elsewhere"))
+        backup.restore(tmp_path / "b0.tar", other, VersionFiles(tmp_path / "elsewhere"), force=True)
         assert len(versions.every(opened, 7)) == counts[0]
         opened.close()
     filled.close()
@@ -109,14 +110,14 @@ def test_a_full_store_or_a_damaged_one_is_replaced_only_by_force_and_kept(tmp_pa
     store = Store(url)
     projects.save(store, Project(7, "http://ls", "Pets", "2026-01-01", CONFIG, CAT_DOG, PANEL))
     file = tmp_path / "b.tar"
-    backup.make(store, where, file)
+    backup.make(store, VersionFiles(where), file)
     store.close()
     with pytest.raises(StoreError, match="--force"):
-        backup.restore(file, url, where)
+        backup.restore(file, url, VersionFiles(where))
     (tmp_path / "mollm.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match=r"cannot be read .* say --force"):
-        backup.restore(file, url, where)
-    backup.restore(file, url, where, force=True)
+        backup.restore(file, url, VersionFiles(where))
+    backup.restore(file, url, VersionFiles(where), force=True)
     again = Store(url)
     assert projects.get(again, 7).title == "Pets"
     again.close()
@@ -130,7 +131,7 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(tmp_path: Path, how: st
     store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
     projects.save(store, Project(7, "http://ls", "Pets", "2026-01-01", CONFIG, CAT_DOG, PANEL))
     add_version(store, where, 0)
-    backup.make(store, where, file)
+    backup.make(store, VersionFiles(where), file)
     raw = file.read_bytes()
     if how == "cut":
         file.write_bytes(raw[: len(raw) // 2])
@@ -149,9 +150,26 @@ def test_a_damaged_backup_is_refused_and_changes_nothing(tmp_path: Path, how: st
         backup.check(file)
     new = tmp_path / "new"
     with pytest.raises(StoreError, match="damaged"):
-        backup.restore(file, f"sqlite:///{new / 'mollm.db'}", new / "versions")
+        backup.restore(file, f"sqlite:///{new / 'mollm.db'}", VersionFiles(new / "versions"))
     assert not (new / "mollm.db").exists()
     store.close()
+
+
+def test_a_backup_holds_what_lies_in_the_object_store(tmp_path: Path) -> None:
+    url = f"file://{tmp_path / 'store'}"
+    one, two = VersionFiles(tmp_path / "one", url), VersionFiles(tmp_path / "two", url)
+    store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
+    try:
+        projects.save(store, Project(7, "http://ls", "animals", "", "", ()))
+        add_version(store, one.directory, 1)
+        one.send(7, "v1")
+        made = backup.make(store, two, tmp_path / "b.tar")  # on a host that has never read the version
+    finally:
+        store.close()
+    assert made.missing == []
+    elsewhere = VersionFiles(tmp_path / "three", f"file://{tmp_path / 'another'}")
+    backup.restore(tmp_path / "b.tar", f"sqlite:///{tmp_path / 'new' / 'mollm.db'}", elsewhere)
+    assert states.load(VersionFiles(tmp_path / "four", f"file://{tmp_path / 'another'}").fetch(7, "v1"))
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ def model(settings: Settings, content: bytes) -> None:
     (directory / "model.safetensors").write_bytes(content)
 
 
+@pytest.mark.parametrize("what", ["a directory", "an object store"])
 def test_a_version_of_one_host_predicts_on_another_that_has_an_empty_home(
-    settings: Settings, store: Store, connection: redis.Redis
+    settings: Settings, store: Store, connection: redis.Redis, what: str
 ) -> None:
-    shared = settings.home / "shared"
+    there = settings.home / "shared"
+    shared = str(there) if what == "a directory" else f"file://{there}"
     one, other, apart = (host(settings, name, shared=shared) for name in ("one", "two", "three"))
     add_texts(store, 40)
     projects.change(store, 7, options={"batch_size": 10, "loop": {"reserve": 10}})
@@ -53,9 +55,8 @@ def test_a_version_of_one_host_predicts_on_another_that_has_an_empty_home(
     jobs.train(7)
     made = versions.newest(store, 7)
     assert made is not None
-    assert (shared / "versions" / "7" / made.id).is_dir()
-    assert not (one.home / "versions").exists()
-    assert made.facts["files"] == states.digest_of(shared / "versions" / "7" / made.id)
+    assert made.facts["files"] == states.digest_of(there / "versions" / "7" / made.id)
+    assert (one.home / "versions").exists() == (what == "an object store"), "a copy of what is in an object store"
 
     jobs.install(Runtime(other, store, connection))
     (known,) = (task for task in tasks.every(store, 7) if task.task_id == 1)
@@ -63,8 +64,10 @@ def test_a_version_of_one_host_predicts_on_another_that_has_an_empty_home(
     jobs.predict(7)
     assert 99 in versions.predicted(store, 7, made.id)
 
+    assert (other.home / "versions" / "7" / made.id).exists() == (what == "an object store")
+
     # A host where that directory is not set says which setting it lacks.
-    jobs.install(Runtime(apart.model_copy(update={"shared": None}), store, connection))
+    jobs.install(Runtime(apart.model_copy(update={"shared": ""}), store, connection))
     tasks.upsert(store, 7, [Task(100, "h", known.text)])
     jobs.predict(7)
     assert any("set MOLLM_SHARED" in row.line for row in events.newest(store, 5))

@@ -19,7 +19,7 @@ from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
 from mollm_backend.doctor import work
 from mollm_backend.jobs import due, reading
-from mollm_backend.jobs.runtime import Place, Runtime
+from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.jobs.worker import Worker, listens_to
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, signals, tasks
@@ -297,29 +297,29 @@ def test_a_reading_ends_soon_where_work_waits_that_comes_first(
 
 
 def test_a_reading_makes_way_for_another_that_may_have_the_new_task(runtime: Runtime, connection: redis.Redis) -> None:
-    project, place = projects.get(runtime.store, 7), Place(0.0, 0)
+    project = projects.get(runtime.store, 7)
     runtime.readings = (queues.reading("small"),)
     queues.enqueue(connection, queues.reading("small"), "annotate", 7, "small")
-    assert not reading._makes_way(runtime, project, place, 0.0)
+    assert not reading._makes_way(runtime, project, 0.0)
     tasks.upsert(runtime.store, 7, [Task(101, "h", "text 101")])
-    assert reading._makes_way(runtime, project, place, 0.0)
+    assert reading._makes_way(runtime, project, 0.0)
     said = SignalRow(Task(101, "h", "text 101").text_key, np.array([1.0, 0.0]), np.array([1.0, 0.0]))
     signals.save(runtime.store, project.panel[0], 7, [said], Cost())
-    assert not reading._makes_way(runtime, project, place, 0.0), "somebody has answered it"
+    assert not reading._makes_way(runtime, project, 0.0), "somebody has answered it"
 
 
 def test_the_part_that_has_the_new_task_is_brought_forward(runtime: Runtime, connection: redis.Redis) -> None:
-    project, place, name = projects.get(runtime.store, 7), Place(0.0, 0), queues.reading("tiny")
+    project, name = projects.get(runtime.store, 7), queues.reading("tiny")
     runtime.readings = (name,)
     assert split.agree(connection, 7, "tiny", 4)
     jobs = [queues.job_id("annotate", 7, "tiny", part) for part in split.parts(4)]
     for part in split.parts(4):
         queues.enqueue(connection, name, "annotate", 7, "tiny", part)
-    assert not reading._makes_way(runtime, project, place, 0.0)
+    assert not reading._makes_way(runtime, project, 0.0)
     new = Task(101, "h", "text 101")
     tasks.upsert(runtime.store, 7, [new])
     mine = next(n for n, part in enumerate(split.parts(4)) if new.text_key[0] in split.slots(part))
-    assert reading._makes_way(runtime, project, place, 0.0)
+    assert reading._makes_way(runtime, project, 0.0)
     assert queues.queue(connection, name).job_ids == [jobs[mine], *(job for n, job in enumerate(jobs) if n != mine)]
     queues.bring_forward(connection, name, "annotate-7-another")
     assert len(queues.queue(connection, name).job_ids) == 4, "a job that does not wait there is not put there"

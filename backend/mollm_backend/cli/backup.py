@@ -12,6 +12,7 @@ import typer
 from mollm.errors import InputError
 from mollm_backend.cli.terminal import AsJson, open_store, say
 from mollm_backend.store import backup as backups
+from mollm_backend.store.version_files import VersionFiles
 
 
 def backup(
@@ -29,7 +30,7 @@ def backup(
     target = file or backups.directory(store, loaded.shared_dir) / backups.name()
     if target.exists():
         raise InputError(f"{target} is there already: give another name, or delete it.")
-    made = backups.make(store, loaded.versions_dir, target)
+    made = backups.make(store, VersionFiles(loaded.versions_dir, loaded.shared_url), target)
     backups.check(target)
     if as_json:
         say(json.dumps({"file": str(target), "bytes": target.stat().st_size} | asdict(made)))

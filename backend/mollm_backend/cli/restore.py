@@ -14,6 +14,7 @@ from mollm_backend import settings
 from mollm_backend.cli.terminal import say
 from mollm_backend.settings import Settings
 from mollm_backend.store import backup as backups
+from mollm_backend.store.version_files import VersionFiles
 from mollm_backend.supervisor.lock import home_lock
 from mollm_backend.work import queues, workers
 
@@ -35,7 +36,9 @@ def restore(
     loaded = settings.load()
     with nullcontext() if loaded.database_url else home_lock(loaded.home):
         _nobody_works(loaded)
-        made = backups.restore(file, loaded.store_url, loaded.versions_dir, force=force)
+        made = backups.restore(
+            file, loaded.store_url, VersionFiles(loaded.versions_dir, loaded.shared_url), force=force
+        )
     say(f"restored {file}, made {made.made_at or 'by an upgrade'}; start `mollm up`, or web and workers, again")
 
 

@@ -23,9 +23,9 @@ def examine(store: Store, settings: Settings, chosen: list[Project]) -> Iterator
         if not workers.every(connection):
             yield problem("no-worker", "no worker is running, so nothing is read or learned", "`mollm up`")
         hosts = sorted({workers.host_of(name) for name in workers.every(connection)})
-        if len(hosts) > 1 and settings.shared is None:
+        if len(hosts) > 1 and not settings.shared:
             line = f"workers run on {len(hosts)} hosts without MOLLM_SHARED: each may lack another's versions"
-            fix = "set MOLLM_SHARED on all of them to one directory that they all see"
+            fix = "set MOLLM_SHARED on all of them to one directory that they all see, or one object store"
             yield notice("not-shared", line, fix)
         for name, job in workers.dead(connection).items():
             line = f"the worker {name} died today in the middle of {job}, which was queued again"

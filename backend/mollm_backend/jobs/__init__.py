@@ -150,6 +150,8 @@ def _read(runtime: Runtime, project: Project, annotator: str, part: str, slots: 
                 rows, took = chunk
                 took(time.monotonic() - started)
                 note.add(len(rows))
+                if ends[member].new:
+                    predicting.predict_new(runtime, project.id, rows)
                 if time.monotonic() > stop:
                     break
     ended = all(end.reached for end in ends.values())

@@ -31,7 +31,7 @@ def back_up(runtime: Runtime) -> None:
     where = _where(runtime)
     target = where / backup.name()
     try:
-        made = backup.make(runtime.store, runtime.settings.versions_dir, target)
+        made = backup.make(runtime.store, runtime.version_files, target)
         backup.check(target)
     except Exception:
         target.unlink(missing_ok=True)

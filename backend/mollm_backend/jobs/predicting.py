@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -24,8 +25,8 @@ from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.store.versions import StoredPrediction, Version
 
-# A job ends after this many seconds, as a reading does: a waiting training or reading starts soon.
-SECONDS = 5.0
+# A job ends after this many seconds, as a reading does: a waiting training or reading (of a new task) starts soon.
+SECONDS = 2.0
 
 
 def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = lambda _count: None) -> None:
@@ -63,6 +64,17 @@ def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = la
         events.add(store, "info", f"{count} new or changed tasks are predicted with {version_id}", project.id)
 
 
+def predict_new(runtime: Runtime, project_id: int, rows: Sequence[Task]) -> None:
+    """Predict tasks that came just now, as soon as an annotator has answered: somebody may open them next. Where the
+    version's files cannot be used nothing is done: `predict` follows, and says so."""
+    project = projects.get(runtime.store, project_id)  # a version may have been published since the job began
+    version = due.version_to_predict_with(runtime.store, project)
+    if version is not None:
+        with suppress(ModelFileError):
+            found = predictions_of(runtime, project, version, _saved(runtime, project, version), rows)
+            versions.extend(runtime.store, project.id, version.id, found)
+
+
 def _saved(runtime: Runtime, project: Project, version: Version) -> Mapping[str, FittedState]:
     """A version's state. Raises ModelFileError: it does not load here, or was fitted with another text encoder."""
     fitted_with, encoder = version.facts.get("encoder") or "", runtime.encoder()
@@ -71,8 +83,8 @@ def _saved(runtime: Runtime, project: Project, version: Version) -> Mapping[str,
             f"{version.id} was fitted with other files of the text encoder {runtime.settings.encoder} than this host "
             "has: it is fitted again."
         )
-    where = runtime.settings.versions_dir / str(project.id) / version.id
-    if not where.is_dir() and runtime.settings.database_url and runtime.settings.shared is None:
+    where = runtime.version_files.fetch(project.id, version.id)
+    if not where.is_dir() and runtime.settings.database_url and not runtime.settings.shared:
         raise ModelFileError(f"{where} is not on this host: set MOLLM_SHARED to a directory that all hosts see.")
     return states.load(where, version.facts.get("files") or "")
 

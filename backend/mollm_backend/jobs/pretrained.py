@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from mollm.classifier.tuned import save_pretrained
 from mollm.records import FittedState
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.store.projects import Project
+from mollm_backend.store.version_files import VersionFiles
 from mollm_backend.store.versions import Version
 
 KEPT = 3  # versions with their large files: enough to go back some days, at 110 MB each (chosen by hand)
@@ -25,10 +25,10 @@ def save(runtime: Runtime, project: Project, version: Version, state: Mapping[st
     """Write the tuned classifier of a version, if it has one, beside its state; then thin out the older ones."""
     if "tuned" not in state:
         return
-    home = runtime.settings.versions_dir / str(project.id)
+    where = runtime.version_files.of(project.id, version.id)
     names = project.decision.labels.names
-    save_pretrained(state, runtime.encoder(), home / version.id / NAME, names, card(project, version))
-    thin_out(home, {version.id, project.published_version or ""})
+    save_pretrained(state, runtime.encoder(), where / NAME, names, card(project, version))
+    thin_out(runtime.version_files, project.id, {version.id, project.published_version or ""})
 
 
 def card(project: Project, version: Version) -> dict[str, object]:
@@ -43,10 +43,11 @@ def card(project: Project, version: Version) -> dict[str, object]:
     }
 
 
-def thin_out(home: Path, keep: set[str]) -> None:
-    """Delete the large files of all but the newest `KEPT` versions under `home` and those named in `keep`."""
+def thin_out(files: VersionFiles, project_id: int, keep: set[str]) -> None:
+    """Delete the large files of all but the newest `KEPT` versions that this host wrote and those named in `keep`."""
+    home = files.directory / str(project_id)
     tuned = sorted(home.glob(f"*/{NAME}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for directory in tuned[KEPT:]:
         if directory.parent.name not in keep:
             shutil.rmtree(directory, ignore_errors=True)
-            (directory.parent / "tuned.safetensors").unlink(missing_ok=True)  # its facts stay: reading it says so
+            files.drop(project_id, directory.parent.name, "tuned.safetensors")  # its facts stay: reading it says so

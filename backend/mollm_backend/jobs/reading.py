@@ -31,9 +31,10 @@ WALKING = 0.02
 
 @dataclass
 class End:
-    """`reached`: all that is missing was asked for."""
+    """`reached`: all that is missing was asked for. `new`: the last chunk held all that came lately, and only that."""
 
     reached: bool = False
+    new: bool = False
 
 
 def chunks(
@@ -74,7 +75,7 @@ def chunks(
             rows, place.newest = missing(after=place.newest), newest
             if len(rows) == size:  # an import: all goes on from there
                 place.before = rows[-1].task_id
-        all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
+        end.new = 0 < len(rows) < size
         if not rows:
             rows, from_above = missing(before=place.before), place.before is None
             place.before = rows[-1].task_id if rows else None
@@ -89,29 +90,29 @@ def chunks(
         if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
             runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took
-        if all_new:
-            return  # somebody may open them next, and the end of a job brings their prediction
+        if end.new:
+            return  # other workers' readings of them, and of what comes next, wait
         if look:
             looked = time.monotonic()
             if split.wanted(runtime.connection, member.name) != split.size_of(part):
                 return  # a worker came or went: all go on in a new split after this chunk
-            if _makes_way(runtime, project, place, looked - begun):
+            if _makes_way(runtime, project, looked - begun):
                 runtime.places[key] = replace(place)
                 return
 
 
-def _makes_way(runtime: Runtime, project: Project, place: Place, seconds: float) -> bool:
+def _makes_way(runtime: Runtime, project: Project, seconds: float) -> bool:
     """Whether other work waits that comes first: other queues, after so many `seconds`, or the readings of the parts in
     which tasks came that nobody has answered. These are brought forward."""
     if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
-    newest, seen = tasks.newest_id(runtime.store, project.id), place.seen
-    if seen is None or newest <= seen:
-        place.seen = newest
+    newest = tasks.newest_id(runtime.store, project.id)
+    seen = runtime.heard.setdefault(project.id, newest)
+    if newest <= seen:
         return False
     slots = signals.slots_of_new(runtime.store, project.id, [member.fingerprint for member in project.panel], seen)
     if not slots:
-        place.seen = newest
+        runtime.heard[project.id] = newest
     if not slots or not queues.waits(runtime.connection, runtime.readings):
         return False
     for annotator in {member.name for member in project.asked}:

@@ -23,6 +23,7 @@ from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, locks, projects, signals
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import PanelMember, Project
+from mollm_backend.store.version_files import VersionFiles
 from mollm_backend.work import queues, split
 from mollm_backend.work.progress import Progress
 
@@ -62,12 +63,11 @@ class Conclusion:
 @dataclass
 class Place:
     """Where a reading is: all after the task `newest` is still to be looked at, and `before` which task it goes on. It
-    holds up to `until` (by the monotonic clock). `seen`: up to this task, somebody has answered all new ones."""
+    holds up to `until` (by the monotonic clock)."""
 
     until: float
     newest: int
     before: int | None = None
-    seen: int | None = None
 
 
 class Runtime:
@@ -78,6 +78,7 @@ class Runtime:
         self.store = store
         self.connection = connection
         self.panel = settings.panel_config()
+        self.version_files = VersionFiles(settings.versions_dir, settings.shared_url)
         self._annotators = Warm()
         self._encoder: Encoder | None = None
         self._client: LabelStudioClient | None = None
@@ -86,6 +87,7 @@ class Runtime:
         self.chunk_texts: dict[str, int] = {}  # by fingerprint, what fits into one chunk's time
         self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
         self.readings: tuple[str, ...] = ()  # those of the readings that it serves
+        self.heard: dict[int, int] = {}  # by project, the task up to which somebody has answered all that came lately
         self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and slots
 
     def client(self) -> LabelStudioClient:

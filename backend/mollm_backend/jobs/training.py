@@ -119,7 +119,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     name = f"mollm-{round_index}-{_name(project, decided, config, round_index)}"
     version = Version(name, round_index, status, _people(decided), facts, changes=seen)
     fitted = _states(project, decided) | together.states(project, rules)
-    facts["files"] = states.save(runtime.settings.versions_dir / str(project.id) / version.id, fitted)
+    facts["files"] = states.save(runtime.version_files.of(project.id, version.id), fitted)
+    runtime.version_files.send(project.id, version.id)
     encoder = runtime.encoder()
     facts["encoder"] = "" if encoder is None else encoder.fingerprint
     if len(project.decisions) == 1:

@@ -150,6 +150,7 @@ def main(serves: Sequence[str] = (), annotators: Sequence[str] = ()) -> None:
     runtime = Runtime(loaded, Store(loaded.store_url, patience=PATIENCE), connection)
     names = listens_to([one.name for one in runtime.panel.annotators], serves, annotators)
     same_models.check(runtime, names, annotators)
+    runtime.version_files.check()
     queues.release_all(connection)  # what stopped the jobs, such as an old token, may be mended now
     runtime.comes_first = tuple(name for name in names if queues.kind(name) != "annotate")
     runtime.readings = tuple(name for name in names if name not in runtime.comes_first)

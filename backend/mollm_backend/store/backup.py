@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from mollm.errors import StoreError
 from mollm_backend.store import Store, in_chunks, now, sqlite_file
 from mollm_backend.store.schema import metadata, projects, versions
+from mollm_backend.store.version_files import VersionFiles
 
 MANIFEST, DATABASE, VERSIONS = "manifest.json", "store.sqlite", "versions"
 ROWS = 2000  # of one insert: a text may have 100,000 characters
@@ -42,7 +43,7 @@ class Manifest:
     missing: list[str]
 
 
-def make(store: Store, versions_dir: Path, target: Path) -> Manifest:
+def make(store: Store, version_files: VersionFiles, target: Path) -> Manifest:
     """Write a backup while everything runs; it has its name once it is whole. Raises StoreError, OSError."""
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=target.parent) as work:
@@ -51,18 +52,18 @@ def make(store: Store, versions_dir: Path, target: Path) -> Manifest:
         with closing(sqlite3.connect(database)) as raw:
             revision = str(raw.execute("SELECT version_num FROM alembic_version").fetchone()[0])
             (count,) = raw.execute("SELECT count(*) FROM projects").fetchone()
-            known = [f"{project}/{version}" for project, version in raw.execute("SELECT project_id, id FROM versions")]
+            known = raw.execute("SELECT project_id, id FROM versions").fetchall()
         files, missing = {DATABASE: _hash(database)}, []
         part.touch(mode=0o600)  # it holds people's texts
         with tarfile.open(part, "w:gz" if target.suffix == ".gz" else "w") as tar:
             tar.add(database, DATABASE)
-            for name in known:
+            for project, version in known:
                 # A version's directory appears whole, before its row: what the store names is there.
-                inside = sorted(path for path in (versions_dir / name).rglob("*") if path.is_file())
+                inside = sorted(path for path in version_files.fetch(project, version).rglob("*") if path.is_file())
                 if not inside:
-                    missing.append(name)
+                    missing.append(f"{project}/{version}")
                 for path in inside:
-                    member = f"{VERSIONS}/{path.relative_to(versions_dir)}"
+                    member = f"{VERSIONS}/{path.relative_to(version_files.directory)}"
                     files[member] = _hash(path)
                     tar.add(path, member)
             manifest = Manifest(version_of("mollm"), revision, now(), count, files, missing)
@@ -80,20 +81,20 @@ def check(file: Path) -> Manifest:
         return manifest
 
 
-def restore(file: Path, url: str, versions_dir: Path, *, force: bool = False) -> Manifest:
+def restore(file: Path, url: str, version_files: VersionFiles, *, force: bool = False) -> Manifest:
     """Put a backup in place of a store and its versions' files. Nobody else may have the store open.
 
     Raises StoreError where the backup is damaged, or where the store holds projects and `force` is not given. With it
     a SQLite file that was there is kept beside the new one.
     """
-    versions_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _opened(file, versions_dir.parent) as (manifest, work):
+    version_files.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _opened(file, version_files.directory.parent) as (manifest, work):
         known = sa.make_url(url)
         if not force and (count := _projects_in(known)):
             raise StoreError(f"The store at {known.render_as_string()} holds {count}: say --force to replace them.")
         Store(f"sqlite:///{work / DATABASE}").close()  # of an earlier release: brought to this one
         path = sqlite_file.path_of(known)
-        _put_files(work / VERSIONS, versions_dir)
+        _put_files(work / VERSIONS, version_files)
         if path is None:
             _copy_in(work / DATABASE, known)
         else:
@@ -235,16 +236,18 @@ def _projects_in(url: sa.URL) -> str:
     return f"{count} projects and {fitted} versions" if count else ""
 
 
-def _put_files(given: Path, versions_dir: Path) -> None:
+def _put_files(given: Path, version_files: VersionFiles) -> None:
     """Each version's directory, under its name once it is whole."""
     for source in sorted(path for path in given.glob("*/*") if path.is_dir()):
-        target = versions_dir / source.relative_to(given)
+        project, version = int(source.parent.name), source.name
+        target = version_files.of(project, version)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(source, part)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
+        version_files.send(project, version)
 
 
 def _swap(source: Path, path: Path) -> None:

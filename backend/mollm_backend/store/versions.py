@@ -161,8 +161,11 @@ def number(store: Store, project_id: int) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def extend(store: Store, project_id: int, version: str, rows: Sequence[StoredPrediction], changes: int) -> None:
-    """Add a version's predictions of new texts, or replace those of the same tasks: it takes in all `changes` now."""
+def extend(
+    store: Store, project_id: int, version: str, rows: Sequence[StoredPrediction], changes: int | None = None
+) -> None:
+    """Add a version's predictions of new texts, or replace those of the same tasks: it takes in all `changes` now
+    (None: as many as before)."""
     here = (predictions.c.project_id == project_id, predictions.c.version == version)
     with store.write() as connection:
         for decision in {row.decision for row in rows}:
@@ -171,7 +174,7 @@ def extend(store: Store, project_id: int, version: str, rows: Sequence[StoredPre
                 connection.execute(predictions.delete().where(*here, *these))
         for chunk in in_chunks(rows):
             connection.execute(predictions.insert(), [_prediction_values(project_id, version, row) for row in chunk])
-        _change(connection, project_id, version, changes=changes)
+        _change(connection, project_id, version, **({} if changes is None else {"changes": changes}))
 
 
 def mark_unreadable(store: Store, project_id: int, version: str, why: str) -> None:
@@ -182,7 +185,8 @@ def mark_unreadable(store: Store, project_id: int, version: str, why: str) -> No
 
 def _change(connection: sa.Connection, project_id: int, version: str, **values: Any) -> None:
     here = (versions.c.project_id == project_id, versions.c.id == version)
-    connection.execute(versions.update().where(*here).values(**values))
+    if values:
+        connection.execute(versions.update().where(*here).values(**values))
     revisions.note(connection, revisions.of_work(project_id))
 
 
