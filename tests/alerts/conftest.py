@@ -1,5 +1,5 @@
 """The same store and Valkey as the other tests of the server."""
 
-from ..backend.conftest import connection, settings, store, valkey_url
+from ..backend.conftest import connection, queue_url, settings, store
 
-__all__ = ["connection", "settings", "store", "valkey_url"]
+__all__ = ["connection", "queue_url", "settings", "store"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +18,10 @@ from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
-from mollm_backend.supervisor import valkey
 from mollm_backend.web.app import create_app
 from mollm_backend.work import queues
+
+from ..queue_server import REDIS, queue_server
 
 CONFIG = (
     '<View><Text name="text" value="$text"/><Choices name="label" toName="text" choice="single-radio">'
@@ -34,25 +32,18 @@ PANEL = (PanelMember("tiny", "f-tiny"), PanelMember("small", "f-small"))
 
 
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    directory = Path(tempfile.mkdtemp(prefix="mollm-valkey-"))
-    url = f"unix://{directory / 'valkey.sock'}"
-    program = valkey.program(directory)
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(program.command, stdout=log, stderr=log)
-        try:
-            while not valkey.answers(url):
-                assert process.poll() is None, (directory / "log").read_text()
-            yield url
-        finally:
-            process.terminate()
-            process.wait()
-            shutil.rmtree(directory)
+def queue_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real Valkey, or Redis where a test asks for it."""
+    kind = getattr(request, "param", "valkey")
+    if kind == "redis" and REDIS is None:
+        pytest.skip("Redis is not installed (Debian: redis-server)")
+    with queue_server(kind) as url:
+        yield url
 
 
 @pytest.fixture
-def connection(valkey_url: str) -> Iterator[redis.Redis]:
-    opened = queues.connect(valkey_url)
+def connection(queue_url: str) -> Iterator[redis.Redis]:
+    opened = queues.connect(queue_url)
     opened.flushall()
     yield opened
     opened.close()
@@ -71,9 +62,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, valkey_url: str, database_url: str) -> Settings:
+def settings(tmp_path: Path, queue_url: str, database_url: str) -> Settings:
     return Settings(
-        home=tmp_path, redis_url=valkey_url, database_url=database_url,
+        home=tmp_path, redis_url=queue_url, database_url=database_url,
         basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook"),
     )  # fmt: skip
 

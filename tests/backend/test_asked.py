@@ -24,10 +24,10 @@ from .conftest import add_texts
 
 @pytest.fixture
 def runtime(
-    settings: Settings, store: Store, connection: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, store: Store, connection: redis.Redis, queue_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Runtime:
     monkeypatch.setenv("MOLLM_HOME", str(settings.home))
-    monkeypatch.setenv("REDIS_URL", valkey_url)
+    monkeypatch.setenv("REDIS_URL", queue_url)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(workers, "every", lambda _connection: ["one"])
     opened = Runtime(settings, store, connection)

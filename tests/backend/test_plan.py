@@ -155,11 +155,11 @@ def test_the_report_says_how_far_off_a_plan_was(store: Store) -> None:
 
 
 def test_the_command_plans_a_project_and_the_report_compares(
-    store: Store, tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, queue_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", str(store.url.render_as_string(hide_password=False)))
-    monkeypatch.setenv("REDIS_URL", valkey_url)
+    monkeypatch.setenv("REDIS_URL", queue_url)
     (tmp_path / "panel.toml").write_text('[[annotators]]\nname = "tiny"\nmodel = "m"\n')
     monkeypatch.setenv("MOLLM_PANEL", str(tmp_path / "panel.toml"))
     tasks.upsert(store, 7, [Task(n, f"h{n}", "a much longer text " * 20) for n in range(30)])

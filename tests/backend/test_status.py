@@ -36,10 +36,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def here(store: Store, connection: redis.Redis, valkey_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def here(store: Store, connection: redis.Redis, queue_url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The project of `store`, with its queue, as commands find it."""
     assert store is not None
-    monkeypatch.setenv("REDIS_URL", valkey_url)
+    monkeypatch.setenv("REDIS_URL", queue_url)
     monkeypatch.setattr(workers, "every", lambda _connection: ["one"])
     return store
 

@@ -29,9 +29,9 @@ EXTRA = [None, "", {}, {"a": 1}, [1, 2], 3, True, '{"a": 1}', "plain words", "{b
 
 
 @pytest.fixture
-def home(tmp_path: Path, valkey_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+def home(tmp_path: Path, queue_url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("MOLLM_HOME", str(tmp_path))
-    monkeypatch.setenv("REDIS_URL", valkey_url)
+    monkeypatch.setenv("REDIS_URL", queue_url)
     rows = add_texts(store, 2)
     predicted = [versions.StoredPrediction(1, rows[0].item.text_key, "dog", 0.9, np.array([0.1, 0.9]))]
     versions.save(store, 7, versions.Version("v1", 0, "candidate", 0), predicted)

@@ -26,9 +26,9 @@ from mollm_backend.store import Store
 from mollm_backend.web import openapi
 from mollm_backend.work import queues
 
-from ..backend.conftest import add_texts, app, connection, settings, store, valkey_url
+from ..backend.conftest import add_texts, app, connection, queue_url, settings, store
 
-__all__ = ["app", "connection", "settings", "store", "valkey_url"]
+__all__ = ["app", "connection", "queue_url", "settings", "store"]
 BODIES = int(os.environ.get("MOLLM_FUZZ_BODIES", "20000"))  # a route
 BASIC = {"Authorization": "Basic " + b64encode(b"mollm:pass").decode(), "Content-Type": "application/json"}
 DESCRIBED = openapi.description()["paths"]

@@ -21,9 +21,9 @@ from mollm_backend.store.projects import Project
 from mollm_backend.store.tasks import Task
 from mollm_backend.work import progress, queues
 
-from ..backend.conftest import CONFIG, valkey_url
+from ..backend.conftest import CONFIG, queue_url
 
-__all__ = ["valkey_url"]
+__all__ = ["queue_url"]
 TEXTS, KILLS, CHUNK = 5000, 5, 16
 LABELS = LabelSet(("cat", "dog"))
 PANEL = """
@@ -53,11 +53,11 @@ def eventually(met: Callable[[], bool], seconds: float) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
-def test_nothing_is_missing_doubled_or_asked_again(tmp_path: Path, valkey_url: str) -> None:
+def test_nothing_is_missing_doubled_or_asked_again(tmp_path: Path, queue_url: str) -> None:
     texts = make_recording(tmp_path / "recording")
     (tmp_path / "panel.toml").write_text(PANEL.format(directory=tmp_path / "recording"))
     environment = os.environ | {
-        "MOLLM_HOME": str(tmp_path), "REDIS_URL": valkey_url, "MOLLM_PANEL": str(tmp_path / "panel.toml"),
+        "MOLLM_HOME": str(tmp_path), "REDIS_URL": queue_url, "MOLLM_PANEL": str(tmp_path / "panel.toml"),
         "MOLLM_CHUNK_TEXTS": str(CHUNK), "MOLLM_SWEEP_SECONDS": "1", "LABEL_STUDIO_URL": "http://127.0.0.1:9",
     }  # fmt: skip
     store = Store(f"sqlite:///{tmp_path / 'mollm.db'}")
@@ -65,7 +65,7 @@ def test_nothing_is_missing_doubled_or_asked_again(tmp_path: Path, valkey_url: s
     projects.save(store, Project(7, "http://127.0.0.1:9", "animals", "", CONFIG, asked))
     tasks.upsert(store, 7, [Task(n + 1, str(n), text) for n, text in enumerate(texts)])
     _set_panel(tmp_path, store)
-    queues.connect(valkey_url).flushall()
+    queues.connect(queue_url).flushall()
     asked = tmp_path / "asked"
     rng = np.random.default_rng(0)
 

@@ -10,12 +10,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -32,6 +30,7 @@ from mollm_backend.supervisor import postgresql
 from mollm_backend.work import queues, workers
 
 from ..annotators.fake_server import FakeServer
+from ..queue_server import REDIS, queue_server
 from ..serving import Handler, serving
 from ..workers.reading import LABELS, Reading, eventually
 
@@ -39,7 +38,7 @@ TEXTS = int(os.environ.get("MOLLM_WORKERS_TEXTS", "4000"))
 STOPPED = float(os.environ.get("MOLLM_WORKERS_STOPPED", "30"))  # seconds without PostgreSQL
 CHUNK, SECONDS_A_TEXT = 16, 0.02
 MOST_AGAIN = 2 * CHUNK  # a chunk a kill
-REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
+
 AHEAD = ("faketime", "-f", "+1h") if shutil.which("faketime") else ()
 SERVED = (
     '[[annotators]]\nname = "served"\nruntime = "openai"\nmodel = "fake"\nprompt = "plain"\norders = 1\nurl = {urls}\n'
@@ -84,21 +83,6 @@ class Hanging(Fine):
         self.close_connection = True
 
 
-@contextmanager
-def a_redis(directory: Path) -> Iterator[str]:
-    assert REDIS
-    directory.mkdir()
-    socket = directory / "redis.sock"
-    command = [REDIS, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(directory)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        eventually(socket.exists, 30)
-        yield f"unix://{socket}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(REDIS is None, reason="no redis-server is installed")
@@ -108,7 +92,7 @@ def test_a_run_in_which_everything_fails_once_ends_by_itself(tmp_path: Path) -> 
         pytest.skip("PostgreSQL is not installed")
     with ExitStack() as stack:
         database = stack.enter_context(postgresql.server(where))
-        queue = stack.enter_context(a_redis(tmp_path / "redis"))
+        queue = stack.enter_context(queue_server("redis"))
         urls = [stack.enter_context(serving(kind)) for kind in (Fine, Failing, Hanging)]
         stack.callback(Hanging.over.set)
         there = Reading(tmp_path, database.url, queue, TEXTS)

@@ -19,8 +19,8 @@ from mollm_backend.supervisor import postgresql
 from mollm_backend.work import queues, workers
 
 from ..conftest import BARS_HOLD
+from ..queue_server import REDIS, queue_server
 from ..workers.reading import Reading, eventually
-from .test_many_workers import REDIS, a_redis
 
 TEXTS = int(os.environ.get("MOLLM_NEW_TASK_TEXTS", "100000"))
 NEW, SECONDS_A_TEXT, BAR = 10, 0.002, 5.0
@@ -35,7 +35,7 @@ def test_a_new_task_is_predicted_soon_while_many_are_read(tmp_path: Path) -> Non
         pytest.skip("PostgreSQL is not installed")
     with ExitStack() as stack:
         database = stack.enter_context(postgresql.server(where))
-        queue = stack.enter_context(a_redis(tmp_path / "redis"))
+        queue = stack.enter_context(queue_server("redis"))
         there = Reading(tmp_path, database.url, queue, TEXTS + NEW, ("one", "two"))
         rows = [Task(n + 1, str(n), text) for n, text in enumerate(there.said)]
         tasks.upsert(there.store, 7, rows[:TEXTS])

@@ -10,7 +10,7 @@ import pytest
 
 from mollm.records import Provenance
 from mollm_backend.labelstudio.label_config import labels_of
-from tests.backend.conftest import connection, valkey_url  # noqa: F401 - fixtures
+from tests.backend.conftest import connection, queue_url  # noqa: F401 - fixtures
 from tests.e2e.browser import chromium
 from tests.labelstudio.test_ls_controls_real import CONFIGS, DATA, PLAIN, Open, Site, open_site, plain  # noqa: F401
 from tests.real_label_studio import RealLabelStudio

@@ -28,7 +28,7 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
 from mollm_backend.web import lookup
 from mollm_backend.work import queues
-from tests.backend.conftest import connection, valkey_url  # noqa: F401 - fixtures
+from tests.backend.conftest import connection, queue_url  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.label_studio
 TEXT = '<Text name="text" value="$text"/>'

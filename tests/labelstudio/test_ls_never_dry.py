@@ -24,10 +24,10 @@ from mollm_backend.store.signals import Cost, SignalRow
 from mollm_backend.store.tasks import Task
 from tests.real_label_studio import RealLabelStudio
 
-from ..backend.conftest import connection, valkey_url
+from ..backend.conftest import connection, queue_url
 from .test_ls_real import batch_of, submit
 
-__all__ = ["connection", "valkey_url"]
+__all__ = ["connection", "queue_url"]
 pytestmark = pytest.mark.label_studio
 LABELLED, BATCH = 120, 12
 VERSION = "v1+batch-1"

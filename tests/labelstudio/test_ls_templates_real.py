@@ -17,7 +17,7 @@ from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import read, results_of
 from mollm_backend.store.decisions import shown
 from mollm_backend.web import lookup
-from tests.backend.conftest import connection, valkey_url  # noqa: F401 - fixtures
+from tests.backend.conftest import connection, queue_url  # noqa: F401 - fixtures
 from tests.real_label_studio import executable
 
 from .test_ls_controls_real import Open, Site, open_site  # noqa: F401 - a fixture

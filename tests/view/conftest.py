@@ -19,9 +19,9 @@ from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.view import project as view
 from mollm_backend.work import queues
-from tests.backend.conftest import CAT_DOG, CONFIG, PANEL, add_texts, connection, settings, store, valkey_url
+from tests.backend.conftest import CAT_DOG, CONFIG, PANEL, add_texts, connection, queue_url, settings, store
 
-__all__ = ["connection", "settings", "store", "valkey_url"]
+__all__ = ["connection", "queue_url", "settings", "store"]
 
 TASKS, LABELLED, SHARED = 120, 40, 10
 
@@ -61,13 +61,13 @@ def teach(store: Store) -> None:
 
 
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory, valkey_url: str) -> Iterator[Runtime]:
+def taught(tmp_path_factory: pytest.TempPathFactory, queue_url: str) -> Iterator[Runtime]:
     """A worker's runtime on a project that was taught and trained. Tests read it and write nothing."""
     home: Path = tmp_path_factory.mktemp("taught")
     made = Settings(
-        home=home, redis_url=valkey_url, basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook")
+        home=home, redis_url=queue_url, basic_auth_password=SecretStr("pass"), webhook_secret=SecretStr("hook")
     )
-    opened, connection = Store(made.store_url), queues.connect(valkey_url)
+    opened, connection = Store(made.store_url), queues.connect(queue_url)
     connection.flushall()
     save_project(opened)
     teach(opened)

@@ -20,7 +20,7 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, events, projects
 from mollm_backend.work import queues
-from tests.backend.conftest import add_texts, app, connection, settings, store, valkey_url  # noqa: F401 - fixtures
+from tests.backend.conftest import add_texts, app, connection, queue_url, settings, store  # noqa: F401 - fixtures
 from tests.labelstudio.test_ls_publish import FakePages
 
 BASIC = {"Authorization": "Basic " + b64encode(b"mollm:pass").decode()}

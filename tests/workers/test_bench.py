@@ -27,14 +27,14 @@ def test_it_reads_all_once_with_each_number_of_workers(database_url: str, monkey
     assert found["workers"]["1"]["ratio"] == 1
 
 
-def test_a_queue_that_somebody_uses_is_refused(valkey_url: str) -> None:
+def test_a_queue_that_somebody_uses_is_refused(queue_url: str) -> None:
     import redis
 
-    redis.Redis.from_url(valkey_url).set("theirs", 1)
-    done = CliRunner().invoke(app, ["bench", "workers", "--texts", "100", "--redis-url", valkey_url])
+    redis.Redis.from_url(queue_url).set("theirs", 1)
+    done = CliRunner().invoke(app, ["bench", "workers", "--texts", "100", "--redis-url", queue_url])
     assert done.exit_code != 0
     assert "name an empty one" in str(done.exception)
-    redis.Redis.from_url(valkey_url).delete("theirs")
+    redis.Redis.from_url(queue_url).delete("theirs")
 
 
 def test_numbers_of_workers_are_numbers() -> None:

@@ -31,7 +31,7 @@ def rq_worker(connection: redis.Redis, name: str) -> SimpleWorker:
 
 
 def test_no_work_runs_twice_at_once_while_others_queue_it(
-    valkey_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    queue_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers take jobs of three ids while three sweeps queue them again and again."""
     runs, running, twice, guard, stop = Counter[str](), Counter[str](), list[str](), threading.Lock(), threading.Event()
@@ -47,7 +47,7 @@ def test_no_work_runs_twice_at_once_while_others_queue_it(
             running[name] -= 1
 
     def take() -> None:
-        opened = queues.connect(valkey_url)
+        opened = queues.connect(queue_url)
         worker = rq_worker(opened, f"elsewhere.1.{threading.get_ident()}")
         while not stop.is_set():
             taken = worker.queue_class.dequeue_any(worker.queues, None, connection=opened, serializer=JSONSerializer)
@@ -55,7 +55,7 @@ def test_no_work_runs_twice_at_once_while_others_queue_it(
                 worker.execute_job(*taken)
 
     def sweep() -> None:
-        opened = queues.connect(valkey_url)
+        opened = queues.connect(queue_url)
         while not stop.is_set():
             for name in NAMES:
                 queues.enqueue(opened, "annotate", "annotate", 7, name)

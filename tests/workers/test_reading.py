@@ -20,9 +20,9 @@ CHUNK = 16
 
 
 def test_workers_share_a_reading_and_go_on_where_one_on_another_host_is_killed(
-    tmp_path: Path, valkey_url: str, connection: redis.Redis
+    tmp_path: Path, queue_url: str, connection: redis.Redis
 ) -> None:
-    there = Reading(tmp_path, f"sqlite:///{tmp_path / 'mollm.db'}", valkey_url, 1200)
+    there = Reading(tmp_path, f"sqlite:///{tmp_path / 'mollm.db'}", queue_url, 1200)
     how = {"MOLLM_CHUNK_TEXTS": str(CHUNK), "TEST_DEAD_AFTER": "3"}
     with (
         there.workers(2, seconds_a_text=0.005, **how) as near,
@@ -41,15 +41,15 @@ def test_workers_share_a_reading_and_go_on_where_one_on_another_host_is_killed(
     assert min(shares) > 0, shares
     cost = signals.costs(there.store)["one"]
     assert cost.texts == there.texts, "what was answered and not stored costs nothing"
-    settings = Settings(home=tmp_path, redis_url=valkey_url)
+    settings = Settings(home=tmp_path, redis_url=queue_url)
     found = {row.name: row.line for row in work.examine(there.store, settings, projects.every(there.store))}
     assert lost in found["worker-died"]
 
 
 def test_each_worker_reads_for_those_annotators_that_it_serves(
-    tmp_path: Path, valkey_url: str, connection: redis.Redis
+    tmp_path: Path, queue_url: str, connection: redis.Redis
 ) -> None:
-    there = Reading(tmp_path, f"sqlite:///{tmp_path / 'mollm.db'}", valkey_url, 200, ("big.one", "small"))
+    there = Reading(tmp_path, f"sqlite:///{tmp_path / 'mollm.db'}", queue_url, 200, ("big.one", "small"))
     with (
         there.workers(1, seconds_a_text=0, arguments=("--queues", "annotate", "--annotators", "big.one")) as gpu,
         there.workers(1, seconds_a_text=0, arguments=("--annotators", "small")) as light,
