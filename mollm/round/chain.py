@@ -29,7 +29,7 @@ from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.mixture.skills import shares_by_name
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Pool, Signals, Targets, TrainingRow
-from mollm.round.reading import Reading
+from mollm.round.reading import Reading, share_of_fine
 from mollm.round.stopping import Earlier
 from mollm.streams import stream
 
@@ -125,15 +125,18 @@ class Chain:
         """Embed the texts and deal the folds. Raises ConfigError for an unknown aggregator."""
         aggregator(config.aggregator)
         has_text = np.array([bool(text.strip()) for text in given.texts], dtype=np.bool_)
-        embeddings, reading = None, None
+        groups = tuple(item.group for item in given.items)
+        pool = Pool(given.signals, given.targets, None, groups, given.frequencies)
+        seed = int(rng.integers(2**32))
+        fold = dealt(pool, FOLDS if pool.targets.H >= FEW else FEW_FOLDS, stream(seed, "folds"))
+        reading = None
         if encoder is not None and config.classifier != "none" and has_text.any():
             embeddings = encoder.embed(given.texts)
             reading = Reading.of(embeddings, has_text)
-            embeddings = reading.read(embeddings)
-        groups = tuple(item.group for item in given.items)
-        pool = Pool(given.signals, given.targets, embeddings, groups, given.frequencies)
-        seed = int(rng.integers(2**32))
-        fold = dealt(pool, FOLDS if pool.targets.H >= FEW else FEW_FOLDS, stream(seed, "folds"))
+            read = reading.read(embeddings)
+            seen = pool.targets.take(has_text[pool.targets.index])
+            reading = reading.weighed(share_of_fine(reading, read, seen, fold, pool.signals.C))
+            pool = replace(pool, embeddings=reading.read(embeddings))
         return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items, reading=reading)
 
     @property

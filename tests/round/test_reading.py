@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mollm.errors import ModelFileError
-from mollm.records import FloatArray, IntArray
-from mollm.round.reading import Reading
+from mollm.records import FloatArray, IntArray, Targets
+from mollm.round.reading import Reading, share_of_fine
 
 EVERY = np.ones(400, dtype=np.bool_)
 
@@ -53,6 +53,34 @@ def test_both_sides_are_equally_large_and_centred() -> None:
     sides = z[:, : reading.fine.shape[1]], z[:, reading.fine.shape[1] :]
     assert [float((side**2).sum(axis=1).mean()) for side in sides] == pytest.approx([0.5, 0.5], abs=1e-3)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("fine_tells", [True, False])
+def test_labels_say_which_side_tells_more(fine_tells: bool) -> None:
+    x, label = layered(fine_tells=fine_tells)
+    reading, fold = Reading.of(x, EVERY), np.arange(400) % 5
+    z = reading.read(x)
+
+    def share(H: int) -> float:
+        return share_of_fine(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2)
+
+    assert share(0) == share(1) == 0.5, "nothing can be compared"
+    assert abs(share(4) - 0.5) < 0.1, "few labels say little"
+    assert share(100) > 0.65 if fine_tells else share(100) < 0.35
+    weighed = reading.weighed(share(100))
+    assert told(weighed.read(x), label, 40) >= told(z, label, 40)
+    side = weighed.read(x)[:, : reading.fine.shape[1]]
+    assert float((side**2).sum(axis=1).mean()) == pytest.approx(share(100), abs=1e-3)
+
+
+def test_labels_of_noise_leave_both_sides() -> None:
+    x, _ = layered()
+    reading, rng = Reading.of(x, EVERY), np.random.default_rng(5)
+    z, shares = reading.read(x), []
+    for _ in range(20):
+        targets = Targets.of(np.arange(50), rng.integers(2, size=50))
+        shares.append(share_of_fine(reading, z, targets, np.arange(400) % 5, 2))
+    assert abs(np.mean(shares) - 0.5) < 0.15
 
 
 def test_scale_and_shift_of_a_dimension_change_nothing() -> None:
