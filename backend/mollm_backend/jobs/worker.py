@@ -7,6 +7,8 @@ again for each job and would carry CUDA across a fork, which CUDA does not survi
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import threading
@@ -74,6 +76,8 @@ class Worker(SimpleWorker):  # type: ignore[misc]
         if not queues.still_waits(self.connection, job):
             return  # this process slept so long that the job was taken for dropped: another has it
         super().execute_job(job, queue)
+        if queue.name == "train":
+            give_memory_back()
         project_id = job.args[0] if job.args else None
         try:
             project = projects.find(self.runtime.store, project_id) if isinstance(project_id, int) else None
@@ -81,6 +85,14 @@ class Worker(SimpleWorker):  # type: ignore[misc]
                 due.sweep_project(self.runtime, project)
         except TRANSIENT as error:
             log.warning("the sweep after a job was put off", error=str(error))  # the next regular one makes it good
+
+
+def give_memory_back() -> None:
+    """Return to the system what nothing uses any more. With each training glibc keeps some more of it, in pieces: after
+    five of them a worker had 1.1 GB, .6 of them in use. Other C libraries need no such call, and have none."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _sweep_for_ever(runtime: Runtime, stop: threading.Event) -> None:
