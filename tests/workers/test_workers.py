@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 import redis
 from rq.serializers import JSONSerializer
@@ -20,7 +22,7 @@ from mollm_backend.cli import app as command_line
 from mollm_backend.doctor import work
 from mollm_backend.jobs import due, reading
 from mollm_backend.jobs.runtime import Runtime
-from mollm_backend.jobs.worker import Worker, listens_to
+from mollm_backend.jobs.worker import Worker, give_memory_back, listens_to
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, projects, signals, tasks
 from mollm_backend.store.signals import Cost, SignalRow
@@ -95,6 +97,21 @@ def test_doctor_says_whom_no_worker_serves(runtime: Runtime, settings: Settings,
     born(connection, "other.0.1.1")
     found = [row.line for row in work.examine(runtime.store, settings, projects.every(runtime.store))]
     assert not any("no worker serves" in line for line in found)
+
+
+def resident_mb() -> float:
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so")
+def test_what_a_training_has_freed_goes_back_to_the_system() -> None:
+    pieces = [np.ones(6_000) for _ in range(6_000)]  # 48 KB each: too small for a mapping of its own
+    last = pieces.pop()  # it lies behind all others, so that glibc does not shorten its heap
+    del pieces
+    before = resident_mb()
+    give_memory_back()
+    assert before - resident_mb() > 200
+    assert last[0] == 1
 
 
 def test_what_a_worker_listens_to() -> None:
