@@ -151,7 +151,7 @@ def _read(runtime: Runtime, project: Project, annotator: str, part: str, slots: 
                 took(time.monotonic() - started)
                 note.add(len(rows))
                 if ends[member].new:
-                    predicting.predict_new(runtime, project.id, rows)
+                    predicting.predict_new(runtime, project.id, rows[: ends[member].new])
                 if time.monotonic() > stop:
                     break
     ended = all(end.reached for end in ends.values())

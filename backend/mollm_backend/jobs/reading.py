@@ -31,10 +31,10 @@ WALKING = 0.02
 
 @dataclass
 class End:
-    """`reached`: all that is missing was asked for. `new`: the last chunk held all that came lately, and only that."""
+    """`reached`: all that is missing was asked for. `new`: how many of the last chunk's first tasks may be new."""
 
     reached: bool = False
-    new: bool = False
+    new: int = 0
 
 
 def chunks(
@@ -75,9 +75,11 @@ def chunks(
             rows, place.newest = missing(after=place.newest), newest
             if len(rows) == size:  # an import: all goes on from there
                 place.before = rows[-1].task_id
-        end.new = 0 < len(rows) < size
+        all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
+        end.new = len(rows) if all_new else 0
         if not rows:
             rows, from_above = missing(before=place.before), place.before is None
+            end.new = min(len(rows), FEWEST) if from_above else 0
             place.before = rows[-1].task_id if rows else None
             if from_above:
                 place.until = max(place.until, time.monotonic() + (time.monotonic() - started) / WALKING)
@@ -90,7 +92,7 @@ def chunks(
         if not fixed:  # this stands where the job is stopped for its time before the chunk is answered
             runtime.chunk_texts[member.fingerprint] = max(size // 4, 1)
         yield rows, took
-        if end.new:
+        if all_new:
             return  # other workers' readings of them, and of what comes next, wait
         if look:
             looked = time.monotonic()
