@@ -31,11 +31,11 @@ SAMPLE = 4000
 """Texts, evenly spread over the pool, from which the directions are learned; more of them only cost time."""
 SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Of the squared length, that the fine space may have (chosen on TREC and BBC News; drug reviews asked for the lowest).
-Neither is left out wholly: with more labels both tell something."""
+Neither is left out wholly."""
 RIDGE = 0.3
 """On the head that compares the shares, as on the round's own head."""
 MOST = 400
-"""Human labels that compare the shares: more take longer, and say the same."""
+"""Human labels, the last, that compare the shares (chosen by hand: more only take longer)."""
 SMALLEST = 1e-3
 """Of a layer's largest spread: a dimension that varies less is constant but for rounding, and is left out."""
 TINY = 1e-12

@@ -89,7 +89,7 @@ class Worker(SimpleWorker):  # type: ignore[misc]
 
 def give_memory_back() -> None:
     """Return to the system what nothing uses any more. With each training glibc keeps some more of it, in pieces: after
-    five of them a worker had 1.1 GB, .6 of them in use. Other C libraries need no such call, and have none."""
+    five of them a process had 1.1 GB, .6 of them in use. Other C libraries need no such call, and have none."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
