@@ -342,6 +342,36 @@ def test_the_part_that_has_the_new_task_is_brought_forward(runtime: Runtime, con
     assert len(queues.queue(connection, name).job_ids) == 4, "a job that does not wait there is not put there"
 
 
+def test_a_reading_that_begins_leaves_its_turn_to_the_part_that_has_the_new_task(
+    runtime: Runtime, connection: redis.Redis
+) -> None:
+    project, name = projects.get(runtime.store, 7), queues.reading("tiny")
+    runtime.readings = (name,)
+    born(connection, "host.0.1.1", name)
+    born(connection, "host.0.2.1", name)
+    assert split.agree(connection, 7, "tiny", 2)
+    new = Task(101, "h", "text 101")
+    theirs, mine = sorted(split.parts(2), key=lambda part: new.text_key[0] in split.slots(part), reverse=True)
+
+    def chunks(part: str) -> int:
+        slots = split.slots(part)
+        runtime.places.clear()
+        runtime.chunk_texts.clear()
+        return len(list(reading.chunks(runtime, project, project.panel[0], part, slots, reading.End())))
+
+    left = chunks(mine)
+    assert left
+    tasks.upsert(runtime.store, 7, [new])
+    assert chunks(mine) == left, "nobody waits for the turn"
+    runtime.passed.clear()
+    queues.enqueue(connection, name, "annotate", 7, "tiny", mine)
+    queues.enqueue(connection, name, "annotate", 7, "tiny", theirs)
+    assert chunks(mine) == 0
+    assert queues.queue(connection, name).job_ids[0] == queues.job_id("annotate", 7, "tiny", theirs)
+    assert chunks(mine) == left, "not twice for the same task"
+    assert chunks(theirs), "the part that has it reads it"
+
+
 def test_a_reading_goes_on_with_an_import_and_then_with_the_rest(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

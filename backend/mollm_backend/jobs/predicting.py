@@ -26,7 +26,7 @@ from mollm_backend.store.tasks import Task
 from mollm_backend.store.versions import StoredPrediction, Version
 
 # A job ends after this many seconds, as a reading does: a waiting training or reading (of a new task) starts soon.
-SECONDS = 2.0
+SECONDS = 1.0
 
 
 def predict(runtime: Runtime, project: Project, tell: Callable[[int], None] = lambda _count: None) -> None:

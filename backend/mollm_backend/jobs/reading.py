@@ -55,6 +55,10 @@ def chunks(
         place = Place(time.monotonic() + PLACE_SECONDS, tasks.newest_id(runtime.store, project.id))
     begun = time.monotonic()
     looked = begun if place.before is None else 0.0
+    runtime.heard.setdefault(project.id, place.newest)
+    if _passes(runtime, project, slots):
+        runtime.places[key] = place
+        return
 
     def took(seconds: float) -> None:
         nonlocal size
@@ -70,11 +74,13 @@ def chunks(
         )  # fmt: skip
 
     while queues.still_mine(runtime.connection):
-        look, rows, started = time.monotonic() - looked > LOOK_SECONDS, list[Task](), time.monotonic()
-        if look and (newest := tasks.newest_id(runtime.store, project.id)) > place.newest:
-            rows, place.newest = missing(after=place.newest), newest
-            if len(rows) == size:  # an import: all goes on from there
-                place.before = rows[-1].task_id
+        rows, started = list[Task](), time.monotonic()
+        if started - looked > LOOK_SECONDS:
+            looked = started
+            if (newest := tasks.newest_id(runtime.store, project.id)) > place.newest:
+                rows, place.newest = missing(after=place.newest), newest
+                if len(rows) == size:  # an import: all goes on from there
+                    place.before = rows[-1].task_id
         all_new = 0 < len(rows) < size  # with this chunk all that came lately is read
         end.new = len(rows) if all_new else 0
         if not rows:
@@ -94,11 +100,10 @@ def chunks(
         yield rows, took
         if all_new:
             return  # other workers' readings of them, and of what comes next, wait
-        if look:
-            looked = time.monotonic()
+        if (now := time.monotonic()) - looked > LOOK_SECONDS:
             if split.wanted(runtime.connection, member.name) != split.size_of(part):
                 return  # a worker came or went: all go on in a new split after this chunk
-            if _makes_way(runtime, project, looked - begun):
+            if _makes_way(runtime, project, now - begun):
                 runtime.places[key] = replace(place)
                 return
 
@@ -108,18 +113,41 @@ def _makes_way(runtime: Runtime, project: Project, seconds: float) -> bool:
     which tasks came that nobody has answered. These are brought forward."""
     if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
+    slots = _new_slots(runtime, project)
+    if not slots or not queues.waits(runtime.connection, runtime.readings):
+        return False
+    _bring_forward(runtime, project, slots)
+    return True
+
+
+def _passes(runtime: Runtime, project: Project, mine: str) -> bool:
+    """Whether a job that begins leaves its turn to the readings of new tasks, of which its own slots, `mine`, have
+    none. Once for the same tasks: where they cannot be read now, all others still are."""
+    slots, newest = _new_slots(runtime, project), tasks.newest_id(runtime.store, project.id)
+    if not slots or not slots.isdisjoint(mine) or runtime.passed.get(project.id) == newest:
+        return False
+    runtime.passed[project.id] = newest
+    if not queues.waits(runtime.connection, runtime.readings):
+        return False
+    _bring_forward(runtime, project, slots)
+    return True
+
+
+def _new_slots(runtime: Runtime, project: Project) -> set[str]:
+    """The slots in which tasks came that nobody has answered."""
     newest = tasks.newest_id(runtime.store, project.id)
     seen = runtime.heard.setdefault(project.id, newest)
     if newest <= seen:
-        return False
+        return set()
     slots = signals.slots_of_new(runtime.store, project.id, [member.fingerprint for member in project.panel], seen)
     if not slots:
         runtime.heard[project.id] = newest
-    if not slots or not queues.waits(runtime.connection, runtime.readings):
-        return False
+    return slots
+
+
+def _bring_forward(runtime: Runtime, project: Project, slots: set[str]) -> None:
     for annotator in {member.name for member in project.asked}:
         split.bring_forward(runtime.connection, project.id, annotator, slots)
-    return True
 
 
 def next_size(size: int, seconds: float) -> int:

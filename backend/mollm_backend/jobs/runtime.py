@@ -88,6 +88,7 @@ class Runtime:
         self.comes_first: tuple[str, ...] = ()  # the queues that this worker serves before readings
         self.readings: tuple[str, ...] = ()  # those of the readings that it serves
         self.heard: dict[int, int] = {}  # by project, the task up to which somebody has answered all that came lately
+        self.passed: dict[int, int] = {}  # by project, the newest task for which a reading left its turn
         self.places: dict[tuple[int, str, str], Place] = {}  # by project, fingerprint and slots
 
     def client(self) -> LabelStudioClient:
