@@ -19,10 +19,10 @@ def note(line: str) -> None:
     os.close(file)
 
 
-def timed(runtime: Any, project: Any, reason: str) -> Any:
+def timed(runtime: Any, project: Any, *more: Any) -> Any:
     started = time.monotonic()
     try:
-        return really(runtime, project, reason)
+        return really(runtime, project, *more)
     finally:
         note(f"{project.id} {started} {time.monotonic()} {os.getpid()}\n")
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +80,21 @@ class Reading:
         ]
         with (self.home / "worker.log").open("ab") as log:
             started = [
-                subprocess.Popen([*command, *arguments], env=self.environment | settings, stdout=log, stderr=log)
+                subprocess.Popen(
+                    [*command, *arguments],
+                    env=self.environment | settings,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
                 for _ in range(count)
             ]
         try:
             yield started
         finally:
             for process in started:
-                process.send_signal(signal.SIGTERM)
+                with suppress(ProcessLookupError):  # its group, since a program that runs a worker passes no signal on
+                    os.killpg(process.pid, signal.SIGTERM)
             for process in started:
                 try:
                     process.wait(15)
