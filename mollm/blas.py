@@ -1,4 +1,4 @@
-"""One BLAS thread for small problems: their threads wait for each other many times longer than they work."""
+"""One thread for small problems: their threads wait for each other many times longer than they work."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from threadpoolctl import ThreadpoolController
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def _pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Within it BLAS uses one thread. For fits on a few hundred rows."""
-    return cast(AbstractContextManager[object], _blas().limit(limits=1, user_api="blas"))
+    """Within it BLAS and OpenMP use one thread. For fits on a few hundred rows, and for sums that shall be the same."""
+    return cast(AbstractContextManager[object], _pools().limit(limits=1))

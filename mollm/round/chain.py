@@ -29,7 +29,7 @@ from mollm.mixture.mean_probs import mean_probs
 from mollm.mixture.negative_labels import negative_labels
 from mollm.mixture.skills import shares_by_name
 from mollm.records import BoolArray, FloatArray, IntArray, Item, Pool, Signals, Targets, TrainingRow
-from mollm.round.reading import Reading, share_of_fine
+from mollm.round.reading import Reading, shares
 from mollm.round.stopping import Earlier
 from mollm.streams import stream
 
@@ -135,7 +135,7 @@ class Chain:
             reading = Reading.of(embeddings, has_text)
             read = reading.read(embeddings)
             seen = pool.targets.take(has_text[pool.targets.index])
-            reading = reading.weighed(share_of_fine(reading, read, seen, fold, pool.signals.C))
+            reading = reading.weighed(shares(reading, read, seen, fold, pool.signals.C))
             pool = replace(pool, embeddings=reading.read(embeddings))
         return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items, reading=reading)
 

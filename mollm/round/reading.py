@@ -1,16 +1,18 @@
-"""What a round reads of its texts' embeddings: two spaces side by side, learned from the pool without any label.
+"""What a round reads of its texts' embeddings: three spaces side by side, learned from the pool without any label.
 
     fine    all layers but the last, along their main directions: how a text is put, as in the kind of a question
     broad   the last layer, each main direction once more as large as the pool is spread along it: what texts are about
+    kinds   the last layer again: which of the pool's kinds of texts is near (`mollm.round.kinds`)
 
 Like texts lie together along the few directions in which a pool is spread most, so that a few labels there speak for
 many texts (Chapelle, Weston and Schoelkopf 2002, "Cluster kernels for semi-supervised learning": a power of the
-spectrum). What these directions do not tell apart, the fine ones do. Each space has the same root mean square length,
-until human labels say which of them tells more (`share_of_fine`). Embeddings without layers are read in both ways.
+spectrum, or kinds). What these do not tell apart, the fine directions do. How long each space is, human labels say
+(`shares`); before there are any, it is fixed (`START`). Embeddings without layers are read in all ways.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -24,14 +26,21 @@ from mollm.errors import ModelFileError
 from mollm.losses import Rows
 from mollm.mixture.evidence import chunks
 from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Targets
+from mollm.round.kinds import Kinds, rounded
 
-FINE, BROAD = 256, 128
-"""Directions at most (chosen by hand: twice or half as many change nothing on TREC, and fewer make a round faster)."""
+FINE, BROAD, PLAIN = 256, 128, 32
+"""Directions at most; PLAIN of the broad ones, at their own size, for the kinds (chosen by hand: twice or half as many
+change little, and fewer make a round faster)."""
 SAMPLE = 4000
-"""Texts, evenly spread over the pool, from which the directions are learned; more of them only cost time."""
-SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Of the squared length, that the fine space may have (chosen on TREC and BBC News; drug reviews asked for the lowest).
-Neither is left out wholly."""
+"""Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
+START = (0.4, 0.4, 0.2)
+"""Of the squared length, what each space has before labels say more (chosen by hand: the kinds are few directions)."""
+SHARES = (
+    START, (0.9, 0.05, 0.05), (0.05, 0.9, 0.05),
+    (0.475, 0.475, 0.05), (0.475, 0.05, 0.475), (0.05, 0.475, 0.475),
+)  # fmt: skip
+"""What labels choose from. No space is left out wholly, and the kinds never stand alone, which drug reviews did not
+bear."""
 RIDGE = 0.3
 """On the head that compares the shares, as on the round's own head."""
 MOST = 400
@@ -44,11 +53,17 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Reading:
-    """`centre` (D,) over all L layers; `fine` (first layers' D, K) and `broad` (last layer's D, K') are linear maps."""
+    """`centre` (D,) over all L layers; `fine` (first layers' D, K) and `broad` (last layer's D, K') are linear maps to
+    a root mean square length of 1; `plain` (K'',) brings the first directions of `broad` back to their own size, where
+    the `kinds` are; `share` (3,) of the squared length that each space has.
+    """
 
     centre: FloatArray
     fine: FloatArray
     broad: FloatArray
+    plain: FloatArray
+    kinds: Kinds
+    share: tuple[float, ...] = START
 
     @classmethod
     def of(cls, embeddings: FloatArray, has_text: BoolArray) -> Self:
@@ -61,61 +76,83 @@ class Reading:
         scaled = (x - centre) * factor
         first = slice(0, -1) if x.shape[1] > 1 else slice(None)
         with one_thread():
-            fine = factor[first].reshape(-1, 1) * _directions(scaled[:, first].reshape(len(x), -1), FINE, 0)
-            broad = factor[-1][:, None] * _directions(scaled[:, -1], BROAD, 1)
-        return cls(_stored(centre.ravel()), _stored(fine), _stored(broad))
+            along, weight = _directions(scaled[:, first].reshape(len(x), -1), FINE, 0)
+            fine = rounded(factor[first].reshape(-1, 1) * along * weight)
+            along, weight = _directions(scaled[:, -1], BROAD, 1)
+            broad, plain = rounded(factor[-1][:, None] * along * weight), rounded(1 / np.maximum(weight[:PLAIN], TINY))
+            places = (x[:, -1] - rounded(centre[-1])) @ broad[:, :PLAIN] * plain
+        return cls(rounded(centre.ravel()), fine, broad, plain, Kinds.of(places))
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The dimensions of the spaces."""
+        return self.fine.shape[1], self.broad.shape[1], len(self.kinds.middles)
 
     def read(self, embeddings: FloatArray) -> FloatArray:
-        """(N, K + K') from (N, L, D) or (N, D). Raises ModelFileError for embeddings of another size."""
+        """(N, K + K' + M) from (N, L, D) or (N, D). Raises ModelFileError for embeddings of another size."""
         if int(np.prod(embeddings.shape[1:])) != len(self.centre):
             raise ModelFileError(
                 f"Texts were read as {len(self.centre)} numbers, not as {np.prod(embeddings.shape[1:])}: "
                 "retrain, or restore the encoder."
             )
-        out = np.empty((len(embeddings), self.fine.shape[1] + self.broad.shape[1]))
+        out, length = np.empty((len(embeddings), sum(self.sizes))), np.repeat(np.sqrt(self.share), self.sizes)
         for rows in chunks(len(embeddings)):
             x = flat(embeddings[rows]) - self.centre
-            np.concatenate([x[:, : len(self.fine)] @ self.fine, x[:, -len(self.broad) :] @ self.broad], 1, out[rows])
+            broad = x[:, -len(self.broad) :] @ self.broad
+            kinds = self.kinds.read(broad[:, : len(self.plain)] * self.plain)
+            np.concatenate([x[:, : len(self.fine)] @ self.fine, broad, kinds], 1, out[rows])
+            out[rows] *= length
         return out
 
-    def weighed(self, share: float) -> Self:
-        """The same, with so much of the squared length in the fine space (.5: as it was learned)."""
-        fine, broad = self.fine * np.sqrt(2 * share), self.broad * np.sqrt(2 * (1 - share))
-        return replace(self, fine=_stored(fine), broad=_stored(broad))
+    def weighed(self, share: Sequence[float]) -> Self:
+        """The same, with so much of the squared length in each space."""
+        return replace(self, share=tuple(share))
 
     def state(self) -> FittedState:
-        """Three arrays, in single precision."""
-        arrays = {"centre": self.centre, "fine": self.fine, "broad": self.broad}
-        return FittedState("reading", {name: value.astype(np.float32) for name, value in arrays.items()})
+        """Its arrays, in single precision but for the shares."""
+        arrays = {
+            "centre": self.centre, "fine": self.fine, "broad": self.broad, "plain": self.plain, **self.kinds.arrays()
+        }  # fmt: skip
+        stored = {name: value.astype(np.float32) for name, value in arrays.items()}
+        return FittedState("reading", {**stored, "share": np.array(self.share)})
 
     @classmethod
     def from_state(cls, state: FittedState | None) -> Self:
         """Raises ModelFileError where there is none, or one with missing or bent arrays."""
         try:
             arrays = {} if state is None else state.arrays
-            centre, fine, broad = (np.asarray(arrays[name], np.float64) for name in ("centre", "fine", "broad"))
+            centre, fine, broad, plain, share = (
+                np.asarray(arrays[name], np.float64) for name in ("centre", "fine", "broad", "plain", "share")
+            )
+            kinds = Kinds.from_arrays(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"This version does not tell how it reads texts ({error!r}): train again.") from None
-        if fine.ndim != 2 or broad.ndim != 2 or max(len(fine), len(broad)) > len(centre):
+        found = cls(centre, fine, broad, plain, kinds, tuple(share.tolist()))
+        if (
+            fine.ndim != 2
+            or broad.ndim != 2
+            or max(len(fine), len(broad)) > len(centre)
+            or len(share) != len(found.sizes)
+            or kinds.middles.shape[1] != len(plain)
+        ):
             raise ModelFileError("What this version tells of how it reads texts does not fit together: train again.")
-        return cls(centre, fine, broad)
+        return found
 
 
-def share_of_fine(reading: Reading, x: FloatArray, targets: Targets, fold: IntArray, C: int) -> float:
-    """The share of the squared length that the fine space should have, by the human labels.
+def shares(reading: Reading, x: FloatArray, targets: Targets, fold: IntArray, C: int) -> tuple[float, ...]:
+    """The share of the squared length that each space should have, by the human labels.
 
-    `x` (N, K + K') is what `reading` read, `fold` (N,) each item's fold, `C` the number of classes. A head on the
-    labelled texts alone is cross-fitted with each of `SHARES`; the mean share counts each by the likelihood of the
-    held-out labels, so that few labels leave it near one half. So the labels of a fold have a part in this one number,
-    and in nothing else that scores them.
+    `x` (N, K + K' + M) is what `reading` read with its shares as at the `START`, `fold` (N,) each item's fold, `C` the
+    number of classes. A head on the labelled texts alone is cross-fitted with each of `SHARES`; the mean share counts
+    each by the likelihood of the held-out labels, so that few labels leave it near the mean of all. So the labels of a
+    fold have a part in these numbers, and in nothing else that scores them.
     """
     targets = targets.take(np.arange(targets.H)[-MOST:])
     if len(np.unique(targets.label)) < 2:
-        return 0.5
+        return START
     fold, losses = fold[targets.index], np.zeros(len(SHARES))
-    spaces = [reading.fine.shape[1], reading.broad.shape[1]]
     for n, share in enumerate(SHARES):
-        there = x[targets.index] * np.repeat(np.sqrt([2 * share, 2 * (1 - share)]), spaces)
+        there = x[targets.index] * np.repeat(np.sqrt(np.divide(share, START)), reading.sizes)
         for k in np.unique(fold):
             seen, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
             if len(seen):
@@ -123,7 +160,7 @@ def share_of_fine(reading: Reading, x: FloatArray, targets: Targets, fold: IntAr
                 rows = Rows(np.arange(len(seen)), targets.label[seen], targets.weight[seen], nothing)
                 said = Head(C, ridge=RIDGE, each=False).fit(there[seen], rows).predict_proba(there[held])
                 losses[n] -= targets.weight[held] @ np.log(said[np.arange(len(held)), targets.label[held]])
-    return float(softmax(-losses) @ SHARES)
+    return tuple((softmax(-losses) @ np.array(SHARES)).tolist())
 
 
 def flat(embeddings: FloatArray) -> FloatArray:
@@ -131,18 +168,11 @@ def flat(embeddings: FloatArray) -> FloatArray:
     return embeddings.reshape(len(embeddings), -1)
 
 
-def _directions(x: FloatArray, most: int, power: int) -> FloatArray:
-    """(D, K): the main directions of `x` (n, D), so that x @ them has a root mean square length of sqrt(1/2).
-
-    Each is as long as `x` is spread along it, to the `power`.
-    """
+def _directions(x: FloatArray, most: int, power: int) -> tuple[FloatArray, FloatArray]:
+    """(D, K): the main directions of `x` (n, D), and their weights (K,), with which x has a root mean square length
+    of 1 along them: each is as long as `x` is spread along it, to the `power`."""
     found = randomized_svd(x, min(most, *x.shape), n_iter=4, random_state=0)
     spread, directions = np.asarray(found[1]), np.asarray(found[2])
     weight = (spread / max(float(spread.max(initial=0.0)), TINY)) ** power
-    length = np.sqrt(2 * ((spread * weight) ** 2).sum() / len(x))
-    return np.asarray(directions.T * (weight / max(float(length), TINY)))
-
-
-def _stored(values: FloatArray) -> FloatArray:
-    """As it is after it was saved, so that a text is read alike within its round and later."""
-    return values.astype(np.float32).astype(np.float64)
+    length = np.sqrt(((spread * weight) ** 2).sum() / len(x))
+    return directions.T, np.asarray(weight / max(float(length), TINY))

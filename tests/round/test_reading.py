@@ -1,4 +1,4 @@
-"""What a round reads of its texts: both sides of an encoder, alike in the round and later, or a clear error."""
+"""What a round reads of its texts: all spaces of an encoder, alike in the round and later, or a clear error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from mollm.errors import ModelFileError
 from mollm.records import FloatArray, IntArray, Targets
-from mollm.round.reading import Reading, share_of_fine
+from mollm.round.kinds import Kinds
+from mollm.round.reading import START, Reading, shares
 
 EVERY = np.ones(400, dtype=np.bool_)
 
@@ -36,7 +37,7 @@ def told(z: FloatArray, label: IntArray, taught: int) -> float:
 @pytest.mark.parametrize("fine_tells", [True, False])
 def test_what_either_side_tells_is_read(fine_tells: bool) -> None:
     x, label = layered(fine_tells=fine_tells)
-    assert told(Reading.of(x, EVERY).read(x), label, 40) > 0.8
+    assert told(Reading.of(x, EVERY).read(x), label, 40) > 0.75
 
 
 def test_a_few_labels_reach_further_along_what_a_pool_is_spread_most() -> None:
@@ -46,41 +47,82 @@ def test_a_few_labels_reach_further_along_what_a_pool_is_spread_most() -> None:
     assert told(z, label, 6) > told(x[:, :2].reshape(len(x), -1), label, 6) + 0.3
 
 
-def test_both_sides_are_equally_large_and_centred() -> None:
+def spaces(reading: Reading, z: FloatArray) -> list[FloatArray]:
+    """What was read, by space."""
+    return np.split(z, np.cumsum(reading.sizes)[:-1], axis=1)
+
+
+def test_each_space_is_as_large_as_its_share_and_centred() -> None:
     x, _ = layered()
     reading = Reading.of(x, EVERY)
     z = reading.read(x)
-    sides = z[:, : reading.fine.shape[1]], z[:, reading.fine.shape[1] :]
-    assert [float((side**2).sum(axis=1).mean()) for side in sides] == pytest.approx([0.5, 0.5], abs=1e-3)
+    lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, z)]
+    assert lengths == pytest.approx(START, abs=1e-3)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("fine_tells", [True, False])
-def test_labels_say_which_side_tells_more(fine_tells: bool) -> None:
+def test_labels_say_which_space_tells_more(fine_tells: bool) -> None:
     x, label = layered(fine_tells=fine_tells)
     reading, fold = Reading.of(x, EVERY), np.arange(400) % 5
     z = reading.read(x)
 
-    def share(H: int) -> float:
-        return share_of_fine(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2)
+    def share(H: int) -> tuple[float, ...]:
+        return shares(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2)
 
-    assert share(0) == share(1) == 0.5, "nothing can be compared"
-    assert abs(share(4) - 0.5) < 0.1, "few labels say little"
-    assert share(100) > 0.65 if fine_tells else share(100) < 0.35
+    assert share(0) == share(1) == START, "nothing can be compared"
+    assert np.abs(np.subtract(share(4), START)).max() < 0.1, "few labels say little"
+    assert sum(share(100)) == pytest.approx(1)
+    assert share(100)[0] > 0.5 if fine_tells else share(100)[0] < 0.25
     weighed = reading.weighed(share(100))
     assert told(weighed.read(x), label, 40) >= told(z, label, 40)
-    side = weighed.read(x)[:, : reading.fine.shape[1]]
-    assert float((side**2).sum(axis=1).mean()) == pytest.approx(share(100), abs=1e-3)
+    lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, weighed.read(x))]
+    assert lengths == pytest.approx(share(100), abs=1e-3)
 
 
-def test_labels_of_noise_leave_both_sides() -> None:
+def test_labels_of_noise_leave_all_spaces() -> None:
     x, _ = layered()
     reading, rng = Reading.of(x, EVERY), np.random.default_rng(5)
-    z, shares = reading.read(x), []
+    z, found = reading.read(x), []
     for _ in range(20):
         targets = Targets.of(np.arange(50), rng.integers(2, size=50))
-        shares.append(share_of_fine(reading, z, targets, np.arange(400) % 5, 2))
-    assert abs(np.mean(shares) - 0.5) < 0.15
+        found.append(shares(reading, z, targets, np.arange(400) % 5, 2))
+    assert np.abs(np.mean(found, axis=0) - START).max() < 0.15
+
+
+def heaps(N: int = 400, C: int = 4) -> tuple[FloatArray, IntArray]:
+    """(N, 1, 64): as many heaps of texts as labels, not far apart, with a wide spread that says nothing."""
+    rng = np.random.default_rng(2)
+    label = rng.integers(C, size=N)
+    x = rng.normal(size=(N, 64)) + 0.6 * rng.normal(size=(C, 64))[label]
+    return x[:, None], label
+
+
+def test_one_label_speaks_for_its_kind() -> None:
+    x, label = heaps()
+    reading = Reading.of(x, EVERY)
+    z = reading.read(x)
+    taught = np.array([int(np.flatnonzero(label == c)[0]) for c in range(4)])
+
+    def right(z: FloatArray) -> float:
+        return float((((z[:, None] - z[taught]) ** 2).sum(axis=2).argmin(axis=1) == label).mean())
+
+    fine, broad, kinds = spaces(reading, z)
+    assert right(kinds) > 0.95
+    assert right(kinds) > right(broad) > right(fine)
+
+
+def test_few_texts_are_not_parted() -> None:
+    x = np.random.default_rng(0).normal(size=(19, 8))
+    assert len(Kinds.of(x).middles) == 0
+    assert set(Kinds.of(np.repeat(x, 2, axis=0)).counts) == set(), "equal texts are no more texts"
+    assert set(Kinds.of(np.random.default_rng(0).normal(size=(40, 8))).counts) == {4, 8}
+
+
+def test_the_kinds_of_equal_pools_are_equal() -> None:
+    x, _ = heaps()
+    one, other = (Reading.of(x, EVERY).state().arrays for _ in range(2))
+    assert all((one[name] == other[name]).all() for name in one)
 
 
 def test_scale_and_shift_of_a_dimension_change_nothing() -> None:
@@ -120,6 +162,7 @@ def test_what_does_not_fit_says_what_to_do() -> None:
         reading.read(x[:, :2])
     state = reading.state()
     without = {name: value for name, value in state.arrays.items() if name != "fine"}
-    for bent in (None, replace(state, arrays=without), replace(state, arrays={**state.arrays, "broad": np.zeros(3)})):
+    bents = [{**state.arrays, name: np.zeros(2)} for name in ("broad", "plain", "share", "middles", "width", "size")]
+    for bent in (None, *(replace(state, arrays=arrays) for arrays in (without, *bents))):
         with pytest.raises(ModelFileError, match="train again"):
             Reading.from_state(bent)
