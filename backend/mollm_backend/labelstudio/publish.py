@@ -178,8 +178,9 @@ def prelabel(
     project = projects.get(store, project_id)
     if versions.find(store, project_id, version) is None:
         raise InputError(f"There is no version {version!r} in project {project_id}: see `mollm versions {project_id}`.")
-    held, apart = client.tasks_with_version(project_id, version), audits.set_aside(store, project_id)
-    todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in held | apart]
+    held = client.tasks_with_version(project_id, version)
+    left_out = held | audits.set_aside(store, project_id)
+    todo = [task_id for task_id in tasks.readable_ids(store, project_id) if task_id not in left_out]
     created, unknown, refused = 0, 0, list[tuple[int, str]]()
     if progress is not None:
         progress(0, len(todo))
