@@ -100,5 +100,5 @@ def spread(
     clusters = MiniBatchKMeans(size, random_state=int(rng.integers(2**31)), n_init=3, batch_size=1024)
     member = clusters.fit_predict(flat)
     best = [candidates[member == k][margin[candidates[member == k]].argmin()] for k in np.unique(member)]
-    rest = [n for n in candidates if n not in set(best)]
+    rest = candidates[~np.isin(candidates, best)]
     return np.array([*best, *rest][:size], dtype=np.int64)

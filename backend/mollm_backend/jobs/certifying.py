@@ -134,9 +134,9 @@ def _accepted(store: Store, project: Project, audit: Audit, covered: IntArray) -
     closed = labels.closed_tasks(labels.every(store, project.id, ids))
     codes = dict(zip(ids, rest.texts[covered], strict=True))
     same = {task_id for task_id, row in there.items() if frozen.text_codes([row.text_key])[0] == codes[task_id]}
-    places = [(int(place), task_id) for place, task_id in zip(covered, ids, strict=True)]
+    places, still_open = [(int(place), task_id) for place, task_id in zip(covered, ids, strict=True)], same - closed
     rows = [Accepted(task_id, rest.labels_at(place, project.decisions), there[task_id].text_key)
-            for place, task_id in places if task_id in same - closed]  # fmt: skip
+            for place, task_id in places if task_id in still_open]  # fmt: skip
     left = read(project.label_config).left if "required" in project.label_config else ()
     needed = {row.task_id: lack for row in rows if (lack := lacks(left, project.decisions, row.labels)) is not None}
     rows = [row for row in rows if row.task_id not in needed]
