@@ -71,7 +71,7 @@ def test_labels_say_which_space_tells_more(fine_tells: bool) -> None:
         return shares(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2)
 
     assert share(0) == share(1) == START, "nothing can be compared"
-    assert np.abs(np.subtract(share(4), START)).max() < 0.1, "few labels say little"
+    assert np.abs(np.subtract(share(4), START)).max() < 0.15, "few labels say little"
     assert sum(share(100)) == pytest.approx(1)
     assert share(100)[0] > 0.5 if fine_tells else share(100)[0] < 0.25
     weighed = reading.weighed(share(100))
