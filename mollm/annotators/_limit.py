@@ -26,6 +26,7 @@ class Limit:
         self._shortest = float("inf")
         self._times: list[float] = []
         self._reached = False
+        self._alone = True  # no answer of these came while another request was under way
         self._doubles = True
         self._spared = 0  # answers to requests that were sent before the last cut
 
@@ -39,17 +40,19 @@ class Limit:
             self._spared = max(self._spared - 1, 0)
             self._times.append(seconds)
             self._reached = self._reached or under_way >= self.now
+            self._alone = self._alone and under_way <= 1
             if len(self._times) < max(self.now, FIRST):
                 return
             mean = sum(self._times) / len(self._times)
             # Texts may have become longer for good: one at a time, the mean is the shortest that there is now.
-            self._shortest = min(self._shortest, mean) if self._now > 1 else mean
+            self._shortest = min(self._shortest, mean) if self.now > 1 else mean
             if mean > KEEPS_UP * self._shortest:
-                self._now, self._doubles = max(self._now * LESS, 1.0), False
+                if not self._alone:  # else it was slow for another reason
+                    self._now, self._doubles = max(self._now * LESS, 1.0), False
             elif self._reached:
                 doubled = self._doubles and mean <= DOUBLES * self._shortest
                 self._now = min(2 * self._now if doubled else self._now + 1, float(self.most))
-            self._times, self._reached = [], False
+            self._times, self._reached, self._alone = [], False, True
 
     def refused(self, under_way: int) -> None:
         """The server had too much, or failed. What was sent before the last cut says that only once."""
@@ -59,4 +62,4 @@ class Limit:
                 return
             self._now, self._doubles = max(self._now * HALF, 1.0), False
             self._spared = max(under_way - 1, 0)
-            self._times, self._reached = [], False
+            self._times, self._reached, self._alone = [], False, True

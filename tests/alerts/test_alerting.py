@@ -364,7 +364,7 @@ def test_the_command(
     posts.status = 404
     done = CliRunner().invoke(app, ["alerts", "--test", "--json"])
     assert done.exit_code == 1
-    assert "answered 404" in json.loads(done.output)["failed"]["webhook"]
+    assert "answered 404" in json.loads(done.stdout)["failed"]["webhook"]
 
 
 def test_thousands_of_old_alerts_cost_little(store: Store) -> None:

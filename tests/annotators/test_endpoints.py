@@ -192,6 +192,16 @@ def test_a_limit_that_is_not_reached_does_not_grow() -> None:
     assert limit.now == _limit.FIRST
 
 
+def test_what_is_slow_one_at_a_time_is_not_slow_from_too_many() -> None:
+    limit = Limit(32)
+    for seconds in (0.001, 0.001, 0.5, 60.0, 0.3, 0.4):
+        limit.answered(seconds, 1)
+    assert limit.now == _limit.FIRST
+    for seconds in (0.001, 5.0):
+        limit.answered(seconds, 2)
+    assert limit.now == 1
+
+
 def test_troubles_of_one_moment_halve_the_limit_once() -> None:
     limit = Limit(32)
     after(limit, lambda _at_once: 0.1, 8)

@@ -85,7 +85,7 @@ def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, home:
     audit = audited(store, project)
     done = run("--yes", "--json")
     assert done.exit_code == 0, done.output
-    said = json.loads(done.output)
+    said = json.loads(done.stdout)
     found = certificates.newest(store, 7)
     assert found is not None
     assert (said["id"], said["status"], said["attempt"]) == ("certificate-1", "granted", 1)
@@ -97,7 +97,7 @@ def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, home:
     said_then = {int(task): rest.labels_at(n) for n, task in enumerate(rest.task_ids)}
     assert all(row.labels == said_then[row.task_id] for row in rows)
     assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
-    again = json.loads(run("--yes", "--json").output)
+    again = json.loads(run("--yes", "--json").stdout)
     assert again == said
     assert len(certificates.every(store, 7)) == 1
     words = " ".join(said["lines"])
@@ -111,7 +111,7 @@ def test_the_report_repeats_it_with_what_it_covers_no_more(store: Store, home: N
     run("--yes")
     row = certificates.rows(store, 7, "certificate-1", certificates.WAITING)[0]
     tasks.upsert(store, 7, [tasks.Task(row.task_id, "new", "another text")])
-    (told,) = json.loads(CliRunner().invoke(command_line, ["report", "7", "--json"]).output)["projects"]
+    (told,) = json.loads(CliRunner().invoke(command_line, ["report", "7", "--json"]).stdout)["projects"]
     assert told["certificate"]["status"] == "granted"
     assert told["certificate"]["lines"][-1].startswith("certificate-1 does not cover 1 of its tasks any more")
     assert "certificate-1 (audit-1), granted:" in CliRunner().invoke(command_line, ["report", "7"]).output
@@ -222,7 +222,7 @@ def test_a_certificate_for_each_class(store: Store, home: None) -> None:
     project = predicted(store, wrong=0.01, dogs=0.04)  # a quarter of the dogs is called a cat
     audited(store, project, by_class=True, labels=200)
     done = run("--yes", "--by-class", "--json")
-    said = json.loads(done.output)
+    said = json.loads(done.stdout)
     parts = {row["label"]: row for row in said["by_class"]}
     assert parts["dog"]["tasks"] > 0
     assert parts["cat"]["tasks"] < 0.6 * parts["cat"]["of"]
@@ -355,10 +355,10 @@ def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
     run("--yes")
     assert "wait to be written" in run("--undo", "--dry-run").output
     done = run("--undo", "--yes", "--json")
-    said = json.loads(done.output)
+    said = json.loads(done.stdout)
     assert (said["id"], said["status"]) == ("certificate-1", "undone")
     assert set(said["states"]) == {"undone"}
-    assert json.loads(run("--undo", "--yes", "--json").output)["id"] == "certificate-1"
+    assert json.loads(run("--undo", "--yes", "--json").stdout)["id"] == "certificate-1"
 
 
 @pytest.mark.parametrize(("wrong", "status"), [(0, certificates.GRANTED), (40, certificates.WITHDRAWN)])

@@ -72,7 +72,7 @@ def run(*words: str) -> Result:
 
 
 def told(*words: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(*words, "--json").output)
+    found: dict[str, Any] = json.loads(run(*words, "--json").stdout)
     return found
 
 
@@ -157,7 +157,7 @@ def test_what_is_said_of_audit_tasks_is_learned_only_after_the_audit(runtime: Ru
     assert pool.people["users"] == {}
     asked = {task.task_id for task, is_open in zip(pool.tasks, pool.open_items, strict=True) if is_open}
     assert asked == set(range(1, N + 1)) - set(mine)
-    report = json.loads(CliRunner().invoke(cli.app, ["report", "7", "--json"]).output)["projects"][0]
+    report = json.loads(CliRunner().invoke(cli.app, ["report", "7", "--json"]).stdout)["projects"][0]
     assert report["people"]["users"] == {}
     assert (report["audit"]["answered"], report["audit"]["total"]) == (AUDITS, AUDITS)
     audits.decide(store, 7, audit.id)
@@ -318,7 +318,7 @@ def test_an_estimate_is_decided_once_all_is_answered_and_may_make_an_audit_needl
     ended = audits.newest(store, 7)
     assert ended is not None
     assert ended.status == audits.DECIDED
-    report = json.loads(CliRunner().invoke(cli.app, ["report", "7", "--json"]).output)["projects"][0]["audit"]
+    report = json.loads(CliRunner().invoke(cli.app, ["report", "7", "--json"]).stdout)["projects"][0]["audit"]
     assert report["accuracy"]["value"] == 1
     assert report["accuracy"]["low"] > 0.8
     with pytest.raises(InputError, match="needs no other audit"):

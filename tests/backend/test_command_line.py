@@ -140,7 +140,7 @@ def test_a_version_is_listed_whole_in_eighty_columns(home: Path, monkeypatch: py
     assert any("of-before retired   99     87%        " in line for line in output.splitlines()), "it has no interval"
     assert "They were chosen for being hard: the rest differs." in output
     assert "`mollm audit 3 --labels 300`" in output
-    shown = json.loads(CliRunner().invoke(cli.app, ["versions", "3", "--json"]).output)
+    shown = json.loads(CliRunner().invoke(cli.app, ["versions", "3", "--json"]).stdout)
     assert shown[0]["accuracy"] == found
     assert shown[1]["accuracy"]["labelled"] == {"value": 0.871, "n": 99, "low": None, "high": None}
     output = CliRunner().invoke(cli.app, ["report", "3"]).output

@@ -126,7 +126,7 @@ def test_a_better_instruction_is_taken_by_one_command_and_taken_back_by_one(pane
 @pytest.mark.parametrize("instruction", [BAD, "Say what is there."])
 def test_what_is_not_shown_to_be_better_cannot_be_applied(panel: Panel, instruction: str) -> None:
     answer = run("--instruction", instruction, "--json")
-    assert json.loads(answer.output)["better"] is False
+    assert json.loads(answer.stdout)["better"] is False
     refused = run("--apply")
     assert refused.exit_code == 1
     assert "not shown to be better" in str(refused.exception)
@@ -149,7 +149,7 @@ def test_what_a_proposal_sees_is_not_what_judges_it(panel: Panel) -> None:
     panel.written = f'The instruction should be: "{GOOD}"\nand more words'
     answer = run("--json")
     assert answer.exit_code == 0, answer.output
-    made = json.loads(answer.output)
+    made = json.loads(answer.stdout)
     assert made["instruction"] == GOOD
     assert made["writer"] == project(panel).panel[-1].name, "the best LLM of the panel writes"
     (request,) = [one for llm in panel.llms.values() for one in llm.requests]

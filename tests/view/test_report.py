@@ -69,7 +69,7 @@ def test_a_file_that_cannot_be_written_and_two_ways_at_once_are_refused(run: Any
 
 
 def test_json_says_no_version_yet_only_where_there_is_none(run: Any, taught: Runtime) -> None:
-    (found,) = json.loads(run("7", "--json").output)["projects"]
+    (found,) = json.loads(run("7", "--json").stdout)["projects"]
     assert found["version"]["id"] == projects.get(taught.store, 7).published_version
     assert found["no_version"] == ""
     assert (found["tasks"], found["open"], found["batch"]["reserve"]) == (120, 80, 30)
