@@ -37,7 +37,7 @@ def told(z: FloatArray, label: IntArray, taught: int) -> float:
 @pytest.mark.parametrize("fine_tells", [True, False])
 def test_what_either_side_tells_is_read(fine_tells: bool) -> None:
     x, label = layered(fine_tells=fine_tells)
-    assert told(Reading.of(x, EVERY).read(x), label, 40) > 0.75
+    assert told(Reading.of(x, EVERY).read(x), label, 40) > 0.8
 
 
 def test_a_few_labels_reach_further_along_what_a_pool_is_spread_most() -> None:
@@ -73,7 +73,7 @@ def test_labels_say_which_space_tells_more(fine_tells: bool) -> None:
     assert share(0) == share(1) == START, "nothing can be compared"
     assert np.abs(np.subtract(share(4), START)).max() < 0.15, "few labels say little"
     assert sum(share(100)) == pytest.approx(1)
-    assert share(100)[0] > 0.5 if fine_tells else share(100)[0] < 0.25
+    assert share(100)[0] > 0.65 if fine_tells else share(100)[0] < 0.25
     weighed = reading.weighed(share(100))
     assert told(weighed.read(x), label, 40) >= told(z, label, 40)
     lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, weighed.read(x))]

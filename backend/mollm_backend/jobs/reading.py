@@ -124,7 +124,7 @@ def _passes(runtime: Runtime, project: Project, mine: str) -> bool:
     """Whether a job that begins leaves its turn to the readings of new tasks, of which its own slots, `mine`, have
     none. Once for the same tasks: where they cannot be read now, all others still are."""
     slots, newest = _new_slots(runtime, project), tasks.newest_id(runtime.store, project.id)
-    if not slots or not slots.isdisjoint(mine) or runtime.passed.get(project.id) == newest:
+    if not slots or slots.intersection(mine) or runtime.passed.get(project.id) == newest:
         return False
     runtime.passed[project.id] = newest
     if not queues.waits(runtime.connection, runtime.readings):
@@ -146,6 +146,7 @@ def _new_slots(runtime: Runtime, project: Project) -> set[str]:
 
 
 def _bring_forward(runtime: Runtime, project: Project, slots: set[str]) -> None:
+    """Let the readings of these slots, by whatever annotator, be the next to begin."""
     for annotator in {member.name for member in project.asked}:
         split.bring_forward(runtime.connection, project.id, annotator, slots)
 
