@@ -4,15 +4,14 @@ People's labels count as right. So of N tasks at the target T at most (1 - T) N 
 wrong. There are four ways on, and the cheapest in expected labels is the plan:
 
     accept   no more tasks are open than may be wrong
-    audit    n of the open tasks, drawn at random, answered blind: they may certify the rest
+    audit    some of the open tasks, the doubtful ones more often, answered blind: they may certify the rest
     batch    more labels that teach the mixture and take its most doubtful tasks away, and an audit afterwards
     people   people label what is left; no audit is worth it
 
-All of it is planned from the mixture's own calibrated confidence, before anybody answers: of each open task the mixture
-is wrong with probability 1 - confidence, and the confidence itself may be off (`DOUBT`). A plan may be wrong in its
-cost, never in the promise: the certificate holds whether or not the confidence is right. It is a single test of the
-audit's whole region (`design`), for the sequence over coverages of `mollm.acceptance.outlook` spends power on parts of
-the pool that finish nothing.
+All of it is planned from the mixture's own confidence, before anybody answers: of each open task the mixture is wrong
+with about the probability 1 - confidence, and that may be off (`CHOSEN`, `DOUBT`). A plan may be wrong in its cost,
+never in the promise: the certificate holds whether or not the confidence is right. It is that of a weighted audit
+(`mollm.acceptance.bet`): one test of all open tasks, decided as soon as the answers suffice.
 """
 
 from __future__ import annotations
@@ -23,24 +22,20 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import binom, norm
 
-from mollm.acceptance.audit import Design
-from mollm.acceptance.certificate import level
-from mollm.acceptance.outlook import DOUBT
-from mollm.acceptance.tails import simple_tail
+from mollm.acceptance.bet import prospect, stake
+from mollm.acceptance.certificate import level, share_of
 from mollm.errors import InputError
 from mollm.records import FloatArray, IntArray
 
 TAUGHT = 0.6  # the odds of an error fall with the labels to this power (TREC, seed 0, tuned layers: from .5 to .9)
 WORTH = 0.9  # of the labels without an audit: a plan that saves less is not worth its trouble (chosen by hand)
-FEWEST = 20  # labels of an audit: fewer can certify no target of interest
-SIZES = 12  # audits that are compared: few, since a plan is made after every round
-OUTSIDE = np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4])  # shares of the open tasks that an audit may leave out
+CHOSEN, SETTLED = 0.6, 150  # the odds of an error among tasks that the loop left are below those that the confidence
+# says, by a factor that goes to exp(-.6) from 150 labels on: it learned its calibration on harder tasks (seeds 0 and 1
+# of both recordings: at 500 labels .6)
 ITERATIONS = 20  # of the expected cost of a later audit: enough where it more likely holds than not
 AHEAD = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40)  # numbers of batches that the plan compares
 LONGEST = 3.0  # times the median: a longer time on one task was a pause (chosen by hand)
-_QUANTILES = norm.ppf((np.arange(10) + 0.5) / 10)  # of how far the confidence is off: ten equally likely cases
 _SURE = 1e-4  # no probability is nearer to 0 or 1, as in the outlook
 
 Step = Literal["accept", "audit", "batch", "people"]
@@ -72,19 +67,20 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """`labels` (0: no audit) drawn from the `region` most confident tasks, which it certifies with probability
-    `chance`; the others are left to people."""
+    """At most `labels` (0: no audit), `expected` on average, that certify with probability `chance` that of the open
+    tasks that they leave a share of `target` is right."""
 
     labels: int = 0
-    region: int = 0
+    expected: float = 0.0
     chance: float = 1.0
+    target: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The plan. `labels`: of the next step; `expected`: until the pool is finished, this step included (None `hours`:
-    the pace is not known). Of `open` tasks `wrong` are expected to be wrong, and `allowed` may be. `batches` come
-    first, then the `audit`."""
+    """The plan. `labels`: of the next step, at most; `expected`: until the pool is finished, this step included (None
+    `hours`: the pace is not known). Of `open` tasks `wrong` are expected to be wrong, and `allowed` may be. `batches`
+    come first, then the `audit`."""
 
     step: Step
     labels: int
@@ -107,10 +103,9 @@ class Finish:
         if self.step == "people":
             return f"An audit is not worth it: label {self.labels} more tasks yourselves{_hours(self.hours)}."
         audit = (
-            f"an audit of {self.audit.labels} tasks (a chance of {self.audit.chance:.0%} that it certifies the rest)"
+            f"an audit of some {self.audit.expected:.0f} tasks, {self.audit.labels} at most (a chance of "
+            f"{self.audit.chance:.0%} that it certifies the rest)"
         )
-        if self.step == "audit" and self.audit.region < self.open:
-            audit += f", and {self.open - self.audit.region} tasks to label yourselves"
         if self.step == "audit":
             return f"Next: {audit}; {cost}."
         rounds = f"a batch of {self.labels}" if self.batches == 1 else f"{self.batches} batches of {self.labels}"
@@ -130,21 +125,20 @@ def pace(seconds: Sequence[float]) -> float | None:
 
 def plan(
     confidence: FloatArray, given: int, N: int, goal: Goal, seconds: float | None = None, *,
-    attempts: int = 0, left: int | None = None, spent: int = 0,
+    attempts: int = 0, spent: int = 0,
 ) -> Finish:  # fmt: skip
     """What to do next about K open tasks of a pool of N, of which people have labelled `given`.
 
     `confidence` (K,) of the open tasks, in any order; `seconds` a label (`pace`); `attempts`: earlier audits, each
-    of which has spent a part of 1 - confidence; `left`: the open tasks outside of what an audit has certified (None:
-    nothing is certified); `spent`: how many of the tasks that were accepted unseen before may be wrong. Raises
-    InputError for confidences that are no probabilities or more open tasks than N.
+    of which has spent a part of 1 - confidence; `spent`: how many of the tasks that were accepted unseen before may be
+    wrong. Raises InputError for confidences that are no probabilities or more open tasks than N.
     """
     K, allowed = len(confidence), max(0, goal.allowed(N) - spent)
     if K > N or not np.all((confidence >= 0) & (confidence <= 1)):
         raise InputError(f"{K} open tasks of {N} need one confidence each, from 0 to 1.")
-    doubt = np.sort(1 - confidence)
+    doubt = _shifted(np.sort(1 - confidence), -CHOSEN * max(0.0, 1 - SETTLED / max(given, 1)) if goal.chosen else 0.0)
     wrong = float(doubt.sum())
-    by_hand = max(0, K - allowed) if left is None else min(left, max(0, K - allowed))
+    by_hand = max(0, K - allowed)
 
     def finish(step: Step, labels: int, expected: float, *more: Any) -> Finish:
         hours = None if seconds is None else expected * seconds / 3600
@@ -167,9 +161,11 @@ def plan(
     return finish("audit", audit.labels, expected, 0, audit)
 
 
-def design(found: Finish) -> Design:
-    """The audit of a plan whose step is `audit`: one test, of its whole region."""
-    return Design("simple", found.audit.labels, found.audit.region, found.audit.region, found.open)
+def _shifted(doubt: FloatArray, odds: float) -> FloatArray:
+    """The doubt (K,) with its log-odds moved by `odds`."""
+    if not odds:
+        return doubt
+    return np.asarray(np.where(doubt >= 1, 1.0, expit(logit(np.clip(doubt, _SURE, 1 - _SURE)) + odds)))
 
 
 def _after(doubt: FloatArray, given: int, more: int, goal: Goal) -> FloatArray:
@@ -179,7 +175,7 @@ def _after(doubt: FloatArray, given: int, more: int, goal: Goal) -> FloatArray:
         return doubt
     known = np.log(given / (given + more)) if given else 0.0  # without any label nobody knows how they teach
     rest = doubt[: len(doubt) - more] if goal.chosen else doubt[_spread(len(doubt), len(doubt) - more)]
-    return np.asarray(expit(logit(np.clip(rest, _SURE, 1 - _SURE)) + TAUGHT * known))
+    return _shifted(rest, TAUGHT * float(known))
 
 
 def _spread(K: int, kept: int) -> IntArray:
@@ -188,48 +184,52 @@ def _spread(K: int, kept: int) -> IntArray:
 
 
 def _audited(doubt: FloatArray, allowed: int, goal: Goal, attempts: int) -> tuple[float, Audit]:
-    """The best audit of K tasks, and the labels that it likely costs until the pool is finished.
+    """The best audit of K tasks with this `doubt` (K,), rising, and the labels that it likely costs until the pool is
+    finished.
 
-    If it certifies its region, people label the tasks outside. If not, they label all, or a batch follows and an audit
-    at what is left of 1 - confidence: the cost of that one stands on both sides of an equation, solved from above.
+    If it certifies nothing, people label all, or a batch follows and an audit at what is left of 1 - confidence: the
+    cost of that one stands on both sides of an equation, solved from above.
     """
     K = len(doubt)
     if allowed >= K:
         return 0.0, Audit()
-    n = np.unique(np.geomspace(min(FEWEST, K), min(goal.audit, K), SIZES).round().astype(np.int64))[:, None]
-    regions = np.unique(np.ceil((1 - OUTSIDE) * K).astype(np.int64))
-    audits, tasks = np.minimum(n, regions), np.broadcast_to(regions, (len(n), len(regions)))
-    odds = logit(np.clip(doubt, _SURE, 1 - _SURE))
-    rates = np.cumsum(expit(odds + DOUBT * _QUANTILES[:, None]), axis=1)[:, regions - 1] / regions
-    by_hand = np.maximum(0, K - allowed - audits)
+    target = needed(K, allowed, level(goal.confidence, attempts + 1))
 
-    def chances(attempt: int) -> FloatArray:
-        most = _most_errors(audits, tasks, allowed, level(goal.confidence, attempt))
-        return np.asarray(binom.cdf(most, audits, rates[:, None, :]).mean(axis=0))
+    def costs(attempt: int) -> tuple[IntArray, FloatArray, FloatArray]:
+        """(T,) the most answers, the expected ones, and the chance that they certify."""
+        found = prospect(doubt, min(goal.audit, K), share_of(target), level(goal.confidence, attempt))
+        return found.answers, found.expected, found.reached
 
-    def costs(chance: FloatArray, again: float) -> FloatArray:
-        return np.asarray(audits + chance * (K - regions) + (1 - chance) * np.minimum(by_hand, goal.batch + again))
+    def whole(answers: IntArray, expected: FloatArray, reached: FloatArray, again: float) -> FloatArray:
+        by_hand = np.maximum(0, K - allowed - answers)
+        return np.asarray(expected + (1 - reached) * np.minimum(by_hand, goal.batch + again))
 
-    later, again = chances(attempts + 2), np.inf
+    later, again = costs(attempts + 2), np.inf
     for _ in range(ITERATIONS):
-        again = float(costs(later, again).min())
-    chance = chances(attempts + 1)
-    cost = costs(chance, again)
-    best = np.unravel_index(cost.argmin(), cost.shape)
-    return float(cost[best]), Audit(int(audits[best]), int(tasks[best]), float(chance[best]))
+        again = float(whole(*later, again).min())
+    answers, expected, reached = costs(attempts + 1)
+    cost = whole(answers, expected, reached, again)
+    best = int(cost.argmin())
+    return float(cost[best]), Audit(int(answers[best]), float(expected[best]), float(reached[best]), target)
 
 
-def _most_errors(audits: IntArray, tasks: IntArray, allowed: int, alpha: float) -> IntArray:
-    """With how many errors at most an audit still certifies; -1: with none. By bisection, all of one shape.
+def needed(K: int, allowed: int, alpha: float) -> float:
+    """The target of a weighted audit of K tasks with which at most `allowed` of those that it leaves may be wrong.
 
-    Fewer than the mean, for a level below one half; any number where fewer tasks are left than may be wrong.
+    The fewest answers that can certify anything are without an error, and they leave the most tasks. Rounded up.
     """
-    left = tasks - audits
-    mean = audits * (allowed + 1) // np.maximum(left, 1) + 1
-    low, high = np.full(audits.shape, -1), np.where(left > allowed, np.minimum(mean, audits), audits)
-    while (low < high).any():
-        middle = (low + high + 1) // 2
-        errors = np.maximum(middle, 0)
-        holds = simple_tail(errors, audits, tasks, allowed + 1 + errors) <= alpha
-        low, high = np.where(holds, middle, low), np.where(holds, high, middle - 1)
-    return np.asarray(low)
+
+    def fewest(target: float, most: int) -> int:
+        """How many answers without an error certify; one more than `most` where these do not."""
+        n = np.arange(1, most + 1)
+        enough = n * np.log1p(stake(K, share_of(target)(K - n) + 1)) >= -np.log(alpha)
+        return int(n[enough.argmax()]) if enough.any() else most + 1
+
+    def with_all(n: int) -> float:
+        """The target at which so many may be wrong when n are answered."""
+        return float(min(np.ceil(10_000 * (1 - allowed / max(K - n, allowed + 1))) / 10_000, 0.9999))
+
+    n = min(K - allowed, int(np.ceil(-np.log(alpha) / np.log1p(float(stake(K, np.array(allowed + 1)))))))
+    while n and fewest(with_all(n), n) < n:
+        n -= 1
+    return with_all(n)

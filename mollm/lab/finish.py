@@ -1,8 +1,9 @@
 """Replay of a whole project: how many human labels until all of a recording is certified, and was the promise kept?
 
 Under seed s the loop chooses batches of human labels, the service's round is fitted after each, and
-`mollm.acceptance.plan` says what comes next. An audit is drawn with `default_rng([s, 3])` and answered by gold. If it
-is refused, its answers become labels, and the next one has less of 1 - confidence to spend. People's labels count as
+`mollm.acceptance.plan` says what comes next. An audit is drawn with `default_rng([s, 3])` and answered by gold, one
+task after the other, until it suffices. If it is refused, its answers become labels, and the next one has less of
+1 - confidence to spend. People's labels count as
 right. Gold is shown for the human labels and the audited items alone; the rest of it only scores.
 """
 
@@ -17,8 +18,9 @@ import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from mollm.acceptance.certificate import certify, fixed_number, level
-from mollm.acceptance.plan import Finish, Goal, design, plan
+from mollm.acceptance.bet import Bet, draw
+from mollm.acceptance.certificate import level, share_of
+from mollm.acceptance.plan import Finish, Goal, plan
 from mollm.config import COLD_UNTIL, LoopConfig
 from mollm.errors import InputError
 from mollm.lab.accept import AUDIT_STREAM
@@ -30,7 +32,7 @@ from mollm.records import BoolArray, FloatArray, IntArray
 from mollm.round.run import Embeds, RoundInput, RoundOutcome, run_round
 
 LOOP_STREAM = 2  # as docs/method.md fixes it
-TUNE_FROM, TUNE_EVERY = 300, 150  # human labels: a round with tuned layers takes minutes, the others choose batches
+TUNE_FROM, TUNE_EVERY = 100, 100  # human labels: the service tunes each round from 100 on; here that would take hours
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Project:
         self.audit_rng = np.random.default_rng([self.seed, AUDIT_STREAM])
         self.random = np.random.default_rng([self.seed, LOOP_STREAM]).permutation(self.N)
         self.asked = self._first()
-        self.audits, self.attempts, self.rounds, self.tuned = 0, 0, 0, 0  # `tuned`: the labels then
+        self.audits, self.attempts, self.rounds = 0, 0, 0
+        self.tune_at = TUNE_FROM  # the human labels from which on a round is tuned
 
     def _first(self) -> IntArray:
         """The first labels: by the cold start's design, or at random."""
@@ -156,10 +159,8 @@ class Project:
 
     def finished(self) -> Played:
         """Rounds, until the pool is finished."""
-        while True:
-            outcome = self.round()
-            if self.step(outcome):
-                break
+        while not self.step(outcome := self.round()):
+            pass
         wrong = int((outcome.probabilities.argmax(axis=1) != self.gold)[self.open].sum())
         H = len(self.asked)
         kept = wrong <= self.goal.allowed(self.N)
@@ -168,9 +169,7 @@ class Project:
     def round(self) -> RoundOutcome:
         """The service's round on what people have said."""
         self.rounds += 1
-        H = len(self.asked)
-        tune = self.options.classifier == "auto" and max(TUNE_FROM, self.tuned + TUNE_EVERY) <= H
-        self.tuned = H if tune else self.tuned
+        tune = self.tunes and self.tune_at <= len(self.asked)
         own = {"classifier": "auto" if tune else "head", "batch_size": self.goal.batch, "reserve": 0}
         config = self.options.config.model_copy(update=own)
         recording, rng = self.pool.recording, np.random.default_rng([self.seed, LOOP_STREAM, self.rounds])
@@ -179,29 +178,35 @@ class Project:
         return run_round(given, config=config, encoder=encoder, rng=rng)
 
     def step(self, outcome: RoundOutcome) -> bool:
-        """Do what the plan says with this round; is the pool finished?"""
-        confidence = outcome.probabilities.max(axis=1)
-        ahead = self.plan(confidence)
-        if ahead.step == "audit":
-            left = self.audit(outcome, ahead)
-            ahead = self.plan(confidence, left)
-        elif ahead.step == "batch":
-            self.label(self.batch(outcome, ahead.labels))
-        if ahead.step in ("audit", "batch"):
+        """Do what the plan says with this round; is the pool finished? Only a tuned round, where there are such, is
+        audited or the last one: others would be read for a mixture that is weaker than the service's."""
+        ahead, tuned = self.plan(outcome.probabilities.max(axis=1)), self.tune_at <= len(self.asked)
+        if self.tunes and not tuned and ahead.step != "batch":
+            self.tune_at = len(self.asked)
             return False
-        rest = self.ordered(confidence)
-        self.label(rest[len(rest) - ahead.labels :])
+        if tuned:
+            self.tune_at = len(self.asked) + min(TUNE_EVERY, max(1, ahead.batches) * self.goal.batch)
+        if ahead.step == "audit":
+            return self.audit(outcome, ahead)
+        if ahead.step == "batch":
+            self.label(self.batch(outcome, ahead.labels))
+            return False
+        self.label(self.doubtful(outcome)[: ahead.labels])
         return True
 
-    def plan(self, confidence: FloatArray, left: int | None = None) -> Finish:
-        """The core's plan for what is open now."""
-        here = confidence[self.open]
-        return plan(here, len(self.asked), self.N, self.goal, attempts=self.attempts, left=left)
+    @property
+    def tunes(self) -> bool:
+        """Whether there are rounds with tuned layers."""
+        return self.options.classifier == "auto" and self.encoder is not None
 
-    def ordered(self, confidence: FloatArray) -> IntArray:
-        """The open items, the most confident first."""
+    def plan(self, confidence: FloatArray) -> Finish:
+        """The core's plan for what is open now."""
+        return plan(confidence[self.open], len(self.asked), self.N, self.goal, attempts=self.attempts)
+
+    def doubtful(self, outcome: RoundOutcome) -> IntArray:
+        """The open items, the most doubtful first."""
         free = np.flatnonzero(self.open)
-        return free[np.argsort(-confidence[free], kind="stable")]
+        return free[np.argsort(outcome.probabilities.max(axis=1)[free], kind="stable")]
 
     def label(self, items: IntArray) -> None:
         """People say what these items are."""
@@ -214,15 +219,14 @@ class Project:
         place = {name: n for n, name in enumerate(self.pool.recording.signals.items)}
         return np.array([place[entry.item] for entry in outcome.entries[:labels]], dtype=np.int64)
 
-    def audit(self, outcome: RoundOutcome, ahead: Finish) -> int | None:
-        """Audit the open items and certify; how many are left open outside of what is certified (None: nothing is)."""
+    def audit(self, outcome: RoundOutcome, ahead: Finish) -> bool:
+        """Audit the open items, one after the other, until the answers certify all of them; do they?"""
         self.attempts += 1
-        order = self.ordered(outcome.probabilities.max(axis=1))
-        allowed, alpha = fixed_number(self.goal.allowed(self.N)), level(self.goal.confidence, self.attempts)
-        drawn = design(ahead)
-        places = drawn.draw(self.audit_rng)
-        wrong = outcome.probabilities[order].argmax(axis=1) != self.gold[order]
-        found = certify(drawn, places, wrong[places], allowed, alpha)
-        self.label(order[places])
-        self.audits += len(places)
-        return int(self.open[order[found.tasks :]].sum()) if found.tasks else None
+        items = np.flatnonzero(self.open)
+        bet = Bet(len(items), share_of(ahead.audit.target))
+        places, chance = draw(outcome.probabilities[items].max(axis=1), ahead.audit.labels, self.audit_rng)
+        wrong = outcome.probabilities[items[places]].argmax(axis=1) != self.gold[items[places]]
+        found = bet.certified(chance, wrong, level(self.goal.confidence, self.attempts))
+        self.label(items[places[: found.audits]])
+        self.audits += found.audits
+        return bool(found.tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ import redis
 from click.testing import Result
 from typer.testing import CliRunner
 
+from mollm.errors import InputError
 from mollm.records import LabelSet, Provenance
 from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
-from mollm_backend.jobs import audit_outlook, auditing, certified, certifying, drifting, due
+from mollm_backend.jobs import acting, audit_outlook, auditing, certified, certifying, drifting, due
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import accepting
@@ -24,6 +26,7 @@ from mollm_backend.store import Store, audits, certificates, events, labels, pro
 from mollm_backend.store.audits import Audit
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
+from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 from .conftest import CAT_DOG, add_texts
 
@@ -216,6 +219,75 @@ def test_a_refused_early_look_leaves_the_last_one(store: Store, home: None) -> N
     looks = certificates.every(store, 7)
     assert [(row.look, row.attempt) for row in looks] == [(1, 1), (2, 1)]
     assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+
+
+def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, home: None) -> None:
+    project = predicted(store)
+    audit = audited(store, project, 10, whole=True, labels=200)
+    assert [part.kind for part in audit.parts] == ["weighted"]
+    drawn = audits.tasks_of(store, 7, audit.id)
+    assert len({row.task_id for row in drawn}) == 200
+    assert len({row.probability for row in drawn}) > 100  # the doubtful ones more often
+    done = run("--yes")
+    assert re.search(
+        r"10 of 200 answered. 0 of the first 10 are wrong: the evidence is [\d.]+ of 20", str(done.exception)
+    )
+    assert "Nothing was decided: ask again after more answers" in str(done.exception)
+    assert certificates.every(store, 7) == []
+    told = " ".join(CliRunner().invoke(command_line, ["audit", "7"]).output.split())
+    assert re.search(r"At this pace it suffices after some \d+ more answers", told)
+    answer(store, audit, 120)
+    assert "It suffices: `mollm accept` certifies the rest" in " ".join(
+        CliRunner().invoke(command_line, ["audit", "7"]).output.split()
+    )
+    done = run("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["tasks"], said["status"]) == (TASKS, "granted")
+    assert 10 < said["audits"] < 120
+    rows = {row.task_id for row in certificates.rows(store, 7, said["id"], certificates.WAITING)}
+    assert rows == {task + 1 for task in range(TASKS)} - {row.task_id for row in drawn[:120]}
+    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    assert json.loads(run("--yes", "--json").stdout) == said
+
+
+def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(store: Store, home: None) -> None:
+    project = predicted(store, wrong=0.2)
+    audit = audited(store, project, whole=True, labels=150)
+    done = run("--yes")
+    assert done.exit_code == 1
+    assert "Nothing is certified" in done.output
+    assert "of the first 150 are wrong: the evidence is" in " ".join(done.output.split())
+    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    assert audits.measuring(store, 7) is None
+    assert audit_outlook.accuracy_of(store, 7, audit) is None
+
+
+def test_a_gap_in_the_answers_ends_what_a_whole_audit_reads(store: Store, home: None) -> None:
+    project = predicted(store)
+    audit = audited(store, project, 0, whole=True, labels=200)
+    rows = audits.tasks_of(store, 7, audit.id)
+    labels.upsert(store, 7, [annotation(row.task_id, truth(row.task_id)) for row in [*rows[:5], *rows[6:150]]])
+    assert "of the first 5 are wrong" in str(run("--yes").exception)
+    assert certificates.every(store, 7) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"target": None}, "certifies all open tasks at a target"),
+        ({"looks": 2}, "may be decided at any answer"),
+        ({"by_class": True}, "has no classes"),
+        ({"target": 0.99}, "will certify nothing at 0.99"),
+    ],
+)
+def test_what_a_whole_audit_cannot_be_is_refused(store: Store, wanted: dict[str, Any], reason: str) -> None:
+    project = predicted(store)
+    with pytest.raises(InputError, match=reason):
+        acting.draw(
+            store, Asked(project.id, "audit", "150", COMMAND_LINE),
+            Wanted(**({"labels": 150, "target": 0.9, "whole": True} | wanted)),
+        )  # fmt: skip
 
 
 def test_a_certificate_for_each_class(store: Store, home: None) -> None:

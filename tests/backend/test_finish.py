@@ -152,8 +152,8 @@ def test_the_audit_that_comes_next_is_named_as_a_command(pool: Store) -> None:
     standing = found(pool, target=0.9)
     assert standing.finish is not None
     assert standing.finish.step == "audit"
-    told = re.search(r"`mollm audit 7 --labels (\d+) --target ([.\d]+)`", standing.command())
+    told = re.search(r"`mollm audit 7 --whole --labels (\d+) --target ([.\d]+)`", standing.command())
     assert told is not None
-    left = standing.finish.audit.region - int(told[1])
-    assert int((1 - float(told[2])) * left + 1e-9) <= standing.finish.allowed
+    audit = standing.finish.audit
+    assert (audit.labels, audit.target) == (int(told[1]), float(told[2]))
     assert standing.command() in CliRunner().invoke(app, ["finish", "7", "--target", ".9"]).stdout

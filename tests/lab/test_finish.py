@@ -63,11 +63,11 @@ def test_gold_that_nobody_was_asked_for_changes_no_label() -> None:
 def test_a_refused_audit_is_followed_by_labels_and_a_stricter_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mixture that is surer than it is right: the first audits fail, and the pool is finished all the same."""
     spent: list[float] = []
-    known = finish.certify
-    monkeypatch.setattr(finish, "certify", lambda *given: (spent.append(given[-1]), known(*given))[1])
+    known = finish.Bet.certified
+    monkeypatch.setattr(finish.Bet, "certified", lambda *given: (spent.append(given[-1]), known(*given))[1])
     sure = finish.plan
     monkeypatch.setattr(finish, "plan", lambda c, *given, **more: sure(1 - (1 - c) / 10, *given, **more))
-    played = Project(Part(make(), None), None, replace(FAST, goal=Goal(0.9, batch=60)), 1).finished()
+    played = Project(Part(make(), None), None, replace(FAST, goal=Goal(0.9, batch=60, audit=100)), 1).finished()
     assert played.attempts == len(spent) >= 2
     assert spent == sorted(spent, reverse=True)
     assert sum(spent) < 0.05

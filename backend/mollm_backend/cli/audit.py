@@ -33,6 +33,9 @@ def audit(
         float | None,
         typer.Option(help="The chance that a certificate holds, whatever is drawn.", show_default="0.95"),
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Certify all open tasks or none, as soon as the answers suffice.")
+    ] = False,
     by_class: Annotated[bool, typer.Option("--by-class", help="A certificate for each predicted class.")] = False,
     looks: Annotated[
         int | None, typer.Option(min=1, help="How often you may try to accept; they share 1 - confidence.",
@@ -57,7 +60,7 @@ def audit(
         ended = auditing.cancel(store, project)
         line = f"{ended.id} is cancelled; its answers are labels like any other."
         _show({"cancelled": ended.id}, [line], json_output)
-    elif not given and not by_class and not dry_run and audits.newest(store, project, status=audits.OPEN):
+    elif not given and not by_class and not whole and not dry_run and audits.newest(store, project, status=audits.OPEN):
         state = audit_report.state(store, found) or {}
         _show(state, [*state["lines"], _how_to_go_on(project, state)], json_output)
         return
@@ -65,7 +68,7 @@ def audit(
         store,
         queues.connect(loaded.queue_url),
         found,
-        given | {"by_class": by_class},
+        given | {"by_class": by_class, "whole": whole},
         dry_run=dry_run,
         json_output=json_output,
     ):

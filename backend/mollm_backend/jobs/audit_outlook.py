@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mollm.acceptance import by_class, estimate
+from mollm.acceptance.bet import Prospect, prospect
 from mollm.acceptance.certificate import share_of
 from mollm.acceptance.outlook import Outlook, outlook
 from mollm.errors import InputError
@@ -21,12 +22,16 @@ from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
 from mollm_backend.work import actions
 
+SURELY = 0.995  # a larger chance that nothing is certified is told as certain
 SIZES = (100, 200, 300, 500)  # labels for which the outlook is told beside the asked one
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked for: `labels` audits; `target` None for an estimate alone. All `looks` share 1 - `confidence`."""
+    """What is asked for: `labels` audits; `target` None for an estimate alone. All `looks` share 1 - `confidence`.
+
+    `whole`: all open tasks or none are certified, as soon as the answers suffice.
+    """
 
     labels: int = 300
     target: float | None = None
@@ -34,6 +39,7 @@ class Wanted:
     by_class: bool = False
     looks: int = 1
     seed: int = 0
+    whole: bool = False
 
     @property
     def alpha(self) -> float:
@@ -46,6 +52,10 @@ class Wanted:
                 raise InputError(f"{name} {value:g} cannot be promised: choose a share above 0 and below 1, like .95.")
         if self.by_class and self.target is None:
             raise InputError("--by-class certifies each class at a target: name it, like --target .95.")
+        if self.whole and self.target is None:
+            raise InputError("--whole certifies all open tasks at a target: name it, like --target .95.")
+        if self.whole and (self.by_class or self.looks > 1):
+            raise InputError("A --whole audit has no classes and needs no --looks: it may be decided at any answer.")
         if self.labels < 1 or self.looks < 1:
             raise InputError("An audit has at least one label and one look.")
 
@@ -53,7 +63,8 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Size:
     """The outlook of so many labels: the expected share of the open tasks accepted, the central 80 % of the simulated
-    audits (None by class), and the chance that nothing is certified. `why` there is none ("": there is)."""
+    audits (None by class and of a whole audit), and the chance that nothing is certified. `expected`: the answers that
+    a whole audit likely takes. `why` there is none ("": there is)."""
 
     labels: int
     share: float = 0.0
@@ -61,6 +72,7 @@ class Size:
     high: float | None = None
     refused: float = 1.0
     why: str = ""
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Plan:
     def hopeless(self) -> str:
         """Why this audit would certify nothing, and what would; "" where it may."""
         target, asked = self.audit.target, self.asked
-        if target is None or asked is None or asked.refused < 1:
+        if target is None or asked is None or asked.refused < SURELY:
             return ""
         enough = next((size.labels for size in self.sizes if size.refused < 0.5), None)
         other = f"{enough} labels may do" if enough else "label more tasks first, or choose a lower target"
@@ -125,6 +137,11 @@ class Plan:
 def _line(size: Size, target: float) -> str:
     if size.why:
         return f"{size.labels} labels: {size.why}"
+    if size.expected is not None:
+        return (
+            f"{size.labels} labels at most: all certified at {target:g} with a chance of {1 - size.refused:.0%}, after "
+            f"some {size.expected:.0f} answers on average"
+        )
     spread = "" if size.low is None else f" (80 % of the audits: {size.low:.0%} to {size.high:.0%})"
     return (
         f"{size.labels} labels: about {size.share:.0%} accepted at {target:g}{spread}, "
@@ -187,6 +204,8 @@ def _parts(project: Project, rest: Frozen, wanted: Wanted) -> tuple[IntArray, tu
     K = len(rest.task_ids)
     if wanted.target is None:
         return np.arange(K), (Part("simple", wanted.labels, K, 1, K, wanted.alpha),), ()
+    if wanted.whole:
+        return np.arange(K), (Part("weighted", wanted.labels, K, K, K, wanted.alpha),), ()
     if not wanted.by_class:
         return np.arange(K), (_part(_outlook(rest, wanted, wanted.labels), wanted.alpha),), ()
     classes = _by_class(project, rest, wanted, wanted.labels)
@@ -203,6 +222,11 @@ def _part(before: Outlook, alpha: float, label: str = "") -> Part:
 def _outlook(rest: Frozen, wanted: Wanted, labels: int) -> Outlook:
     rng = stream(wanted.seed, "audit outlook", [labels])
     return outlook(rest.confidence, labels, share_of(wanted.target or 0), wanted.alpha, rng=rng)
+
+
+def _prospect(rest: Frozen, wanted: Wanted, labels: int) -> Prospect:
+    """What a whole audit of at most so many labels will likely bring."""
+    return prospect(np.sort(1 - rest.confidence), labels, share_of(wanted.target or 0), wanted.alpha)
 
 
 def _by_class(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> by_class.ClassPlan:
@@ -222,6 +246,11 @@ def _sizes(project: Project, rest: Frozen, wanted: Wanted) -> tuple[Size, ...]:
 
 
 def _size(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> Size:
+    if wanted.whole:
+        likely = _prospect(rest, wanted, labels)
+        share = float(likely.reached[-1])
+        taken = float(likely.expected[-1])
+        return Size(labels, share * (1 - taken / len(rest.task_ids)), refused=1 - share, expected=taken)
     if not wanted.by_class:
         found = _outlook(rest, wanted, labels)
         return Size(labels, found.share, found.low, found.high, found.refused)

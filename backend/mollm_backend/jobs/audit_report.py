@@ -8,6 +8,7 @@ import numpy as np
 
 from mollm.acceptance.estimate import pooled
 from mollm_backend.jobs.audit_outlook import accuracy_of
+from mollm_backend.jobs.certifying import Look, evidence
 from mollm_backend.store import Store, audits, frozen
 from mollm_backend.store.audits import Audit
 from mollm_backend.store.projects import Project
@@ -27,6 +28,8 @@ def state(store: Store, project: Project) -> dict[str, Any] | None:
     lines = [f"{audit.id} of {audit.version}, {_purpose(audit)}: {answers.line()}", *notes]
     if figure is not None and answers.in_turn:
         lines.append(f"right on the tasks that were open then: {figure.line()}")
+    if audit.whole and audit.status == audits.OPEN:
+        lines.append(evidence(Look(audit, audit.looks, answers, answers.in_turn)))
     lines += [standing["line"]] if standing else []
     return {
         "id": audit.id, "version": audit.version, "status": audit.status, "note": audit.note, "target": audit.target,

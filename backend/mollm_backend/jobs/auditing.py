@@ -11,9 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from mollm.acceptance import bet
 from mollm.acceptance.audit import Design
+from mollm.acceptance.bet import Bet
+from mollm.acceptance.certificate import share_of as allowed_by
 from mollm.errors import InputError
-from mollm.records import IntArray
+from mollm.records import FloatArray, IntArray
 from mollm.streams import stream
 from mollm_backend.labelstudio.label_config import certainty
 from mollm_backend.store import Store, audits, batches, events, frozen, projects, versions
@@ -32,28 +35,46 @@ MOST = 0.5  # of a batch may be drawn at random: with more of it the strategy wo
 
 
 def design_of(part: Part) -> Design:
-    """How a part is drawn and tested."""
+    """How a part of an audit that is not whole is drawn and tested."""
+    if part.kind == "weighted":
+        raise InputError("A whole audit has no test of coverages: it certifies all of its tasks or none.")
     return Design(part.kind, part.labels, part.region, part.start, part.tasks)
+
+
+def bet_of(part: Part, target: float) -> Bet:
+    """How a part of a whole audit is tested."""
+    return Bet(part.tasks, allowed_by(target))
+
+
+def _drawn(part: Part, confidence: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
+    """(labels,) places of a part whose tasks have this `confidence` (tasks,), and the probability of each."""
+    if part.kind == "weighted":
+        return bet.draw(confidence, part.labels, rng)
+    design = design_of(part)
+    return design.draw(rng), np.full(part.labels, design.probability)
 
 
 def draw(
     rest: Frozen, text_keys: Sequence[str], parts: Sequence[Part], rng: np.random.Generator,
     decisions: Sequence[Decision] | None = None,
 ) -> list[AuditTask]:  # fmt: skip
-    """Draw the audit of each part of `rest`, in the order in which people see them: a random one.
+    """Draw the audit of each part of `rest`, in the order in which people see them: a random one, and that of the draw
+    itself in a whole audit.
 
     What a task is predicted to be is said of those of the `decisions` (None: all) whose control people see there.
     """
-    found, begin = list[tuple[int, int, int]](), 0
+    found, begin = list[tuple[int, int, int, float]](), 0
     for p, part in enumerate(parts):
-        found += [(p, int(place), begin + int(place)) for place in design_of(part).draw(rng)]
+        drawn = zip(*_drawn(part, rest.confidence[begin : begin + part.tasks], rng), strict=True)
+        found += [(p, int(place), begin + int(place), float(probability)) for place, probability in drawn]
         begin += part.tasks
+    if all(part.kind != "weighted" for part in parts):
+        found = [found[i] for i in rng.permutation(len(found))]
     return [
         AuditTask(
-            int(rest.task_ids[n]), p, place, turn, parts[p].labels / parts[p].region,
-            rest.labels_at(n, decisions), text_keys[n],
+            int(rest.task_ids[n]), p, place, turn, probability, rest.labels_at(n, decisions), text_keys[n],
         )
-        for turn, (p, place, n) in enumerate(found[i] for i in rng.permutation(len(found)))
+        for turn, (p, place, n, probability) in enumerate(found)
     ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Decide on an audit: once for each of its planned looks, at the target that it was planned for."""
+"""Decide on an audit at the target that it was planned for: once for each of its planned looks; on a whole one as soon
+as its answers suffice."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mollm.acceptance.certificate import certify, share_of
+from mollm.acceptance.certificate import Certified, certify, share_of
 from mollm.acceptance.refusal import more, reachable
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray
-from mollm_backend.jobs.auditing import design_of
+from mollm_backend.jobs.auditing import bet_of, design_of
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.labelstudio.left_to_people import lacks
 from mollm_backend.store import Store, audits, certificates, frozen, labels, tasks
@@ -81,12 +82,20 @@ def _possible(target: float | None, confidence: float | None) -> None:
 
 
 def ready(store: Store, project: Project, audit: Audit, *, now: bool) -> Look:
-    """The next look, where its answers are there. `now`: a planned look before all are. Raises InputError otherwise."""
+    """The next look, where its answers are there. `now`: a planned look before all are. Raises InputError otherwise.
+
+    A whole audit is looked at as often as one likes, but decided only when its answers suffice or all are there.
+    """
     answers = audits.answers(store, project.id, audit)
     used = max((row.look for row in certificates.of_audit(store, project.id, audit.id)), default=0)
     if answers.complete:
         return Look(audit, audit.looks, answers, answers.total)
     line = f"{audit.id}: {answers.line()}"
+    if audit.whole:
+        look = Look(audit, audit.looks, answers, answers.in_turn)
+        if not _found(look, 0).tasks:
+            raise InputError(f"{line}. {evidence(look)} Nothing was decided: ask again after more answers.")
+        return look
     if not now:
         raise InputError(f"{line}: {answers.total - len(answers.right)} are missing. Nothing was decided.")
     if any(part.kind != "simple" for part in audit.parts):
@@ -107,14 +116,13 @@ def decide(store: Store, project: Project, look: Look) -> Certificate:
     begins = np.concatenate([[0], np.cumsum([part.tasks for part in audit.parts])])
     covered, results, notes = list[IntArray](), list[dict[str, object]](), list[str]()
     for p, part in enumerate(audit.parts):
-        mine = look.answers.part[: look.count] == p
-        places, wrong = look.answers.place[: look.count][mine], ~look.answers.right[: look.count][mine]
-        found = certify(design_of(part), places, wrong, share_of(target), part.alpha)
+        places, wrong = _of_part(look, p)
+        found = _found(look, p)
         covered.append(begins[p] + np.setdiff1d(np.arange(found.tasks), places))
         results.append({"label": part.label, "of": part.tasks, "tasks": found.tasks, "audits": found.audits,
                         "errors": found.errors, "unlabelled": found.accepted})  # fmt: skip
         if not found.tasks:
-            notes.append(_suffices(part, places, wrong, target))
+            notes.append(evidence(look) if audit.whole else _suffices(part, places, wrong, target))
     rows, lost = _accepted(store, project, audit, np.concatenate(covered))
     tasks_, n, e = (sum(int(str(row[key])) for row in results) for key in ("tasks", "audits", "errors"))
     if lost:
@@ -124,6 +132,36 @@ def decide(store: Store, project: Project, look: Look) -> Certificate:
         certificates.GRANTED if tasks_ else certificates.REFUSED, " ".join(notes),
     )  # fmt: skip
     return certificates.save(store, project.id, made, rows, last=look.last or bool(tasks_))
+
+
+def _of_part(look: Look, p: int) -> tuple[IntArray, BoolArray]:
+    """(n,) the places of a part's tasks whose answers a look reads, and whether the prediction there is wrong."""
+    mine = look.answers.part[: look.count] == p
+    return look.answers.place[: look.count][mine], ~look.answers.right[: look.count][mine]
+
+
+def _found(look: Look, p: int) -> Certified:
+    """What a look certifies of a part."""
+    part, target = look.audit.parts[p], look.audit.target or 0.0
+    places, wrong = _of_part(look, p)
+    if part.kind == "weighted":
+        return bet_of(part, target).certified(look.answers.probability[: look.count], wrong, part.alpha)
+    return certify(design_of(part), places, wrong, share_of(target), part.alpha)
+
+
+def evidence(look: Look) -> str:
+    """How far a whole audit's answers are from a certificate, in words."""
+    part, target = look.audit.parts[0], look.audit.target or 0.0
+    _places, wrong = _of_part(look, 0)
+    wealth = bet_of(part, target).wealth(look.answers.probability[: look.count], wrong)
+    reached = float(wealth[-1]) if len(wealth) else 1.0
+    line = f"{wrong.sum()} of the first {len(wrong)} are wrong: the evidence is {reached:.3g} of {1 / part.alpha:.3g}."
+    if _found(look, 0).tasks:
+        return f"{line} It suffices: `mollm accept` certifies the rest."
+    if reached <= 1:
+        return f"{line} So far it does not grow: more labels and another version may be better."
+    further = len(wrong) * (math.log(1 / part.alpha) / math.log(reached) - 1)
+    return f"{line} At this pace it suffices after some {max(further, 1):.0f} more answers."
 
 
 def _accepted(store: Store, project: Project, audit: Audit, covered: IntArray) -> tuple[list[Accepted], str]:

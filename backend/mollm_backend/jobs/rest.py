@@ -62,8 +62,8 @@ def _told(figure: Estimate, n: int, of: str) -> dict[str, Any]:
 
 def of_audit(store: Store, project: Project) -> dict[str, Any] | None:
     """What the last decided audit says beside each class: `reliability` (bins), and the `baseline` where there is one
-    decision; None without any answer."""
-    audit = audits.newest(store, project.id, status=audits.DECIDED)
+    decision; None without any answer. Whole audits measure nothing."""
+    audit = audits.measuring(store, project.id)
     if audit is None:
         return None
     answers = audits.answers(store, project.id, audit)

@@ -27,13 +27,12 @@ CERTIFICATE, STANDING = "certificate", "standing"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How one part of an audit was drawn (see `mollm_backend.jobs.auditing.design_of`), and the error that its test may
-    spend.
+    """How one part of an audit was drawn (see `mollm_backend.jobs.auditing`), and the error that its test may spend.
 
     `label` is the predicted class where there is a part for each, else empty.
     """
 
-    kind: Literal["simple", "spread"]
+    kind: Literal["simple", "spread", "weighted"]
     labels: int
     region: int
     start: int
@@ -62,12 +61,19 @@ class Audit:
     status: str = OPEN
     note: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it certifies all of its tasks or none, as soon as the answers suffice (`mollm.acceptance.bet`). Then
+        it measures nothing: when it ends depends on what was answered."""
+        return any(part.kind == "weighted" for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True)
 class AuditTask:
     """One task of an audit: its `place` in the order of confidence within its part, and its `turn` among all.
 
-    `probability`: with which it was drawn. `predicted`: the label when it was drawn, by the decision's key.
+    `probability`: with which it was drawn, in a whole audit as the first. `predicted`: the label when it was drawn, by
+    the decision's key.
     """
 
     task_id: int
@@ -182,6 +188,12 @@ def find(store: Store, project_id: int, audit_id: str) -> Audit | None:
 def newest(store: Store, project_id: int, *, status: str | None = None) -> Audit | None:
     """The last audit for a certificate or an estimate, of this status (None: of any); None where there is none."""
     return next(reversed(every(store, project_id, purpose=CERTIFICATE, status=status)), None)
+
+
+def measuring(store: Store, project_id: int) -> Audit | None:
+    """The last decided audit that tells how right the tasks were that it was drawn from; None where there is none."""
+    ended = every(store, project_id, purpose=CERTIFICATE, status=DECIDED)
+    return next((audit for audit in reversed(ended) if not audit.whole), None)
 
 
 def tasks_of(store: Store, project_id: int, audit_id: str) -> list[AuditTask]:

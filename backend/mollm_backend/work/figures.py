@@ -23,8 +23,7 @@ from mollm_backend.store.projects import Project
 def of_project(store: Store, project: Project) -> dict[str, Any]:
     """JSON-able: `decisions` by key, each with `agreement` and `classes`; `lines` say it to people."""
     rows = audits.usable(store, project.id)
-    audit = next((row for row in reversed(audits.every(store, project.id, purpose=audits.CERTIFICATE))
-                  if row.status == audits.DECIDED), None)  # fmt: skip
+    audit = audits.measuring(store, project.id)
     each, lines = dict[str, Any](), list[str]()
     for decision in project.decisions:
         prefix = f"{decision.name}: " if decision.key else ""

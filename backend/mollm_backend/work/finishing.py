@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, pairwise
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -82,10 +81,9 @@ class Standing:
         if self.finish is None or self.finish.step != "audit" or self.trust.open:
             return ""
         audit, allowed = self.finish.audit, self.finish.allowed
-        least = ceil(1000 * (1 - allowed / max(audit.region - audit.labels, allowed + 1))) / 1000
-        target = f"{least:g}".removeprefix("0")
+        target = f"{audit.target:g}".removeprefix("0")
         return (
-            f"`mollm audit {self.project} --labels {audit.labels} --target {target}` draws it: "
+            f"`mollm audit {self.project} --whole --labels {audit.labels} --target {target}` draws it: "
             f"{allowed} of the tasks that it leaves may be wrong"
         )
 
