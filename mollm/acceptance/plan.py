@@ -227,7 +227,7 @@ def needed(K: int, allowed: int, alpha: float) -> float:
 
     def with_all(n: int) -> float:
         """The target at which so many may be wrong when n are answered."""
-        return float(min(np.ceil(10_000 * (1 - allowed / max(K - n, allowed + 1))) / 10_000, 0.9999))
+        return float(min(np.ceil(10_000 * (1 - allowed / max(K - n, allowed + 1))) / 10_000, 0.999999))
 
     n = min(K - allowed, int(np.ceil(-np.log(alpha) / np.log1p(float(stake(K, np.array(allowed + 1)))))))
     while n and fewest(with_all(n), n) < n:

@@ -135,6 +135,28 @@ def test_free_memory_is_less_than_all_of_it() -> None:
     assert 0 <= free_memory() < 2**50
 
 
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [("fpu avx512f avx512_bf16", 1500), ("Features: asimd bf16", 1500), ("fpu avx512f", 3000), (None, 3000)],
+)
+def test_a_cpu_loads_bfloat16_where_it_computes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, size: int
+) -> None:
+    from mollm.annotators import transformers
+
+    monkeypatch.setattr(transformers, "CPU_INFO", tmp_path / "cpuinfo")
+    transformers._cpu_has_bfloat16.cache_clear()
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.safetensors").write_bytes(bytes(1000))
+    local = AnnotatorConfig(name="a", model="tiny", device="cpu")
+    try:
+        assert needs(local, tmp_path).bytes == size
+    finally:
+        transformers._cpu_has_bfloat16.cache_clear()
+
+
 def test_what_a_runtime_needs_is_known_without_opening_it(tmp_path: Path) -> None:
     served = AnnotatorConfig(name="a", runtime="openai", model="m", url="http://nowhere")
     assert needs(served, tmp_path) == Needs("", 0)
@@ -143,7 +165,8 @@ def test_what_a_runtime_needs_is_known_without_opening_it(tmp_path: Path) -> Non
     local = AnnotatorConfig(name="a", model="tiny", device="cuda:1", dtype="bfloat16")
     weights = str(tmp_path / "tiny")
     assert needs(local, tmp_path) == Needs("cuda:1", 1500, weights)
-    assert needs(local.model_copy(update={"device": "cpu", "dtype": "auto"}), tmp_path) == Needs("cpu", 3000, weights)
+    exact = local.model_copy(update={"device": "cpu", "dtype": "float32"})
+    assert needs(exact, tmp_path) == Needs("cpu", 3000, weights)
     assert Needs("cuda").takes_turns
     assert not Needs("cpu", 5).takes_turns
 
