@@ -74,7 +74,9 @@ class AnnotatorConfig(Frozen):
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(1024, ge=64, description="the model's window in tokens; longer texts are cut")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the weights; auto: bfloat16 where the device computes with it, else float32"
+    )
     concurrency: int = Field(
         32, ge=1, description="most requests at once to one server; how many it bears is found out"
     )

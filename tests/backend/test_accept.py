@@ -223,14 +223,14 @@ def test_a_refused_early_look_leaves_the_last_one(store: Store, home: None) -> N
 
 def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, home: None) -> None:
     project = predicted(store)
-    audit = audited(store, project, 10, whole=True, labels=200)
+    audit = audited(store, project, 40, whole=True, labels=200)
     assert [part.kind for part in audit.parts] == ["weighted"]
     drawn = audits.tasks_of(store, 7, audit.id)
     assert len({row.task_id for row in drawn}) == 200
     assert len({row.probability for row in drawn}) > 100  # the doubtful ones more often
     done = run("--yes")
     assert re.search(
-        r"10 of 200 answered. 0 of the first 10 are wrong: the evidence is [\d.]+ of 20", str(done.exception)
+        r"40 of 200 answered. \d of the first 40 are wrong: the evidence is [\d.]+ of 20", str(done.exception)
     )
     assert "Nothing was decided: ask again after more answers" in str(done.exception)
     assert certificates.every(store, 7) == []
@@ -244,7 +244,7 @@ def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, h
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert (said["tasks"], said["status"]) == (TASKS, "granted")
-    assert 10 < said["audits"] < 120
+    assert 40 < said["audits"] < 120
     rows = {row.task_id for row in certificates.rows(store, 7, said["id"], certificates.WAITING)}
     assert rows == {task + 1 for task in range(TASKS)} - {row.task_id for row in drawn[:120]}
     assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]

@@ -20,6 +20,8 @@ from mollm_backend.store.audits import Answers, Audit, Part
 from mollm_backend.store.certificates import Accepted, Certificate
 from mollm_backend.store.projects import Project
 
+EARLY = 30  # answers of a whole audit up to which nothing is said of how many more it takes: a guess from fewer is none
+
 
 @dataclass(frozen=True)
 class Look:
@@ -158,6 +160,8 @@ def evidence(look: Look) -> str:
     line = f"{wrong.sum()} of the first {len(wrong)} are wrong: the evidence is {reached:.3g} of {1 / part.alpha:.3g}."
     if _found(look, 0).tasks:
         return f"{line} It suffices: `mollm accept` certifies the rest."
+    if len(wrong) < EARLY:
+        return line
     if reached <= 1:
         return f"{line} So far it does not grow: more labels and another version may be better."
     further = len(wrong) * (math.log(1 / part.alpha) / math.log(reached) - 1)
