@@ -22,6 +22,7 @@ from mollm.losses import Rows, robust_loss
 from mollm.records import FittedState, FloatArray
 
 BIAS_RIDGE = 0.1  # of the weights' ridge
+RIDGE = 0.3  # of a round's head, against a sum over its rows (chosen by hand: larger leaves more to the panel)
 SMALLEST = 1e-3  # of the largest spread: a dimension that varies less is constant but for rounding, and is left out
 
 

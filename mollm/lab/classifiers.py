@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mollm.classifier.head import Head
+from mollm.classifier.head import RIDGE, Head
 from mollm.config import LoopConfig
 from mollm.errors import ConfigError
 from mollm.losses import Rows, negative_strength
 from mollm.records import FloatArray, IntArray, TrainingRow
-from mollm.round.chain import RIDGE, Embeds
+from mollm.round.chain import Embeds
 from mollm.round.reading import flat
 
 if TYPE_CHECKING:

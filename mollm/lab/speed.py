@@ -143,7 +143,7 @@ def select(name: str, sizes: SelectSizes, note: Note) -> Figures:
 
 def retrain(rows: int, dimensions: int) -> Figures:
     """A head's fit on made-up rows: three layers of embeddings, one label in five wrong, negatives in half of them."""
-    from mollm.classifier.head import Head
+    from mollm.classifier.head import RIDGE, Head
 
     rng = np.random.default_rng(2)
     D, C = 3 * dimensions, made_up.LABELS
@@ -153,7 +153,7 @@ def retrain(rows: int, dimensions: int) -> Figures:
     negatives = (rng.random((rows, C)) < 0.2) & (np.arange(C) != label[:, None])
     negatives[: rows // 2] = False
     taught = Rows(np.arange(rows), label, np.ones(rows), negatives)
-    seconds, cpu, _ = timed(lambda: Head(C, ridge=0.3, strength=0.7).fit(x, taught))
+    seconds, cpu, _ = timed(lambda: Head(C, ridge=RIDGE, strength=0.7).fit(x, taught))
     return {"rows": rows, "dimensions": D, "seconds": seconds, "cpu_seconds": cpu}
 
 

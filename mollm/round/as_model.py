@@ -21,14 +21,14 @@ import numpy as np
 from scipy.special import softmax
 
 from mollm.classifier.encoder import MAX_TOKENS, Encoder
-from mollm.classifier.head import Head
+from mollm.classifier.head import RIDGE, Head
 from mollm.errors import InputError
 from mollm.folds import folds
 from mollm.losses import Rows
 from mollm.metrics import ece, wilson
 from mollm.mixture.calibration import at_temperature, temperature
 from mollm.records import BoolArray, FloatArray, IntArray, Targets
-from mollm.round.chain import CHOSEN_FEW, FEW_FOLDS, FOLDS, RIDGE
+from mollm.round.chain import CHOSEN_FEW, FEW_FOLDS, FOLDS
 from mollm.round.reading import flat
 from mollm.streams import stream
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import softmax
 
-from mollm.classifier.head import Head
+from mollm.classifier.head import RIDGE, Head
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.folds import folds
@@ -37,8 +37,6 @@ FOLDS, FEW_FOLDS, FEW = 5, 3, 50
 """Folds; fewer below `FEW` human labels, where people wait for the next batch and little is certain."""
 CHOSEN_FEW = 30
 """Human labels below which no part of the loss is chosen by measurement: an interval from fewer is too wide."""
-RIDGE = 0.3
-"""On the head's weights, against a sum over its rows (chosen by hand: larger leaves more to the panel)."""
 DROPOUT = 0.1
 """Share of the embedding's dimensions that a perturbed classifier does not see: the usual rate of the encoders."""
 CLASSIFIER = "classifier"

@@ -21,7 +21,7 @@ from scipy.special import softmax
 from sklearn.utils.extmath import randomized_svd
 
 from mollm.blas import one_thread
-from mollm.classifier.head import Head
+from mollm.classifier.head import RIDGE, Head
 from mollm.errors import ModelFileError
 from mollm.losses import Rows
 from mollm.mixture.evidence import chunks
@@ -39,8 +39,6 @@ SHARES = (START, (0.9, 0.05, 0.05), (0.05, 0.9, 0.05), (0.7, 0.05, 0.25), (0.05,
 """What labels choose from. No space is left out wholly. The kinds have a quarter at most, since the rows that the
 mixture labels tell a round much of the same: with one half TREC and drug reviews lost .003 and .008 (chosen on these,
 BBC News and short chats)."""
-RIDGE = 0.3
-"""On the head that compares the shares, as on the round's own head."""
 MOST = 400
 """Human labels, the last, that compare the shares (chosen by hand: more only take longer)."""
 SMALLEST = 1e-3

@@ -113,7 +113,7 @@ def _makes_way(runtime: Runtime, project: Project, seconds: float) -> bool:
     which tasks came that nobody has answered. These are brought forward."""
     if seconds > FREE_AFTER and queues.waits(runtime.connection, runtime.comes_first):
         return True
-    slots = _new_slots(runtime, project)
+    slots = _new_slots(runtime, project, tasks.newest_id(runtime.store, project.id))
     if not slots or not queues.waits(runtime.connection, runtime.readings):
         return False
     _bring_forward(runtime, project, slots)
@@ -123,7 +123,8 @@ def _makes_way(runtime: Runtime, project: Project, seconds: float) -> bool:
 def _passes(runtime: Runtime, project: Project, mine: str) -> bool:
     """Whether a job that begins leaves its turn to the readings of new tasks, of which its own slots, `mine`, have
     none. Once for the same tasks: where they cannot be read now, all others still are."""
-    slots, newest = _new_slots(runtime, project), tasks.newest_id(runtime.store, project.id)
+    newest = tasks.newest_id(runtime.store, project.id)
+    slots = _new_slots(runtime, project, newest)
     if not slots or slots.intersection(mine) or runtime.passed.get(project.id) == newest:
         return False
     runtime.passed[project.id] = newest
@@ -133,9 +134,8 @@ def _passes(runtime: Runtime, project: Project, mine: str) -> bool:
     return True
 
 
-def _new_slots(runtime: Runtime, project: Project) -> set[str]:
-    """The slots in which tasks came that nobody has answered."""
-    newest = tasks.newest_id(runtime.store, project.id)
+def _new_slots(runtime: Runtime, project: Project, newest: int) -> set[str]:
+    """The slots in which tasks came, up to the `newest`, that nobody has answered."""
     seen = runtime.heard.setdefault(project.id, newest)
     if newest <= seen:
         return set()
