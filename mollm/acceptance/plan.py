@@ -23,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import expit, logit
 
-from mollm.acceptance.bet import prospect, stake
-from mollm.acceptance.certificate import level, share_of
+from mollm.acceptance.bet import prospect
+from mollm.acceptance.certificate import fixed_number, level
 from mollm.errors import InputError
 from mollm.records import FloatArray, IntArray
 
@@ -67,13 +67,11 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """At most `labels` (0: no audit), `expected` on average, that certify with probability `chance` that of the open
-    tasks that they leave a share of `target` is right."""
+    """At most `labels` (0: no audit), `expected` on average, that certify all open tasks with probability `chance`."""
 
     labels: int = 0
     expected: float = 0.0
     chance: float = 1.0
-    target: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +191,10 @@ def _audited(doubt: FloatArray, allowed: int, goal: Goal, attempts: int) -> tupl
     K = len(doubt)
     if allowed >= K:
         return 0.0, Audit()
-    target = needed(K, allowed, level(goal.confidence, attempts + 1))
 
     def costs(attempt: int) -> tuple[IntArray, FloatArray, FloatArray]:
         """(T,) the most answers, the expected ones, and the chance that they certify."""
-        found = prospect(doubt, min(goal.audit, K), share_of(target), level(goal.confidence, attempt))
+        found = prospect(doubt, min(goal.audit, K), fixed_number(allowed), level(goal.confidence, attempt))
         return found.answers, found.expected, found.reached
 
     def whole(answers: IntArray, expected: FloatArray, reached: FloatArray, again: float) -> FloatArray:
@@ -210,26 +207,4 @@ def _audited(doubt: FloatArray, allowed: int, goal: Goal, attempts: int) -> tupl
     answers, expected, reached = costs(attempts + 1)
     cost = whole(answers, expected, reached, again)
     best = int(cost.argmin())
-    return float(cost[best]), Audit(int(answers[best]), float(expected[best]), float(reached[best]), target)
-
-
-def needed(K: int, allowed: int, alpha: float) -> float:
-    """The target of a weighted audit of K tasks with which at most `allowed` of those that it leaves may be wrong.
-
-    The fewest answers that can certify anything are without an error, and they leave the most tasks. Rounded up.
-    """
-
-    def fewest(target: float, most: int) -> int:
-        """How many answers without an error certify; one more than `most` where these do not."""
-        n = np.arange(1, most + 1)
-        enough = n * np.log1p(stake(K, share_of(target)(K - n) + 1)) >= -np.log(alpha)
-        return int(n[enough.argmax()]) if enough.any() else most + 1
-
-    def with_all(n: int) -> float:
-        """The target at which so many may be wrong when n are answered."""
-        return float(min(np.ceil(10_000 * (1 - allowed / max(K - n, allowed + 1))) / 10_000, 0.999999))
-
-    n = min(K - allowed, int(np.ceil(-np.log(alpha) / np.log1p(float(stake(K, np.array(allowed + 1)))))))
-    while n and fewest(with_all(n), n) < n:
-        n -= 1
-    return with_all(n)
+    return float(cost[best]), Audit(int(answers[best]), float(expected[best]), float(reached[best]))

@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from mollm.acceptance.bet import Bet, draw
-from mollm.acceptance.certificate import level, share_of
+from mollm.acceptance.certificate import fixed_number, level
 from mollm.acceptance.plan import Finish, Goal, plan
 from mollm.config import COLD_UNTIL, LoopConfig
 from mollm.errors import InputError
@@ -223,7 +223,7 @@ class Project:
         """Audit the open items, one after the other, until the answers certify all of them; do they?"""
         self.attempts += 1
         items = np.flatnonzero(self.open)
-        bet = Bet(len(items), share_of(ahead.audit.target))
+        bet = Bet(len(items), fixed_number(self.goal.allowed(self.N)))
         places, chance = draw(outcome.probabilities[items].max(axis=1), ahead.audit.labels, self.audit_rng)
         wrong = outcome.probabilities[items[places]].argmax(axis=1) != self.gold[items[places]]
         found = bet.certified(chance, wrong, level(self.goal.confidence, self.attempts))

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mollm.acceptance.bet import Bet
-from mollm.acceptance.certificate import share_of
-from mollm.acceptance.plan import CHOSEN, Audit, Finish, Goal, needed, pace, plan
+from mollm.acceptance.plan import CHOSEN, Audit, Finish, Goal, pace, plan
 from mollm.errors import InputError
 
 GOAL = Goal(target=0.95, batch=100)
@@ -56,18 +54,6 @@ def test_later_attempts_and_spent_errors_cost_more() -> None:
     first, second = (plan(SURE, 1000, 4000, GOAL, attempts=attempts).expected for attempts in (0, 1))
     assert first < second
     assert first < plan(SURE, 1000, 4000, GOAL, spent=40).expected
-
-
-@given(st.integers(50, 5000), st.floats(0, 0.3), st.sampled_from([0.01, 0.05]))
-@settings(max_examples=60, deadline=None)
-def test_the_target_of_an_audit_leaves_no_more_wrong_than_may_be(K: int, share: float, alpha: float) -> None:
-    allowed = int(share * K)
-    target = needed(K, allowed, alpha)
-    assert 0 < target < 1
-    wealth = Bet(K, share_of(target)).wealth(np.full(K - 1, 1 / K), np.zeros(K - 1, dtype=np.bool_))
-    fewest = int(np.argmax(wealth >= 1 / alpha)) + 1  # all of them right
-    if (wealth >= 1 / alpha).any() and target < 0.999999:
-        assert share_of(target)(np.array(K - fewest)) <= allowed
 
 
 def test_hours_are_labels_at_the_pace() -> None:

@@ -13,6 +13,7 @@ import redis
 from click.testing import Result
 from typer.testing import CliRunner
 
+from mollm.acceptance.certificate import share_of
 from mollm.errors import InputError
 from mollm.records import LabelSet, Provenance
 from mollm_backend import jobs
@@ -263,6 +264,19 @@ def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(
     assert audit_outlook.accuracy_of(store, 7, audit) is None
 
 
+def test_a_number_that_may_be_wrong_is_promised_as_the_share_that_it_leaves(store: Store, home: None) -> None:
+    project = predicted(store)
+    audit = audited(store, project, whole=True, labels=200, target=None, wrong=50)
+    assert (audit.target, audit.parts[0].wrong) == (0.875, 50)  # of 400 at least
+    done = run("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    left = TASKS - said["audits"]
+    assert said["audits"] < 150
+    assert said["target"] == np.floor(1e4 * (1 - 50 / left)) / 1e4 > 0.875
+    assert share_of(said["target"])(np.array(left)) == 50
+
+
 def test_a_gap_in_the_answers_ends_what_a_whole_audit_reads(store: Store, home: None) -> None:
     project = predicted(store)
     audit = audited(store, project, 0, whole=True, labels=200)
@@ -279,6 +293,9 @@ def test_a_gap_in_the_answers_ends_what_a_whole_audit_reads(store: Store, home: 
         ({"looks": 2}, "may be decided at any answer"),
         ({"by_class": True}, "has no classes"),
         ({"target": 0.99}, "will certify nothing at 0.99"),
+        ({"wrong": 5}, "in place of --target"),
+        ({"wrong": 5, "whole": False, "target": None}, "a --whole audit may leave wrong"),
+        ({"wrong": 460, "target": None}, "Nothing is left to certify"),
     ],
 )
 def test_what_a_whole_audit_cannot_be_is_refused(store: Store, wanted: dict[str, Any], reason: str) -> None:

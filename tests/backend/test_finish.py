@@ -152,8 +152,7 @@ def test_the_audit_that_comes_next_is_named_as_a_command(pool: Store) -> None:
     standing = found(pool, target=0.9)
     assert standing.finish is not None
     assert standing.finish.step == "audit"
-    told = re.search(r"`mollm audit 7 --whole --labels (\d+) --target ([.\d]+)`", standing.command())
+    told = re.search(r"`mollm audit 7 --whole --labels (\d+) --wrong (\d+)`", standing.command())
     assert told is not None
-    audit = standing.finish.audit
-    assert (audit.labels, audit.target) == (int(told[1]), float(told[2]))
+    assert (standing.finish.audit.labels, standing.finish.allowed) == (int(told[1]), int(told[2]))
     assert standing.command() in CliRunner().invoke(app, ["finish", "7", "--target", ".9"]).stdout

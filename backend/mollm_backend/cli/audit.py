@@ -36,6 +36,9 @@ def audit(
     whole: Annotated[
         bool, typer.Option("--whole", help="Certify all open tasks or none, as soon as the answers suffice.")
     ] = False,
+    wrong: Annotated[
+        int | None, typer.Option(min=0, help="With --whole, in place of --target: how many of the rest may be wrong.")
+    ] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="A certificate for each predicted class.")] = False,
     looks: Annotated[
         int | None, typer.Option(min=1, help="How often you may try to accept; they share 1 - confidence.",
@@ -54,7 +57,8 @@ def audit(
     """
     loaded, store = open_store()
     found = projects.get(store, project)
-    given = {"labels": labels, "target": target, "confidence": confidence, "looks": looks, "seed": seed}
+    given = {"labels": labels, "target": target, "confidence": confidence, "looks": looks, "seed": seed,
+             "wrong": wrong}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     if cancel:
         ended = auditing.cancel(store, project)
@@ -81,7 +85,7 @@ def _draw(
 ) -> bool:
     """Plan an audit, say what to expect, and draw it. False on a dry run, which writes nothing."""
     must = [row for row in read(project.label_config).left if row.required and not row.sometimes]
-    if must and given.get("target") is not None:
+    if must and not given.keys().isdisjoint({"target", "wrong"}):
         raise InputError(
             f"Nothing can be accepted in project {project.id}: people must fill {must[0].tag} {must[0].name!r} in each "
             "task. Remove `required` from it in Label Studio, or audit without --target, which estimates alone."

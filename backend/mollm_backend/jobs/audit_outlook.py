@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mollm.acceptance import by_class, estimate
 from mollm.acceptance.bet import Prospect, prospect
-from mollm.acceptance.certificate import share_of
+from mollm.acceptance.certificate import fixed_number, share_of
 from mollm.acceptance.outlook import Outlook, outlook
 from mollm.errors import InputError
 from mollm.metrics import Figure
@@ -22,6 +23,7 @@ from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
 from mollm_backend.work import actions
 
+TARGET_STEPS = 10_000  # a share that follows from a number of tasks is said to a hundredth of a percent
 SURELY = 0.995  # a larger chance that nothing is certified is told as certain
 SIZES = (100, 200, 300, 500)  # labels for which the outlook is told beside the asked one
 
@@ -30,7 +32,8 @@ SIZES = (100, 200, 300, 500)  # labels for which the outlook is told beside the 
 class Wanted:
     """What is asked for: `labels` audits; `target` None for an estimate alone. All `looks` share 1 - `confidence`.
 
-    `whole`: all open tasks or none are certified, as soon as the answers suffice.
+    `whole`: all open tasks or none are certified, as soon as the answers suffice; `wrong`: how many of them may be
+    wrong, in place of a target.
     """
 
     labels: int = 300
@@ -40,6 +43,7 @@ class Wanted:
     looks: int = 1
     seed: int = 0
     whole: bool = False
+    wrong: int | None = None
 
     @property
     def alpha(self) -> float:
@@ -52,7 +56,9 @@ class Wanted:
                 raise InputError(f"{name} {value:g} cannot be promised: choose a share above 0 and below 1, like .95.")
         if self.by_class and self.target is None:
             raise InputError("--by-class certifies each class at a target: name it, like --target .95.")
-        if self.whole and self.target is None:
+        if self.wrong is not None and (not self.whole or self.target is not None or self.wrong < 0):
+            raise InputError("--wrong is a number of tasks that a --whole audit may leave wrong, in place of --target.")
+        if self.whole and self.target is None and self.wrong is None:
             raise InputError("--whole certifies all open tasks at a target: name it, like --target .95.")
         if self.whole and (self.by_class or self.looks > 1):
             raise InputError("A --whole audit has no classes and needs no --looks: it may be decided at any answer.")
@@ -162,6 +168,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
         raise InputError(f"No open task of project {project.id} has a prediction: there is nothing to audit.")
     if wanted.labels > K:
         raise InputError(f"{wanted.labels} audits need as many open tasks: there are {K}. Choose --labels {K} at most.")
+    wanted = _with_target(wanted, K)
     _check_needed(store, project, wanted)
     sure = float(rest.confidence.mean())
     rows, parts, left_out = _parts(project, rest, wanted)
@@ -174,6 +181,20 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
         0.0 if wanted.target is None else estimate.left_to_people(sure, wanted.target),
         _sizes(project, rest, wanted), left_out,
     )  # fmt: skip
+
+
+def _with_target(wanted: Wanted, K: int) -> Wanted:
+    """With the least share that is promised where a number of wrong tasks is asked for. Raises InputError for a number
+    with which nothing is."""
+    if wanted.wrong is None:
+        return wanted
+    target = math.floor(TARGET_STEPS * (1 - wanted.wrong / max(K - wanted.labels, 1))) / TARGET_STEPS
+    if target <= 0:
+        raise InputError(
+            f"--wrong {wanted.wrong}: {K} tasks are open and {wanted.labels} labels may be taken, so that all of the "
+            "others may be wrong. Nothing is left to certify."
+        )
+    return replace(wanted, target=min(target, 1 - 1 / TARGET_STEPS))
 
 
 def _check_needed(store: Store, project: Project, wanted: Wanted) -> None:
@@ -205,7 +226,8 @@ def _parts(project: Project, rest: Frozen, wanted: Wanted) -> tuple[IntArray, tu
     if wanted.target is None:
         return np.arange(K), (Part("simple", wanted.labels, K, 1, K, wanted.alpha),), ()
     if wanted.whole:
-        return np.arange(K), (Part("weighted", wanted.labels, K, K, K, wanted.alpha),), ()
+        part = Part("weighted", wanted.labels, K, K, K, wanted.alpha, wrong=wanted.wrong)
+        return np.arange(K), (part,), ()
     if not wanted.by_class:
         return np.arange(K), (_part(_outlook(rest, wanted, wanted.labels), wanted.alpha),), ()
     classes = _by_class(project, rest, wanted, wanted.labels)
@@ -226,7 +248,8 @@ def _outlook(rest: Frozen, wanted: Wanted, labels: int) -> Outlook:
 
 def _prospect(rest: Frozen, wanted: Wanted, labels: int) -> Prospect:
     """What a whole audit of at most so many labels will likely bring."""
-    return prospect(np.sort(1 - rest.confidence), labels, share_of(wanted.target or 0), wanted.alpha)
+    allowed = share_of(wanted.target or 0) if wanted.wrong is None else fixed_number(wanted.wrong)
+    return prospect(np.sort(1 - rest.confidence), labels, allowed, wanted.alpha)
 
 
 def _by_class(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> by_class.ClassPlan:

@@ -14,6 +14,7 @@ import numpy as np
 from mollm.acceptance import bet
 from mollm.acceptance.audit import Design
 from mollm.acceptance.bet import Bet
+from mollm.acceptance.certificate import fixed_number
 from mollm.acceptance.certificate import share_of as allowed_by
 from mollm.errors import InputError
 from mollm.records import FloatArray, IntArray
@@ -43,7 +44,7 @@ def design_of(part: Part) -> Design:
 
 def bet_of(part: Part, target: float) -> Bet:
     """How a part of a whole audit is tested."""
-    return Bet(part.tasks, allowed_by(target))
+    return Bet(part.tasks, allowed_by(target) if part.wrong is None else fixed_number(part.wrong))
 
 
 def _drawn(part: Part, confidence: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:

@@ -12,6 +12,7 @@ from mollm.acceptance.certificate import Certified, certify, share_of
 from mollm.acceptance.refusal import more, reachable
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray
+from mollm_backend.jobs.audit_outlook import TARGET_STEPS
 from mollm_backend.jobs.auditing import bet_of, design_of
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.labelstudio.left_to_people import lacks
@@ -130,10 +131,18 @@ def decide(store: Store, project: Project, look: Look) -> Certificate:
     if lost:
         notes.append(lost)
     made = Certificate(
-        audit.id, look.number, tasks_, n, e, len(rows), target, audit.confidence, results,
+        audit.id, look.number, tasks_, n, e, len(rows), _promised(audit, tasks_ - n), audit.confidence, results,
         certificates.GRANTED if tasks_ else certificates.REFUSED, " ".join(notes),
     )  # fmt: skip
     return certificates.save(store, project.id, made, rows, last=look.last or bool(tasks_))
+
+
+def _promised(audit: Audit, tasks: int) -> float:
+    """The share of so many certified tasks that is right: the target, or what the number that may be wrong leaves."""
+    target, wrong = audit.target or 0.0, audit.parts[0].wrong
+    if wrong is None or not tasks:
+        return target
+    return max(target, math.floor(TARGET_STEPS * (1 - wrong / tasks)) / TARGET_STEPS)
 
 
 def _of_part(look: Look, p: int) -> tuple[IntArray, BoolArray]:

@@ -29,7 +29,8 @@ CERTIFICATE, STANDING = "certificate", "standing"
 class Part:
     """How one part of an audit was drawn (see `mollm_backend.jobs.auditing`), and the error that its test may spend.
 
-    `label` is the predicted class where there is a part for each, else empty.
+    `label` is the predicted class where there is a part for each, else empty. `wrong`: how many of the tasks that a
+    whole audit leaves may be wrong (None: as many as its target says).
     """
 
     kind: Literal["simple", "spread", "weighted"]
@@ -39,6 +40,7 @@ class Part:
     tasks: int
     alpha: float
     label: str = ""
+    wrong: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

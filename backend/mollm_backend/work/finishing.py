@@ -81,11 +81,7 @@ class Standing:
         if self.finish is None or self.finish.step != "audit" or self.trust.open:
             return ""
         audit, allowed = self.finish.audit, self.finish.allowed
-        target = f"{audit.target:g}".removeprefix("0")
-        return (
-            f"`mollm audit {self.project} --whole --labels {audit.labels} --target {target}` draws it: "
-            f"{allowed} of the tasks that it leaves may be wrong"
-        )
+        return f"`mollm audit {self.project} --whole --labels {audit.labels} --wrong {allowed}` draws it"
 
     def line(self) -> str:
         """The plan in one line, for the report."""
