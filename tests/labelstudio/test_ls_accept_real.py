@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mollm.errors import InputError
 from mollm.records import Provenance
 from mollm_backend.jobs import audit_outlook, auditing, certifying
 from mollm_backend.jobs.audit_outlook import Wanted
@@ -86,10 +87,10 @@ def with_version(store: Store, number: int) -> Project:
     return projects.get(store, number)
 
 
-def answer_the_stream(store: Store, client: LabelStudioClient, project: Project) -> None:
-    """A person labels what the stream serves until the audit is answered; nothing is shown beforehand."""
+def answer_the_stream(store: Store, client: LabelStudioClient, project: Project, count: int = AUDITS) -> None:
+    """A person labels so many tasks that the stream serves, all of the audit; nothing is shown beforehand."""
     publish_batch(store, client, project.id, project.batch_version or "")
-    for _ in range(AUDITS):
+    for _ in range(count):
         task = client.next_task(project.id)
         assert task is not None
         assert [row["result"] for row in task["predictions"]] == [[]]
@@ -114,20 +115,47 @@ def kill_in_the_middle(
         writer.wait()
 
 
+def set_up(store: Store, client: LabelStudioClient, title: str) -> tuple[Project, list[int]]:
+    """A project with a published version, in which a person has labelled five tasks; and the tasks' ids."""
+    number = client.create_project(title, CONFIG)
+    ids = client.import_tasks(number, [{"text": f"text number {i}"} for i in range(TASKS)])
+    remote = client.project(number)
+    projects.save(store, Project(number, client.url, title, remote.created_at, CONFIG, label_config.parse(CONFIG)))
+    for task in ids[:5]:
+        client.submit(task, result("Red"), lead_time=1.0)
+    reconcile(store, client, number)
+    return with_version(store, number), ids
+
+
+def test_a_whole_audit_ends_in_the_stream_as_soon_as_its_answers_suffice(
+    store: Store, client: LabelStudioClient
+) -> None:
+    """Then all other tasks are accepted, also those of the audit that nobody has answered."""
+    project, ids = set_up(store, client, "whole")
+    wanted = Wanted(labels=TASKS // 2, whole=True, wrong=TASKS // 5, seed=1)
+    planned = audit_outlook.plan(store, project, wanted)
+    audit = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
+    project = projects.get(store, project.id)
+    answer_the_stream(store, client, project, 20)
+    with pytest.raises(InputError, match="of the first 20 are wrong: the evidence is"):
+        certifying.ready(store, project, audit, now=False)
+    answer_the_stream(store, client, project, 40)
+    answers = audits.answers(store, project.id, audit)
+    made = certifying.decide(store, project, certifying.ready(store, project, audit, now=False))
+    assert 0 < made.audits <= len(answers.right) < len(audits.tasks_of(store, project.id, audit.id))
+    accepting.write(store, client, project, made)
+    export = whole_export(client, project.id)
+    people = of_people(export)
+    assert set(ours(export)) | {row["task"] for row in people.values()} == set(ids)
+    assert len(ours(export)) == made.accepted == TASKS - len(people)
+
+
 @pytest.mark.timeout(3000)
 def test_exactly_the_accepted_come_and_go(
     store: Store, client: LabelStudioClient, studio: RealLabelStudio
 ) -> None:  # fmt: skip
-    number = client.create_project("accept", CONFIG)
-    ids = client.import_tasks(number, [{"text": f"text number {i}"} for i in range(TASKS)])
-    remote = client.project(number)
-    projects.save(
-        store, Project(number, client.url, "accept", remote.created_at, CONFIG, label_config.parse(CONFIG))
-    )  # fmt: skip
-    for task in ids[:5]:
-        client.submit(task, result("Red"), lead_time=1.0)
-    reconcile(store, client, number)
-    project = with_version(store, number)
+    project, _ids = set_up(store, client, "accept")
+    number = project.id
     planned = audit_outlook.plan(store, project, Wanted(labels=AUDITS, target=0.8, seed=1))
     audit = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
     project = projects.get(store, number)
