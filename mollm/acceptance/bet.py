@@ -1,4 +1,4 @@
-"""The weighted audit: one promise on all open tasks, that may be decided after each answer.
+"""The whole audit: one promise on all open tasks, that may be decided after each answer.
 
 The doubtful tasks are drawn more often, for that is where the errors are. What people say is read as a bet against the
 hypothesis "of the tasks that nobody audited, more are wrong than may be". Before each answer a fixed share of the
@@ -101,11 +101,6 @@ class Prospect:
         """(T,) how many are expected if people stop at these numbers, or as soon as it is certified."""
         open_still = (1 - self.reached) * np.diff(self.answers, append=self.answers[-1])
         return np.asarray(self.answers[0] + np.cumsum(np.concatenate([[0.0], open_still[:-1]])))
-
-    def within(self, share: float) -> int | None:
-        """With how many answers it is certified with this chance; None: not with all of them."""
-        there = np.flatnonzero(self.reached >= share)
-        return int(self.answers[there[0]]) if len(there) else None
 
 
 def prospect(doubt: FloatArray, labels: int, allowed: Allowed, alpha: float) -> Prospect:

@@ -40,7 +40,8 @@ def level(confidence: float, attempt: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """The first `tasks` in the order of confidence are certified (0: none), of which `audits` were audited."""
+    """The first `tasks` in the order of confidence are certified (0: none). `audits` of them were audited, `errors` of
+    these wrong; a whole audit in vain tells both all the same."""
 
     tasks: int
     audits: int
@@ -49,7 +50,7 @@ class Certified:
     @property
     def accepted(self) -> int:
         """The tasks to accept: certified, and labelled by nobody."""
-        return self.tasks - self.audits
+        return max(self.tasks - self.audits, 0)
 
 
 def certify(design: Design, places: IntArray, wrong: BoolArray, allowed: Allowed, alpha: float) -> Certified:

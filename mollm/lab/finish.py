@@ -3,8 +3,8 @@
 Under seed s the loop chooses batches of human labels, the service's round is fitted after each, and
 `mollm.acceptance.plan` says what comes next. An audit is drawn with `default_rng([s, 3])` and answered by gold, one
 task after the other, until it suffices. If it is refused, its answers become labels, and the next one has less of
-1 - confidence to spend. People's labels count as
-right. Gold is shown for the human labels and the audited items alone; the rest of it only scores.
+1 - confidence to spend. People's labels count as right. Gold is shown for the human labels and the audited items alone;
+the rest of it only scores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mollm.records import BoolArray, FloatArray, IntArray
 from mollm.round.run import Embeds, RoundInput, RoundOutcome, run_round
 
 LOOP_STREAM = 2  # as docs/method.md fixes it
-TUNE_FROM, TUNE_EVERY = 100, 100  # human labels: the service tunes each round from 100 on; here that would take hours
+TUNE_FROM, TUNE_EVERY = 100, 100  # human labels; the service tunes each round from 100 on, which takes minutes a round
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,10 @@ class Project:
         return run_round(given, config=config, encoder=encoder, rng=rng)
 
     def step(self, outcome: RoundOutcome) -> bool:
-        """Do what the plan says with this round; is the pool finished? Only a tuned round, where there are such, is
-        audited or the last one: others would be read for a mixture that is weaker than the service's."""
+        """Do what the plan says with this round; is the pool finished?
+
+        Where rounds are tuned, only a tuned one is audited or the last: the others stand for tuned ones of the service.
+        """
         ahead, tuned = self.plan(outcome.probabilities.max(axis=1)), self.tune_at <= len(self.asked)
         if self.tunes and not tuned and ahead.step != "batch":
             self.tune_at = len(self.asked)

@@ -1,4 +1,4 @@
-"""The weighted audit: its false certificates are no more frequent than promised, wherever the errors lie, and it takes
+"""The whole audit: its false certificates are no more frequent than promised, wherever the errors lie, and it takes
 about as many answers as its plan says."""
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def exactly(confidence: FloatArray, wrong: BoolArray, allowed: Allowed, alpha: f
     st.sampled_from([0.1, 0.3, 0.6]),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_of_few_tasks_the_false_certificates_are_counted_exactly(seed: int, K: int, allowed: int, alpha: float) -> None:
+def test_of_few_tasks_the_false_certificates_are_counted_exactly(
+    seed: int, K: int, allowed: Allowed, alpha: float
+) -> None:
     rng = np.random.default_rng(seed)
     wrong = rng.random(K) < rng.random()
     assert exactly(rng.random(K), wrong, allowed, alpha) <= alpha + 1e-9
@@ -107,10 +109,8 @@ def test_the_prospect_is_what_simulated_audits_bring() -> None:
         certified += found.tasks > 0
     assert likely.expected[-1] == pytest.approx(np.mean(taken), rel=0.12)
     assert likely.reached[-1] == pytest.approx(certified / 300, abs=0.05)
-    half = likely.within(0.5)
-    assert half is not None
+    half = likely.answers[np.flatnonzero(likely.reached >= 0.5)[0]]
     assert half == pytest.approx(np.median(taken), rel=0.15)
-    assert likely.within(1.0) is None
 
 
 def test_a_prospect_is_better_with_fewer_errors_and_a_laxer_level() -> None:

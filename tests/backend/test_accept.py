@@ -264,6 +264,21 @@ def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(
     assert audit_outlook.accuracy_of(store, 7, audit) is None
 
 
+@pytest.mark.parametrize("wanted", [{"target": 0.9}, {"target": None, "wrong": 40}])
+def test_a_refused_whole_audit_promises_and_accepts_nothing(store: Store, home: None, wanted: dict[str, Any]) -> None:
+    audit = audited(store, predicted(store, wrong=0.2), whole=True, labels=150, **wanted)
+    said = json.loads(run("--yes", "--json").stdout)
+    assert (said["status"], said["target"], said["tasks"], said["accepted"]) == ("refused", audit.target, 0, 0)
+    assert [row["unlabelled"] for row in said["by_class"]] == [0]
+    assert f"to promise {100 * (audit.target or 0):g} % with" in " ".join(said["lines"])
+
+
+def test_a_share_that_follows_from_a_number_is_below_one_and_never_too_high() -> None:
+    assert audit_outlook.share_without(0, 20_000) == 0.9999
+    assert audit_outlook.share_without(1, 3) == 0.6666
+    assert audit_outlook.share_without(4, 3) < 0
+
+
 def test_a_number_that_may_be_wrong_is_promised_as_the_share_that_it_leaves(store: Store, home: None) -> None:
     project = predicted(store)
     audit = audited(store, project, whole=True, labels=200, target=None, wrong=50)

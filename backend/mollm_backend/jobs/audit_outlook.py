@@ -188,13 +188,18 @@ def _with_target(wanted: Wanted, K: int) -> Wanted:
     with which nothing is."""
     if wanted.wrong is None:
         return wanted
-    target = math.floor(TARGET_STEPS * (1 - wanted.wrong / max(K - wanted.labels, 1))) / TARGET_STEPS
+    target = share_without(wanted.wrong, max(K - wanted.labels, 1))
     if target <= 0:
         raise InputError(
             f"--wrong {wanted.wrong}: {K} tasks are open and {wanted.labels} labels may be taken, so that all of the "
             "others may be wrong. Nothing is left to certify."
         )
-    return replace(wanted, target=min(target, 1 - 1 / TARGET_STEPS))
+    return replace(wanted, target=target)
+
+
+def share_without(wrong: int, tasks: int) -> float:
+    """The share of the tasks that is right where so many are wrong: rounded down, and below 1, as any target is."""
+    return min(math.floor(TARGET_STEPS * (1 - wrong / tasks)), TARGET_STEPS - 1) / TARGET_STEPS
 
 
 def _check_needed(store: Store, project: Project, wanted: Wanted) -> None:

@@ -12,7 +12,7 @@ from mollm.acceptance.certificate import Certified, certify, share_of
 from mollm.acceptance.refusal import more, reachable
 from mollm.errors import InputError
 from mollm.records import BoolArray, IntArray
-from mollm_backend.jobs.audit_outlook import TARGET_STEPS
+from mollm_backend.jobs.audit_outlook import share_without
 from mollm_backend.jobs.auditing import bet_of, design_of
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.labelstudio.left_to_people import lacks
@@ -138,11 +138,9 @@ def decide(store: Store, project: Project, look: Look) -> Certificate:
 
 
 def _promised(audit: Audit, tasks: int) -> float:
-    """The share of so many certified tasks that is right: the target, or what the number that may be wrong leaves."""
+    """The share of so many accepted tasks that is right: the target, or what the number that may be wrong leaves."""
     target, wrong = audit.target or 0.0, audit.parts[0].wrong
-    if wrong is None or not tasks:
-        return target
-    return max(target, math.floor(TARGET_STEPS * (1 - wrong / tasks)) / TARGET_STEPS)
+    return target if wrong is None or tasks < 1 else max(target, share_without(wrong, tasks))
 
 
 def _of_part(look: Look, p: int) -> tuple[IntArray, BoolArray]:
@@ -163,7 +161,7 @@ def _found(look: Look, p: int) -> Certified:
 def evidence(look: Look) -> str:
     """How far a whole audit's answers are from a certificate, in words."""
     part, target = look.audit.parts[0], look.audit.target or 0.0
-    _places, wrong = _of_part(look, 0)
+    wrong = _of_part(look, 0)[1]
     wealth = bet_of(part, target).wealth(look.answers.probability[: look.count], wrong)
     reached = float(wealth[-1]) if len(wealth) else 1.0
     line = f"{wrong.sum()} of the first {len(wrong)} are wrong: the evidence is {reached:.3g} of {1 / part.alpha:.3g}."
