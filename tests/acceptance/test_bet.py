@@ -64,9 +64,7 @@ def exactly(confidence: FloatArray, wrong: BoolArray, allowed: Allowed, alpha: f
     st.sampled_from([0.1, 0.3, 0.6]),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None)
-def test_of_few_tasks_the_false_certificates_are_counted_exactly(
-    seed: int, K: int, allowed: Allowed, alpha: float
-) -> None:
+def test_false_certificates_of_few_tasks_counted_exactly(seed: int, K: int, allowed: Allowed, alpha: float) -> None:
     rng = np.random.default_rng(seed)
     wrong = rng.random(K) < rng.random()
     assert exactly(rng.random(K), wrong, allowed, alpha) <= alpha + 1e-9
