@@ -12,7 +12,6 @@ import gc
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,6 +21,7 @@ import numpy as np
 from mollm.annotators import Annotator, Answer, Needs
 from mollm.annotators._one_pass import OnePass, Question, Read, prompts_for
 from mollm.config import AnnotatorConfig
+from mollm.devices import cpu_has_bfloat16
 from mollm.errors import ConfigError, ModelFileError
 from mollm.prompts import Prompt, Shot
 from mollm.prompts.coding import Path as TokenPath
@@ -30,8 +30,6 @@ from mollm.prompts.parsing import parse_answer, parse_code
 from mollm.records import FloatArray, LabelSet
 
 MARK = "\ue000\ue001"  # private-use characters: they stand for the text while the chat template is rendered
-CPU_INFO = Path("/proc/cpuinfo")
-BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # as Linux names them on x86 and on ARM
 CHARACTERS_A_TOKEN = 16  # more than any tokenizer's mean: a text that is cut by it before tokenizing would not fit
 
 
@@ -340,15 +338,4 @@ def _dtype(config: AnnotatorConfig, device: str) -> str:
     """The number type: as configured; for `auto` bfloat16 where the device computes with it, else float32."""
     if config.dtype != "auto":
         return config.dtype
-    return "bfloat16" if device != "cpu" or _cpu_has_bfloat16() else "float32"
-
-
-@lru_cache(maxsize=1)
-def _cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself: half the memory and twice as fast. Without, each product is made of
-    conversions, and takes longer. Linux alone says so in a file."""
-    try:
-        words = CPU_INFO.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return False
-    return not BFLOAT16_FLAGS.isdisjoint(words)
+    return "bfloat16" if device != "cpu" or cpu_has_bfloat16() else "float32"

@@ -23,12 +23,13 @@ from torch import nn
 from mollm.classifier.encoder import mean_pool
 from mollm.classifier.head import Head
 from mollm.classifier.layers import Activations, upper_part
+from mollm.devices import cpu_has_bfloat16
 from mollm.errors import ModelFileError, NotFittedError
 from mollm.losses import Rows, robust_loss_torch
 from mollm.records import FloatArray, IntArray
 
 TUNED = 4  # layers: three of MiniLM's six had .003 less accuracy (TREC, 300 and 500 human labels, seeds 0 and 1)
-EPOCHS = 5  # chosen by hand: more takes longer and overfits few labels, fewer leaves the layers near their start
+EPOCHS, BATCH = 6, 8  # TREC, seeds 0 and 1, 100 to 500 labels: 6 to 12 % fewer errors than five epochs in batches of 32
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Top:
     model: nn.Module  # the pretrained encoder; never changed
     tuned: int = TUNED
     epochs: int = EPOCHS
-    batch: int = 32
+    batch: int = BATCH
     rate: float = 3e-4
     strength: float = 0.0
     start_ridge: float = 100.0  # penalty of the first head: with a good head the layers have nothing to learn
@@ -96,9 +97,15 @@ class Top:
         return self.head_(self._pooled(acts, index))
 
     def _pooled(self, acts: Activations, index: IntArray) -> torch.Tensor:
-        """(B, D) means of the last hidden states. On a GPU in bfloat16: it is faster and needs no loss scaling."""
+        """(B, D) means of the last hidden states.
+
+        On a GPU in bfloat16: it is faster and needs no loss scaling. A CPU that computes with it only learns in it, so
+        that what is predicted hardly depends on which texts are predicted together.
+        """
         states, mask = (part.to(self.device) for part in acts.batch(index))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        kind = self.device.type
+        short = kind == "cuda" or (kind == "cpu" and self.upper_.training and cpu_has_bfloat16())
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=short):
             hidden = self.upper_(inputs_embeds=states, attention_mask=mask).last_hidden_state
         return mean_pool(hidden.float(), mask)
 

@@ -1,4 +1,4 @@
-"""Calibration: one temperature, fitted to cross-fitted probabilities of the human-labelled items.
+"""Calibration: one temperature, fitted to cross-fitted probabilities of the human-labelled items, or to a sureness.
 
 A temperature never changes which class is on top, so calibration cannot cost accuracy (Guo et al. 2017).
 """
@@ -6,7 +6,7 @@ A temperature never changes which class is on top, so calibration cannot cost ac
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import softmax
 
 from mollm.metrics import SMALLEST, log_losses
@@ -14,6 +14,8 @@ from mollm.records import FloatArray, Targets
 
 PRIOR_SPREAD = 0.25
 """Standard deviation of log temperature before any label: few labels move it little."""
+FURTHEST = 1.5
+"""Of log temperature from 0: what asks for more is not a matter of temperature."""
 
 
 def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
@@ -30,4 +32,17 @@ def temperature(held_out: FloatArray, targets: Targets) -> float:
         losses = log_losses(at_temperature(held_out, float(np.exp(log_t))), targets.label)
         return float(targets.weight @ losses + 0.5 * (log_t / PRIOR_SPREAD) ** 2)
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-1.5, 1.5), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-FURTHEST, FURTHEST), method="bounded").x))
+
+
+def as_sure(probs: FloatArray, sure: float) -> float:
+    """The temperature at which the highest probabilities of `probs` (N, C) have the mean `sure`, as near as one can."""
+
+    def more(log_t: float) -> float:
+        return float(at_temperature(probs, float(np.exp(log_t))).max(axis=-1).mean()) - sure
+
+    if more(-FURTHEST) <= 0:
+        return float(np.exp(-FURTHEST))
+    if more(FURTHEST) >= 0:
+        return float(np.exp(FURTHEST))
+    return float(np.exp(brentq(more, -FURTHEST, FURTHEST)))

@@ -6,6 +6,10 @@ nothing beyond its own offset.
 
 `auto` tries `top` where enough humans have spoken and enough is still wrong, and keeps it if its cross-fitted log-loss
 is lower. The rows of a fold are scored by what the other folds' labels chose, as on the ladder.
+
+What is kept is the mean of the folds' weights. They start at one place and do not go far, so that their mean lies
+between them and is more right than each (Wortsman et al. 2022, "Model soups"), and no further fit is needed. It is less
+sure than each, too: its temperature makes it as sure of a sample of the pool as the folds' classifiers are.
 This module imports torch when a tuned classifier is asked for, and not before.
 """
 
@@ -16,6 +20,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
 
 from mollm.classifier.tuned import SMALLEST, everywhere, layers_to_tune, mean_with, restored, text_encoder
 from mollm.classifier.windows import Unread
@@ -24,7 +30,7 @@ from mollm.languages import tokens_about
 from mollm.losses import Rows
 from mollm.metrics import log_loss
 from mollm.mixture.auto import Auto
-from mollm.mixture.calibration import at_temperature
+from mollm.mixture.calibration import as_sure, at_temperature
 from mollm.mixture.ladder import NONE, Choice, Out, cross_chosen, fitted_temperature
 from mollm.mixture.ladder import Rows as HeldOut
 from mollm.records import FittedState, FloatArray, IntArray, Item, Targets, TrainingRow
@@ -39,7 +45,8 @@ ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
 MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some eight minutes of a core for MiniLM's four
 MOST_TOKENS = 128  # of a text, to estimate that (mollm.classifier.layers.MAX_TOKENS)
-EPOCHS = 5  # of `Top`, to estimate that
+EPOCHS = 6  # of `Top`, to estimate that
+SAMPLE = 500  # items without label on which sureness is compared (its spread there is about .01 of a probability)
 TUNED, HEAD = "tuned", "head"  # the two candidates of `auto`
 READER = "the tuned classifier"  # in what people are told; it is averaged with a mixture that reads whole texts
 
@@ -92,7 +99,7 @@ def obstacle(chain: Chain, given: RoundInput, probabilities: FloatArray) -> str 
     if wrong < WRONG:
         return f"The encoder's layers stay as they are: only some {wrong:.1f} labels of open items are wrong still."
     tokens = float(np.mean([min(tokens_about(text) + 2, MOST_TOKENS) for text in given.texts]))
-    passes = tokens * (3 * EPOCHS * FOLDS * chain.targets.H + 2 * chain.signals.N)
+    passes = tokens * (3 * EPOCHS * (FOLDS - 1) * chain.targets.H + chain.signals.N)
     if passes > MOST_PASSES and not on_gpu():
         return "The encoder's layers stay as they are: without a GPU, tuning them would take too long here."
     return None
@@ -115,22 +122,28 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
     from mollm.classifier.layers import activations, unread
 
     acts = activations(known, [texts[n] for n in labelled], layers)
-    temperature, note, held_out = 1.0, "scores are those of the head", plain.held_out
+    temperature, note, held_out, top = 1.0, "scores are those of the head", plain.held_out, None
     if mode != "full":
         progress("cross-fitting the tuned encoder")
-        raw, fold = cross_fitted(chain, known, acts, labelled, layers, plain.held_out), chain.fold[targets.index]
-        rows = {TUNED: cross_chosen({TUNED: raw}, targets, fold, calibrated)}
+        sample = Sample.of(chain, known, texts, layers, plain.probabilities)
+        found, fold = cross_fitted(chain, known, acts, labelled, layers, plain.held_out, sample), chain.fold
+        rows = {TUNED: cross_chosen({TUNED: found.held_out}, targets, fold[targets.index], calibrated)}
         if mode == "auto":
             rows = {HEAD: plain.held_out} | rows
-        held_out = cross_chosen(rows, targets, fold, lowest)
-        temperature = fitted_temperature(raw, targets)
+        held_out = cross_chosen(rows, targets, fold[targets.index], lowest)
         losses = {name: log_loss(held, targets) for name, held in (rows | {HEAD: plain.held_out}).items()}
         note = f"cross-fitted log-loss {losses[TUNED]:.3f}, {losses[HEAD]:.3f} with the head alone"
         if lowest(rows, targets)[0] == HEAD:
             line = f"The encoder's layers stay as they are ({note} when they were tuned)."
             return replace(plain, held_out=held_out, notes=(line,))
-    progress("tuning the encoder")
-    top = fitted(chain, known, acts, labelled, layers, NONE)
+        temperature = fitted_temperature(found.held_out, targets)
+        top = found.mean(chain, known, acts, labelled, layers)
+        if top is not None and len(sample.fused):
+            sure = float(at_temperature(found.sample, temperature).max(axis=-1).mean())
+            temperature = as_sure(sample.said_by(top), sure)
+    if top is None:
+        progress("tuning the encoder")
+        top = fitted(chain, known, acts, labelled, layers, NONE)
     out = everywhere(top, known, texts, plain.probabilities, chain.panel_everywhere(), progress)
     line = f"Classifier: {layers} tuned layers, averaged with the mixture ({note})."
     beyond = unread(known, texts)
@@ -164,19 +177,75 @@ def fitted(chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray
     return Top(C, encoder.load()[1], tuned).fit(acts, Rows.of(rows, C), offset, chain.seed)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """S items without label: their activations, and what the mixture `fused` and the panel `below` say of them
+    (both (S, C))."""
+
+    acts: Activations
+    fused: FloatArray
+    below: FloatArray
+
+    @classmethod
+    def of(cls, chain: Chain, encoder: Encoder, texts: Sequence[str], tuned: int, fused: FloatArray) -> Sample:
+        """A random draw of the items with a text."""
+        from mollm.classifier.layers import activations
+
+        free = np.flatnonzero(chain.has_text & ~chain.labelled)
+        drawn = np.sort(chain.rng("sample").permutation(free)[:SAMPLE])
+        acts = activations(encoder, [texts[n] for n in drawn], tuned)
+        return cls(acts, fused[drawn], chain.panel_everywhere()[drawn])
+
+    def said_by(self, top: Top) -> FloatArray:
+        """(S, C): the mean of the mixture and of a tuned classifier."""
+        logits = np.log(np.maximum(self.below, SMALLEST)) + top.logits(self.acts)
+        return mean_with(self.fused, logits, np.ones(len(logits), dtype=np.bool_))
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """What the K folds' tuned classifiers say of their own fold's labels (H, C) and of a sample (K, S, C), and the mean
+    of their weights by name."""
+
+    held_out: FloatArray
+    sample: FloatArray
+    weights: Mapping[str, NDArray[np.generic]]
+
+    def mean(self, chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int) -> Top | None:
+        """The classifier of the mean weights; None where the weights went too far apart for a mean: then it is worse on
+        the very labels that it learned from than the folds' classifiers are on labels that they have not seen."""
+        top = restored(FittedState("top", self.weights, {"tuned": tuned, "C": chain.signals.C}), encoder)
+        targets = chain.targets
+        place = np.searchsorted(labelled, targets.index)
+        offset = np.log(np.maximum(chain.panel_held_out()[np.searchsorted(chain.working, targets.index)], SMALLEST))
+        learned = softmax(offset + top.logits(acts, place), axis=1)
+        return top if log_loss(learned, targets) <= log_loss(self.held_out, targets) else None
+
+
 def cross_fitted(
-    chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int, held_out: FloatArray
-) -> FloatArray:
-    """(H, C): each human label's item by the tuned classifier and the mixture that saw nothing of its fold."""
+    chain: Chain,
+    encoder: Encoder,
+    acts: Activations,
+    labelled: IntArray,
+    tuned: int,
+    held_out: FloatArray,
+    sample: Sample,
+) -> CrossFitted:
+    """Each human label's item by the tuned classifier and the mixture that saw nothing of its fold."""
     index = chain.targets.index
     place, fold = np.searchsorted(labelled, index), chain.fold[index]
-    probs = np.empty_like(held_out)
-    for k in np.unique(fold).tolist():
+    folds = np.unique(fold).tolist()
+    probs, said = np.empty_like(held_out), []
+    total: dict[str, NDArray[np.generic]] = {}
+    for k in folds:
         out = frozenset({k})
         top, mine = fitted(chain, encoder, acts, labelled, tuned, out), fold == k
         offset = np.log(np.maximum(chain.panel(out)[np.searchsorted(chain.working, index[mine])], SMALLEST))
         probs[mine] = mean_with(held_out[mine], offset + top.logits(acts, place[mine]), chain.has_text[index[mine]])
-    return probs
+        said.append(sample.said_by(top))
+        total = {name: value + total.get(name, 0) for name, value in top.weights().items()}  # type: ignore[operator]
+    weights = {name: (value / len(folds)).astype(value.dtype) for name, value in total.items()}  # type: ignore[operator]
+    return CrossFitted(probs, np.array(said), weights)
 
 
 def state_of(tuned: Tuned, chain: Chain) -> dict[str, FittedState]:

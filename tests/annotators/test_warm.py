@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mollm import devices
 from mollm.annotators import Annotator, Answer, Needs, needs, open_annotator
 from mollm.annotators._warm import Warm, free_memory
 from mollm.config import AnnotatorConfig
@@ -142,10 +143,8 @@ def test_free_memory_is_less_than_all_of_it() -> None:
 def test_a_cpu_loads_bfloat16_where_it_computes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, size: int
 ) -> None:
-    from mollm.annotators import transformers
-
-    monkeypatch.setattr(transformers, "CPU_INFO", tmp_path / "cpuinfo")
-    transformers._cpu_has_bfloat16.cache_clear()
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    devices.cpu_has_bfloat16.cache_clear()
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
     (tmp_path / "tiny").mkdir()
@@ -154,7 +153,7 @@ def test_a_cpu_loads_bfloat16_where_it_computes_with_it(
     try:
         assert needs(local, tmp_path).bytes == size
     finally:
-        transformers._cpu_has_bfloat16.cache_clear()
+        devices.cpu_has_bfloat16.cache_clear()
 
 
 def test_what_a_runtime_needs_is_known_without_opening_it(tmp_path: Path) -> None:

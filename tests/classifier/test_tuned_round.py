@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from mollm.classifier.encoder import Encoder
-from mollm.classifier.layers import activations
+from mollm.classifier.layers import Activations, activations
 from mollm.classifier.tuned import text_encoder
 from mollm.classifier.windows import Unread
 from mollm.config import LoopConfig
@@ -118,23 +118,65 @@ def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatc
     assert "too long" in notes()
 
 
+def chained(encoder: Encoder, gold: np.ndarray, items: list[Item], signals: Signals) -> Chain:
+    given = RoundInput(items, signals, Targets.of(np.arange(20), gold[:20]))
+    return Chain.start(given, CONFIG, encoder, np.random.default_rng(0))
+
+
+def crossed(chain: Chain, encoder: Encoder, items: list[Item]) -> tuple[tuning.CrossFitted, tuning.Sample, Activations]:
+    texts = [item.text or "" for item in items]
+    acts = activations(encoder, texts[:20], 3)
+    sample = tuning.Sample.of(chain, encoder, texts, 3, np.full((60, 2), 0.5))
+    found = tuning.cross_fitted(chain, encoder, acts, np.arange(20), 3, np.full((20, 2), 0.5), sample)
+    return found, sample, acts
+
+
 def test_no_row_is_scored_by_a_tuned_fit_that_saw_its_label(tiny: Path) -> None:
     """Turning one fold's labels changes nothing of what cross-fitting says of that fold."""
     items, signals, gold = world(60)
     encoder = Encoder(tiny)
-    said: list[np.ndarray] = []
-    given = RoundInput(items, signals, Targets.of(np.arange(20), gold[:20]))
-    chain = Chain.start(given, CONFIG, encoder, np.random.default_rng(0))
+    chain = chained(encoder, gold, items, signals)
     mine = chain.fold[:20] == 1
     turned = Targets.of(np.arange(20), np.where(mine, 1 - gold[:20], gold[:20]))
-    for one in (
-        chain,
-        replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={}, _classifiers={}),
-    ):
-        acts = activations(encoder, [item.text or "" for item in items[:20]], 3)
-        said.append(tuning.cross_fitted(one, encoder, acts, np.arange(20), 3, np.full((20, 2), 0.5)))
+    other = replace(chain, pool=replace(chain.pool, targets=turned), _panels={}, _heads={}, _classifiers={})
+    said = [crossed(one, encoder, items)[0].held_out for one in (chain, other)]
     np.testing.assert_array_equal(said[0][mine], said[1][mine])
     assert not np.array_equal(said[0][~mine], said[1][~mine])
+
+
+def test_what_is_kept_is_the_mean_of_the_folds_weights(tiny: Path) -> None:
+    items, signals, gold = world(60)
+    encoder = Encoder(tiny)
+    chain = chained(encoder, gold, items, signals)
+    found, sample, acts = crossed(chain, encoder, items)
+    folds = np.unique(chain.fold[:20]).tolist()
+    tops = [tuning.fitted(chain, encoder, acts, np.arange(20), 3, frozenset({k})) for k in folds]
+    for name, value in found.weights.items():
+        np.testing.assert_allclose(value, np.mean([top.weights()[name] for top in tops], axis=0), atol=1e-6)
+        assert value.dtype == tops[0].weights()[name].dtype
+    np.testing.assert_array_equal(found.sample, [sample.said_by(top) for top in tops])
+    assert found.sample.shape == (len(folds), 40, 2)  # of all that has no label
+    kept = found.mean(chain, encoder, acts, np.arange(20), 3)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.weights()["head.bias"], found.weights["head.bias"])
+
+
+def test_weights_that_went_apart_have_no_mean(tiny: Path) -> None:
+    items, signals, gold = world(60)
+    encoder = Encoder(tiny)
+    chain = chained(encoder, gold, items, signals)
+    found, _, acts = crossed(chain, encoder, items)
+    apart = dict(found.weights) | {"head.bias": np.array([40, -40], dtype=np.float32)}  # one label, whatever the text
+    assert replace(found, weights=apart).mean(chain, encoder, acts, np.arange(20), 3) is None
+
+
+def test_without_a_mean_one_fit_on_all_labels_stands(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning.CrossFitted, "mean", lambda *_: None)
+    outcome = tried(tiny, monkeypatch, text_tells=True, mode="top")
+    full = tried(tiny, monkeypatch, text_tells=True, mode="full").state["tuned"].arrays
+    assert full.keys() == outcome.state["tuned"].arrays.keys()
+    for name, value in outcome.state["tuned"].arrays.items():  # `full` tunes the tiny encoder's four layers, too
+        np.testing.assert_array_equal(value, full[name])
 
 
 def test_below_enough_labels_the_head_stands(tiny: Path) -> None:

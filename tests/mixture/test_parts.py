@@ -191,6 +191,20 @@ def test_a_temperature_never_changes_the_top_class_and_is_found_again(seed: int,
     assert calibration.temperature(shown, Targets.of(np.arange(3000), label)) == pytest.approx(true, rel=0.2)
 
 
+@given(st.integers(0, 1000), st.floats(0.55, 0.85))
+def test_a_temperature_makes_answers_as_sure_as_asked_for(seed: int, sure: float) -> None:
+    probs = np.random.default_rng(seed).dirichlet(np.full(3, 0.5), size=200)
+    told = calibration.at_temperature(probs, calibration.as_sure(probs, sure))
+    assert told.max(axis=1).mean() == pytest.approx(sure, abs=1e-6)
+    np.testing.assert_array_equal(told.argmax(axis=1), probs.argmax(axis=1))
+
+
+@pytest.mark.parametrize(("sure", "temperature"), [(1.0, np.exp(-1.5)), (0.0, np.exp(1.5))])
+def test_a_sureness_out_of_reach_is_neared_as_far_as_a_temperature_may_go(sure: float, temperature: float) -> None:
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), size=50)
+    assert calibration.as_sure(probs, sure) == pytest.approx(temperature)
+
+
 def test_ece_of_a_case_by_hand() -> None:
     probs = np.array([[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]])
     assert metrics.ece(probs, np.array([0, 1, 1])) == pytest.approx((2 * abs(0.5 - 0.6) + abs(1 - 0.9)) / 3)
