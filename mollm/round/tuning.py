@@ -7,9 +7,9 @@ nothing beyond its own offset.
 `auto` tries `top` where enough humans have spoken and enough is still wrong, and keeps it if its cross-fitted log-loss
 is lower. The rows of a fold are scored by what the other folds' labels chose, as on the ladder.
 
-What is kept is the mean of the folds' weights. They start at one place and do not go far, so that their mean lies
-between them and is more right than each (Wortsman et al. 2022, "Model soups"), and no further fit is needed. It is less
-sure than each, too: its temperature makes it as sure of a sample of the pool as the folds' classifiers are.
+What is kept is the mean of the folds' weights (Wortsman et al. 2022, "Model soups"). They start at one place and do not
+go far, so that their mean is a classifier, too, and no further fit is needed. It is less sure than the folds'
+classifiers: its temperature makes it as sure of a sample of the pool as they are.
 This module imports torch when a tuned classifier is asked for, and not before.
 """
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
 MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some eight minutes of a core for MiniLM's four
-MOST_TOKENS = 128  # of a text, to estimate that (mollm.classifier.layers.MAX_TOKENS)
-EPOCHS = 6  # of `Top`, to estimate that
 SAMPLE = 500  # items without label on which sureness is compared (its spread there is about .01 of a probability)
 TUNED, HEAD = "tuned", "head"  # the two candidates of `auto`
 READER = "the tuned classifier"  # in what people are told; it is averaged with a mixture that reads whole texts
@@ -98,7 +96,10 @@ def obstacle(chain: Chain, given: RoundInput, probabilities: FloatArray) -> str 
     wrong = float((1 - probabilities.max(axis=1))[given.open].sum())
     if wrong < WRONG:
         return f"The encoder's layers stay as they are: only some {wrong:.1f} labels of open items are wrong still."
-    tokens = float(np.mean([min(tokens_about(text) + 2, MOST_TOKENS) for text in given.texts]))
+    from mollm.classifier.layers import MAX_TOKENS
+    from mollm.classifier.top import EPOCHS
+
+    tokens = float(np.mean([min(tokens_about(text) + 2, MAX_TOKENS) for text in given.texts]))
     passes = tokens * (3 * EPOCHS * (FOLDS - 1) * chain.targets.H + chain.signals.N)
     if passes > MOST_PASSES and not on_gpu():
         return "The encoder's layers stay as they are: without a GPU, tuning them would take too long here."
@@ -209,7 +210,7 @@ class CrossFitted:
 
     held_out: FloatArray
     sample: FloatArray
-    weights: Mapping[str, NDArray[np.generic]]
+    weights: Mapping[str, NDArray[np.float32]]
 
     def mean(self, chain: Chain, encoder: Encoder, acts: Activations, labelled: IntArray, tuned: int) -> Top | None:
         """The classifier of the mean weights; None where the weights went too far apart for a mean: then it is worse on
@@ -236,15 +237,16 @@ def cross_fitted(
     place, fold = np.searchsorted(labelled, index), chain.fold[index]
     folds = np.unique(fold).tolist()
     probs, said = np.empty_like(held_out), []
-    total: dict[str, NDArray[np.generic]] = {}
+    total: dict[str, FloatArray] = {}
     for k in folds:
         out = frozenset({k})
         top, mine = fitted(chain, encoder, acts, labelled, tuned, out), fold == k
         offset = np.log(np.maximum(chain.panel(out)[np.searchsorted(chain.working, index[mine])], SMALLEST))
         probs[mine] = mean_with(held_out[mine], offset + top.logits(acts, place[mine]), chain.has_text[index[mine]])
         said.append(sample.said_by(top))
-        total = {name: value + total.get(name, 0) for name, value in top.weights().items()}  # type: ignore[operator]
-    weights = {name: (value / len(folds)).astype(value.dtype) for name, value in total.items()}  # type: ignore[operator]
+        for name, value in top.weights().items():
+            total[name] = total.get(name, 0.0) + np.asarray(value, dtype=np.float64)
+    weights = {name: (value / len(folds)).astype(np.float32) for name, value in total.items()}
     return CrossFitted(probs, np.array(said), weights)
 
 

@@ -179,6 +179,19 @@ def test_without_a_mean_one_fit_on_all_labels_stands(tiny: Path, monkeypatch: py
         np.testing.assert_array_equal(value, full[name])
 
 
+def test_where_every_item_has_a_label_there_is_no_sample(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "ENOUGH", 20)
+    items, signals, gold = world(24)
+    outcome = run_round(
+        RoundInput(items, signals, Targets.of(np.arange(24), gold), 1),
+        config=CONFIG,
+        encoder=Encoder(tiny),
+        rng=np.random.default_rng(0),
+    )
+    assert "tuned" in outcome.state
+    assert np.isfinite(outcome.probabilities).all()
+
+
 def test_below_enough_labels_the_head_stands(tiny: Path) -> None:
     items, signals, gold = world(30)
     outcome = run_round(
