@@ -32,7 +32,6 @@ from mollm.records import BoolArray, FloatArray, IntArray
 from mollm.round.run import Embeds, RoundInput, RoundOutcome, run_round
 
 LOOP_STREAM = 2  # as docs/method.md fixes it
-TUNE_FROM, TUNE_EVERY = 100, 100  # human labels; the service tunes each round from 100 on, which takes minutes a round
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,6 @@ class Project:
         self.random = np.random.default_rng([self.seed, LOOP_STREAM]).permutation(self.N)
         self.asked = self._first()
         self.audits, self.attempts, self.rounds = 0, 0, 0
-        self.tune_at = TUNE_FROM  # the human labels from which on a round is tuned
 
     def _first(self) -> IntArray:
         """The first labels: by the cold start's design, or at random."""
@@ -169,25 +167,16 @@ class Project:
     def round(self) -> RoundOutcome:
         """The service's round on what people have said."""
         self.rounds += 1
-        tune = self.tunes and self.tune_at <= len(self.asked)
-        own = {"classifier": "auto" if tune else "head", "batch_size": self.goal.batch, "reserve": 0}
+        encoder = self.encoder if self.options.classifier == "auto" else None
+        own = {"classifier": "head" if encoder is None else "auto", "batch_size": self.goal.batch, "reserve": 0}
         config = self.options.config.model_copy(update=own)
         recording, rng = self.pool.recording, np.random.default_rng([self.seed, LOOP_STREAM, self.rounds])
         given = RoundInput(recording.items, recording.signals, self.pool.labelled(self.asked).targets, self.rounds)
-        encoder = self.encoder if tune and self.encoder is not None else KnownTexts.of(self.pool)
-        return run_round(given, config=config, encoder=encoder, rng=rng)
+        return run_round(given, config=config, encoder=encoder or KnownTexts.of(self.pool), rng=rng)
 
     def step(self, outcome: RoundOutcome) -> bool:
-        """Do what the plan says with this round; is the pool finished?
-
-        Where rounds are tuned, only a tuned one is audited or the last: the others stand for tuned ones of the service.
-        """
-        ahead, tuned = self.plan(outcome.probabilities.max(axis=1)), self.tune_at <= len(self.asked)
-        if self.tunes and not tuned and ahead.step != "batch":
-            self.tune_at = len(self.asked)
-            return False
-        if tuned:
-            self.tune_at = len(self.asked) + min(TUNE_EVERY, max(1, ahead.batches) * self.goal.batch)
+        """Do what the plan says with this round; is the pool finished?"""
+        ahead = self.plan(outcome.probabilities.max(axis=1))
         if ahead.step == "audit":
             return self.audit(outcome, ahead)
         if ahead.step == "batch":
@@ -195,11 +184,6 @@ class Project:
             return False
         self.label(self.doubtful(outcome)[: ahead.labels])
         return True
-
-    @property
-    def tunes(self) -> bool:
-        """Whether there are rounds with tuned layers."""
-        return self.options.classifier == "auto" and self.encoder is not None
 
     def plan(self, confidence: FloatArray) -> Finish:
         """The core's plan for what is open now."""
