@@ -19,7 +19,18 @@ from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio.events import AskedTask
 from mollm_backend.labelstudio.label_config import parse
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, audits, batches, frozen, labels, projects, signals, tasks, versions
+from mollm_backend.store import (
+    Store,
+    audit_answers,
+    audits,
+    batches,
+    frozen,
+    labels,
+    projects,
+    signals,
+    tasks,
+    versions,
+)
 from mollm_backend.store.audits import Audit, AuditTask, Part
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import PanelMember, Project
@@ -137,7 +148,7 @@ def test_an_audit_asks_for_what_people_see(runtime: Runtime) -> None:
     annotate(store, 5, "cat", None)
     blank = Annotation(106, 6, 1, None, False, Provenance.FROM_SCRATCH, decision="kind", problem="nothing was chosen")
     labels.upsert(store, NUMBER, [blank, replace(blank, label="dog", decision="animal", problem="")])
-    answers = audits.answers(store, NUMBER, made)
+    answers = audit_answers.of(store, NUMBER, made)
     assert dict(zip(answers.task_ids.tolist(), answers.right.tolist(), strict=True)) == {
         1: True, 2: True, 3: False, 4: False, 5: True, 6: False,
     }  # fmt: skip

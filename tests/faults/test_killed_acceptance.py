@@ -18,7 +18,7 @@ import pytest
 from mollm_backend.jobs import acting, certifying
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.labelstudio.connect import connect
-from mollm_backend.store import audits, certificates, labels, projects, versions
+from mollm_backend.store import audit_answers, audits, certificates, labels, projects, versions
 from mollm_backend.work import queues
 from mollm_backend.work.actions import Asked
 
@@ -96,7 +96,7 @@ def test_the_accepted_come_and_go_although_the_worker_is_killed(tmp_path: Path) 
                 answered.add(task["id"])
                 said = result(right[task["id"]])
                 again_if_busy(lambda n=task["id"], said=said: there.client.submit(n, said, lead_time=1.0))  # type: ignore[misc]
-            until(lambda: audits.answers(there.store, project, audit).complete, 120)
+            until(lambda: audit_answers.of(there.store, project, audit).complete, 120)
         people = {row["id"]: row for rows in export(there, project).values() for row in rows}
         found = projects.get(there.store, project)
         made = certifying.decide(there.store, found, certifying.ready(there.store, found, audit, now=False))

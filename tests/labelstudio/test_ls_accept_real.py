@@ -24,7 +24,7 @@ from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.errors import LabelStudioError
 from mollm_backend.labelstudio.publish import publish_batch
 from mollm_backend.labelstudio.reconcile import reconcile
-from mollm_backend.store import Store, audits, certificates, labels, projects, tasks, versions
+from mollm_backend.store import Store, audit_answers, audits, certificates, labels, projects, tasks, versions
 from mollm_backend.store.projects import Project
 from tests.real_label_studio import RealLabelStudio
 from tests.waiting import eventually
@@ -140,7 +140,7 @@ def test_a_whole_audit_ends_in_the_stream_as_soon_as_its_answers_suffice(
     with pytest.raises(InputError, match="of the first 20 are wrong: the evidence is"):
         certifying.ready(store, project, audit, now=False)
     answer_the_stream(store, client, project, 40)
-    answers = audits.answers(store, project.id, audit)
+    answers = audit_answers.of(store, project.id, audit)
     made = certifying.decide(store, project, certifying.ready(store, project, audit, now=False))
     assert 0 < made.audits <= len(answers.right) < len(audits.tasks_of(store, project.id, audit.id))
     accepting.write(store, client, project, made)
@@ -160,7 +160,7 @@ def test_exactly_the_accepted_come_and_go(
     audit = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
     project = projects.get(store, number)
     answer_the_stream(store, client, project)
-    assert audits.answers(store, number, audit).complete
+    assert audit_answers.of(store, number, audit).complete
     made = certifying.decide(store, project, certifying.ready(store, project, audit, now=False))
     assert made.accepted > TASKS / 3
     wanted = {row.task_id: row.labels[""] for row in certificates.rows(store, number, made.id, certificates.WAITING)}

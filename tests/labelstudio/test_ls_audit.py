@@ -8,7 +8,7 @@ from mollm_backend.jobs import audit_outlook, auditing
 from mollm_backend.labelstudio import publish
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.reconcile import reconcile
-from mollm_backend.store import Store, audits, batches, projects, tasks, versions
+from mollm_backend.store import Store, audit_answers, audits, batches, projects, tasks, versions
 from mollm_backend.store.batches import StoredEntry
 from mollm_backend.store.versions import StoredPrediction, Version
 
@@ -46,7 +46,7 @@ def test_the_stream_shows_no_label_of_an_audit_task_and_its_answer_is_blind(
         assert bool(shown["result"]) == (expected not in audited)
         submit(client, expected, "Red" if n % 2 else "Blue", shown["id"])
     reconcile(store, client, project)
-    found = audits.answers(store, project, audit)
+    found = audit_answers.of(store, project, audit)
     assert (found.complete, found.shown, found.skipped) == (True, 0, 0)
     assert dict(zip(found.task_ids.tolist(), found.right.tolist(), strict=True)) == {
         task_id: order.index(task_id) % 2 == 1 for task_id in audited

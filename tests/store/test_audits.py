@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mollm.errors import InputError
 from mollm.records import LabelSet, Provenance
-from mollm_backend.store import Store, audits, frozen, labels, projects, revisions, tasks, versions
+from mollm_backend.store import Store, audit_answers, audits, frozen, labels, projects, revisions, tasks, versions
 from mollm_backend.store.audits import Audit, AuditTask, Part
 from mollm_backend.store.decisions import Decision, Source
 from mollm_backend.store.frozen import Frozen
@@ -179,7 +179,7 @@ def test_what_is_no_blind_answer_counts_as_wrong(store: Store) -> None:
     tasks.tombstone(store, 7, [4])
     answer(store, 3, "cat", number=50, at="2026-01-02")
     answer(store, 3, "dog", number=60, at="2026-01-01")  # the first in time counts
-    found = audits.answers(store, 7, audit)
+    found = audit_answers.of(store, 7, audit)
     assert found.task_ids.tolist() == [8, 7, 6, 5, 4, 3]
     assert found.right.tolist() == [True, False, False, False, False, False]
     assert found.said[0] == {"": "cat"}
@@ -190,7 +190,7 @@ def test_what_is_no_blind_answer_counts_as_wrong(store: Store) -> None:
     assert not found.complete
     assert found.line() == "6 of 7 answered, 1 skipped, 1 edited or deleted, 1 with a pre-annotation in view"
     labels.tombstone(store, 7, [108])
-    assert audits.answers(store, 7, audit).in_turn == 0
+    assert audit_answers.of(store, 7, audit).in_turn == 0
 
 
 def test_of_several_decisions_all_must_be_right(store: Store) -> None:
@@ -202,7 +202,7 @@ def test_of_several_decisions_all_must_be_right(store: Store) -> None:
         for key, label in (("kind", "cat"), ("mood", None))
     ]
     labels.upsert(store, 7, rows)
-    found = audits.answers(store, 7, audit)
+    found = audit_answers.of(store, 7, audit)
     assert found.right.tolist() == [True, False, False]
     assert (found.skipped, found.complete) == (1, True)
 
@@ -219,7 +219,7 @@ def test_answers_are_kept_apart_until_the_audit_ends_and_then_count(store: Store
     assert [row.task_id for row in audits.usable(store, 7)] == [1, 8]
     after = revisions.of_project(store, 7, [])
     assert all(after[subject] > before[subject] for subject in ("labels 7", "work 7"))
-    assert len(audits.answers(store, 7, audit).right) == 1
+    assert len(audit_answers.of(store, 7, audit).right) == 1
     audits.withdraw(store, 7, audit.id, "too late")
     found = audits.find(store, 7, audit.id)
     assert found is not None

@@ -17,7 +17,7 @@ from mollm.metrics import Figure
 from mollm.records import IntArray
 from mollm.streams import stream
 from mollm_backend.labelstudio.label_config import certainty
-from mollm_backend.store import Store, audits, frozen
+from mollm_backend.store import Store, audit_answers, audits, frozen
 from mollm_backend.store.audits import Audit, Part
 from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
@@ -220,7 +220,7 @@ def accuracy_of(store: Store, project_id: int, audit: Audit) -> Figure | None:
     part = audit.parts[0]
     if len(audit.parts) > 1 or part.kind != "simple" or part.region != part.tasks or part.label:
         return None
-    answers, rest = audits.answers(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
+    answers, rest = audit_answers.of(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
     first = slice(answers.in_turn)
     return estimate.accuracy(answers.right[first], answers.confidence[first], rest.confidence)
 

@@ -9,7 +9,7 @@ import numpy as np
 from mollm.acceptance.estimate import pooled
 from mollm_backend.jobs.audit_outlook import accuracy_of
 from mollm_backend.jobs.certifying import Look, evidence
-from mollm_backend.store import Store, audits, frozen
+from mollm_backend.store import Store, audit_answers, audits, frozen
 from mollm_backend.store.audits import Audit
 from mollm_backend.store.projects import Project
 
@@ -20,7 +20,7 @@ def state(store: Store, project: Project) -> dict[str, Any] | None:
     standing = _standing(store, project)
     if audit is None:
         return None if standing is None else {"id": None, "lines": [standing["line"]], "standing": standing}
-    answers = audits.answers(store, project.id, audit)
+    answers = audit_answers.of(store, project.id, audit)
     figure = None
     if audit.target is None or audit.status == audits.DECIDED:
         figure = accuracy_of(store, project.id, audit)
@@ -55,7 +55,7 @@ def _standing(store: Store, project: Project) -> dict[str, Any] | None:
     ]
     if not drawn:
         return None
-    found = [audits.answers(store, project.id, audit) for audit in drawn]
+    found = [audit_answers.of(store, project.id, audit) for audit in drawn]
     total, answered = sum(row.total for row in found), sum(len(row.right) for row in found)
     # Those answered in their turn: what people happened to answer first of the others may be the easier ones.
     figure = pooled([row.right[: row.in_turn] for row in found])

@@ -16,8 +16,9 @@ from mollm_backend.jobs.audit_outlook import share_without
 from mollm_backend.jobs.auditing import bet_of, design_of
 from mollm_backend.labelstudio.label_config import read
 from mollm_backend.labelstudio.left_to_people import lacks
-from mollm_backend.store import Store, audits, certificates, frozen, labels, tasks
-from mollm_backend.store.audits import Answers, Audit, Part
+from mollm_backend.store import Store, audit_answers, audits, certificates, frozen, labels, tasks
+from mollm_backend.store.audit_answers import Answers
+from mollm_backend.store.audits import Audit, Part
 from mollm_backend.store.certificates import Accepted, Certificate
 from mollm_backend.store.projects import Project
 
@@ -89,7 +90,7 @@ def ready(store: Store, project: Project, audit: Audit, *, now: bool) -> Look:
 
     A whole audit is looked at as often as one likes, but decided only when its answers suffice or all are there.
     """
-    answers = audits.answers(store, project.id, audit)
+    answers = audit_answers.of(store, project.id, audit)
     used = max((row.look for row in certificates.of_audit(store, project.id, audit.id)), default=0)
     if answers.complete:
         return Look(audit, audit.looks, answers, answers.total)

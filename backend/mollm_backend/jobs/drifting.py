@@ -8,7 +8,7 @@ import numpy as np
 
 from mollm.acceptance.drift import ALARM, evidence
 from mollm.records import BoolArray
-from mollm_backend.store import Store, audits, certificates, events
+from mollm_backend.store import Store, audit_answers, audits, certificates, events
 from mollm_backend.store.audits import Audit
 from mollm_backend.store.certificates import Certificate
 from mollm_backend.store.projects import Project
@@ -56,7 +56,7 @@ class _Answer:
 
 def _answers(store: Store, project: Project, audit: Audit) -> list[_Answer]:
     """What people said of a standing sample; `label` is empty where there are several decisions."""
-    found = audits.answers(store, project.id, audit)
+    found = audit_answers.of(store, project.id, audit)
     predicted = {row.task_id: row.predicted for row in audits.tasks_of(store, project.id, audit.id)}
     return [
         _Answer(right, sure, predicted[task_id].get("", ""))

@@ -18,8 +18,9 @@ from mollm.streams import stream
 from mollm_backend.jobs import calibration
 from mollm_backend.jobs.audit_outlook import accuracy_of
 from mollm_backend.labelstudio.label_config import certainty
-from mollm_backend.store import Store, audits, certificates, frozen
-from mollm_backend.store.audits import Answers, Audit
+from mollm_backend.store import Store, audit_answers, audits, certificates, frozen
+from mollm_backend.store.audit_answers import Answers
+from mollm_backend.store.audits import Audit
 from mollm_backend.store.projects import Project
 
 TARGETS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)  # of an acceptance curve: what a team may promise
@@ -38,7 +39,7 @@ def measured(store: Store, project_id: int, versions: Collection[str]) -> dict[s
         if audit.version not in versions or audit.status == audits.WITHDRAWN:
             continue
         if audit.purpose == audits.STANDING:
-            drawn.setdefault(audit.version, []).append(audits.answers(store, project_id, audit))
+            drawn.setdefault(audit.version, []).append(audit_answers.of(store, project_id, audit))
         elif audit.target is None or audit.status == audits.DECIDED:
             figure = accuracy_of(store, project_id, audit)
             if figure is not None and figure.estimate is not None:
@@ -66,7 +67,7 @@ def of_audit(store: Store, project: Project) -> dict[str, Any] | None:
     audit = audits.measuring(store, project.id)
     if audit is None:
         return None
-    answers = audits.answers(store, project.id, audit)
+    answers = audit_answers.of(store, project.id, audit)
     if not len(answers.right):
         return None
     weight = 1 / answers.probability

@@ -13,7 +13,7 @@ import numpy as np
 from mollm.acceptance.per_class import PerClass, per_class
 from mollm.people.agreement import Agreement, between_people, confusion, labels_of, with_llms
 from mollm.records import IntArray
-from mollm_backend.store import Store, audits, labels, signals, tasks
+from mollm_backend.store import Store, audit_answers, audits, labels, signals, tasks
 from mollm_backend.store.audits import Audit
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.labels import Annotation
@@ -77,7 +77,7 @@ def _classes(store: Store, project_id: int, decision: Decision, audit: Audit) ->
 
     None of no answer, and of a decision that is asked in some tasks only: of the others nothing is known.
     """
-    answers, then = audits.answers(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
+    answers, then = audit_answers.of(store, project_id, audit), audits.frozen_of(store, project_id, audit.id)
     if decision.key not in then.codes or decision.conditions:
         return None
     names = then.names[decision.key]

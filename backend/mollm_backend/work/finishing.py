@@ -20,7 +20,7 @@ from mollm.records import FloatArray
 from mollm_backend.labelstudio.client import LabelStudioClient
 from mollm_backend.labelstudio.label_config import joint, read
 from mollm_backend.labelstudio.left_to_people import lacks
-from mollm_backend.store import Store, audits, certificates, labels, tasks, versions
+from mollm_backend.store import Store, audit_answers, audits, certificates, labels, tasks, versions
 from mollm_backend.store.labels import Annotation
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import StoredPrediction
@@ -160,7 +160,7 @@ def trusted(store: Store, project: Project) -> tuple[Trust, set[int]]:
     ended = audits.every(store, project.id, purpose=audits.CERTIFICATE, status=audits.DECIDED)
     decided = [audit for audit in ended if audit.target is not None]
     waiting = audits.newest(store, project.id, status=audits.OPEN)
-    line = "" if waiting is None else f"{waiting.id} is open: {audits.answers(store, project.id, waiting).line()}"
+    line = "" if waiting is None else f"{waiting.id} is open: {audit_answers.of(store, project.id, waiting).line()}"
     accepted, spent = set[int](), 0
     for row in certificates.every(store, project.id, status=certificates.GRANTED):
         mine = {one.task_id for state in (certificates.WAITING, certificates.WRITTEN)
