@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
 from mollm.annotators import Annotator, Answer, Needs
+from mollm.annotators._loaded import Loaded, device_of, directory, dtype_of, load
 from mollm.annotators._one_pass import OnePass, Question, Read, prompts_for
 from mollm.config import AnnotatorConfig
-from mollm.devices import cpu_has_bfloat16
-from mollm.errors import ConfigError, ModelFileError
+from mollm.errors import ConfigError
 from mollm.prompts import Prompt, Shot
 from mollm.prompts.coding import Path as TokenPath
 from mollm.prompts.coding import TokenTree, branches, easy
@@ -42,18 +40,6 @@ class _Frame:
     cache: Any = None
 
 
-class _Loaded:
-    """A model in memory, shared by the annotators that use it. It is freed when the last of them is closed."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        # transformers 5.24 names the argument `cache`; what it was named before goes with 5.40.
-        self.cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-
-
-_loaded: WeakValueDictionary[tuple[str, str, str, int], _Loaded] = WeakValueDictionary()
-
-
 class Transformers(Annotator):
     """A causal language model from a directory."""
 
@@ -62,14 +48,14 @@ class Transformers(Annotator):
     frames: list[_Frame]
     room: int  # tokens that the window leaves for a text
     one_pass: OnePass
-    loaded: _Loaded | None
+    loaded: Loaded | None
     cache_name: str  # of the argument that takes keys and values
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
-        self.torch, self.loaded = _load(config, models_dir)
+        self.torch, self.loaded = load(config, models_dir)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.cache_name = self.loaded.cache_name
         self.window = min(config.max_tokens, getattr(self.model.config, "max_position_embeddings", config.max_tokens))
@@ -80,10 +66,10 @@ class Transformers(Annotator):
     @classmethod
     def needs(cls, config: AnnotatorConfig, models_dir: Path) -> Needs:
         """Memory: the size of the weight files, twice that if loaded as float32, and half of it more to work with."""
-        device = _device(config)
-        weights = sum(file.stat().st_size for file in _directory(config, models_dir).glob("*.safetensors"))
-        size = int(1.5 * weights * (2 if _dtype(config, device) == "float32" else 1))
-        return Needs(device, size, str(_directory(config, models_dir)))
+        device = device_of(config)
+        weights = sum(file.stat().st_size for file in directory(config, models_dir).glob("*.safetensors"))
+        size = int(1.5 * weights * (2 if dtype_of(config, device) == "float32" else 1))
+        return Needs(device, size, str(directory(config, models_dir)))
 
     def _try_codes(self) -> None:
         """Use codes instead of labels if they need fewer places and fit into the window."""
@@ -274,68 +260,3 @@ def _chosen(logprobs: Any, place: Question) -> FloatArray:
 
 def _wants_bos(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer.bos_token_id in tokenizer.encode("a")[:1]
-
-
-def _load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, _Loaded]:
-    """(torch, the model with its tokenizer). Raises ConfigError without torch, ModelFileError for a broken model."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
-    path = _directory(config, models_dir)
-    if not (path / "config.json").is_file():
-        raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
-    device = _device(config)
-    dtype = _dtype(config, device)
-    key = str(path), device, dtype, (path / "config.json").stat().st_mtime_ns
-    loaded = _loaded.get(key)
-    if loaded is None:
-        loaded = _loaded[key] = _read(config, path, device, getattr(torch, dtype))
-    return torch, loaded
-
-
-def _read(config: AnnotatorConfig, path: Path, device: str, dtype: Any) -> _Loaded:
-    """Load model and tokenizer from their files and move the model to its device."""
-    try:
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
-    except ImportError as error:
-        raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ModelFileError(
-            f"{config.name}: the model in {path} cannot be loaded ({error}): remove the directory, it is fetched again."
-        ) from None
-    try:
-        return _Loaded(model.to(device).eval(), tokenizer)
-    except (AssertionError, RuntimeError) as error:  # what torch raises for a missing or a full device
-        raise ConfigError(f"{config.name}: the model does not go to device {device!r} ({error}).") from None
-
-
-def _directory(config: AnnotatorConfig, models_dir: Path) -> Path:
-    """In `models_dir`, at its revision where that was fetched, or anywhere."""
-    names = (f"{config.model}@{config.revision}", config.model) if config.revision else (config.model,)
-    inside = next((models_dir / name for name in names if (models_dir / name).is_dir()), None)
-    return inside or Path(config.model).expanduser()
-
-
-def _device(config: AnnotatorConfig) -> str:
-    """The device of the model: as configured; for `auto` the first GPU if there is one, else the CPU."""
-    if config.device != "auto":
-        return config.device
-    try:
-        import torch
-    except ImportError:
-        return "cpu"
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _dtype(config: AnnotatorConfig, device: str) -> str:
-    """The number type: as configured; for `auto` bfloat16 where the device computes with it, else float32."""
-    if config.dtype != "auto":
-        return config.dtype
-    return "bfloat16" if device != "cpu" or cpu_has_bfloat16() else "float32"
