@@ -49,9 +49,22 @@ def connection(queue_url: str) -> Iterator[redis.Redis]:
     opened.close()
 
 
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """A command finds the store and the queue of the test."""
+    monkeypatch.setenv("MOLLM_HOME", str(settings.home))
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+
+
 # What a decision rests on, in SQL: these run on PostgreSQL too. Of each file, the tests whose names begin so: in
 # `test_recheck` each trains first, and the others differ in nothing that a database sees.
-ON_BOTH = {"test_accept": "", "test_audit": "", "test_pins": "", "test_recheck": "test_a_tab_shows"}
+ON_BOTH = {
+    "test_accept": "",
+    "test_accept_whole": "",
+    "test_audit": "",
+    "test_pins": "",
+    "test_recheck": "test_a_tab_shows",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,88 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pytest
 import redis
-from click.testing import Result
 from typer.testing import CliRunner
 
-from mollm.acceptance.certificate import share_of
-from mollm.errors import InputError
 from mollm.records import LabelSet, Provenance
 from mollm_backend import jobs
 from mollm_backend.cli import app as command_line
-from mollm_backend.jobs import acting, audit_outlook, auditing, certified, certifying, drifting, due
-from mollm_backend.jobs.audit_outlook import Wanted
+from mollm_backend.jobs import auditing, certified, certifying, drifting, due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.labelstudio import accepting
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, audits, certificates, events, labels, projects, tasks, versions
-from mollm_backend.store.audits import Audit
 from mollm_backend.store.labels import Annotation
-from mollm_backend.store.projects import Project
-from mollm_backend.work.actions import COMMAND_LINE, Asked
 
-from .conftest import CAT_DOG, add_texts
-
-TASKS = 600
-AT = "2026-01-02T00:00:00.000000Z"
+from .accepting import TASKS, annotation, answer, audited, predicted, run
+from .conftest import CAT_DOG
 
 
-def truth(task_id: int) -> str:
-    """As `add_texts` numbers its animals."""
-    return "dog" if task_id % 2 else "cat"
-
-
-def predicted(store: Store, wrong: float = 0.02, version: str = "v1", dogs: float = 1.0) -> Project:
-    """A published version that is wrong on a share of the tasks, at random; fewer `dogs`: they are wrong more often."""
-    rows, rng = add_texts(store, TASKS), np.random.default_rng(3)
-    said = []
-    for row in rows:
-        right, sure = truth(row.task_id), 0.99 - 0.1 * float(rng.random())
-        share = wrong if right == "cat" else wrong / dogs
-        label = right if rng.random() >= share else {"cat": "dog", "dog": "cat"}[right]
-        probs = np.array([sure, 1 - sure]) if label == "cat" else np.array([1 - sure, sure])
-        said.append(versions.StoredPrediction(row.task_id, row.item.text_key, label, sure, probs))
-    versions.save(store, 7, versions.Version(version, 0, "fresh", 0), said)
-    versions.publish(store, 7, version)
-    return projects.get(store, 7)
-
-
-def audited(store: Store, project: Project, answered: int | None = None, **wanted: Any) -> Audit:
-    """An audit, whose first tasks in turn are answered as they are true (None: all)."""
-    planned = audit_outlook.plan(store, project, Wanted(**({"labels": 120, "target": 0.9, "seed": 5} | wanted)))
-    made = auditing.make(store, project, planned.audit, planned.rest, planned.text_keys)
-    answer(store, made, answered)
-    return made
-
-
-def answer(store: Store, audit: Audit, count: int | None = None, **values: Any) -> None:
-    drawn = audits.tasks_of(store, 7, audit.id)[:count]
-    labels.upsert(store, 7, [annotation(row.task_id, truth(row.task_id), **values) for row in drawn])
-
-
-def annotation(task_id: int, label: str | None, **values: Any) -> Annotation:
-    kept = {"annotation_id": 10_000 + task_id, "user_id": 1, "was_cancelled": False, "created_at": AT, "updated_at": AT,
-            "provenance": Provenance.FROM_SCRATCH} | values  # fmt: skip
-    return Annotation(task_id=task_id, label=label, **kept)
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    monkeypatch.setenv("MOLLM_HOME", str(settings.home))
-    monkeypatch.setenv("REDIS_URL", settings.redis_url)
-
-
-def run(*words: str) -> Result:
-    return CliRunner().invoke(command_line, ["accept", "7", *words])
-
-
-def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, home: None) -> None:
+def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, commands: None) -> None:
     project = predicted(store)
     audit = audited(store, project)
     done = run("--yes", "--json")
@@ -110,7 +49,7 @@ def test_it_is_decided_once_and_accepts_what_nobody_labelled(store: Store, home:
     assert "attempt 1 of this project" in words
 
 
-def test_the_report_repeats_it_with_what_it_covers_no_more(store: Store, home: None) -> None:
+def test_the_report_repeats_it_with_what_it_covers_no_more(store: Store, commands: None) -> None:
     audited(store, predicted(store))
     run("--yes")
     row = certificates.rows(store, 7, "certificate-1", certificates.WAITING)[0]
@@ -130,7 +69,7 @@ def test_two_at_once_decide_once(store: Store) -> None:
     assert certificates.states(store, 7, first.id) == {"waiting": first.accepted}
 
 
-def test_a_refusal_says_what_would_have_sufficed_and_the_next_is_a_second_attempt(store: Store, home: None) -> None:
+def test_a_refusal_says_what_would_have_sufficed_and_the_next_is_a_second_attempt(store: Store, commands: None) -> None:
     project = predicted(store, wrong=0.08)
     audited(store, project, labels=60)
     done = run("--yes")
@@ -156,7 +95,7 @@ REFUSED = [
 ]
 
 
-def test_what_was_not_planned_is_refused(store: Store, home: None) -> None:
+def test_what_was_not_planned_is_refused(store: Store, commands: None) -> None:
     audited(store, predicted(store), 100)
     for words, reason in REFUSED:
         done = run("--yes", *words)
@@ -165,7 +104,7 @@ def test_what_was_not_planned_is_refused(store: Store, home: None) -> None:
         assert certificates.every(store, 7) == []
 
 
-def test_without_a_fit_audit_it_says_which_command_plans_one(store: Store, home: None) -> None:
+def test_without_a_fit_audit_it_says_which_command_plans_one(store: Store, commands: None) -> None:
     project = predicted(store)
     plan = "`mollm audit 7 --labels 300 --target .95` plans one"
     assert plan in str(run("--yes").exception)
@@ -179,7 +118,7 @@ def test_without_a_fit_audit_it_says_which_command_plans_one(store: Store, home:
     assert "asks for something else than when audit-2 was made" in str(run("--yes").exception)
 
 
-def test_a_dry_run_looks_at_no_answer(store: Store, home: None) -> None:
+def test_a_dry_run_looks_at_no_answer(store: Store, commands: None) -> None:
     audited(store, predicted(store))
     done = run("--dry-run")
     assert done.exit_code == 0
@@ -189,7 +128,7 @@ def test_a_dry_run_looks_at_no_answer(store: Store, home: None) -> None:
     assert certificates.every(store, 7) == []
 
 
-def test_an_early_look_reads_its_planned_answers_alone_at_its_part_of_the_level(store: Store, home: None) -> None:
+def test_an_early_look_reads_its_planned_answers_alone_at_its_part_of_the_level(store: Store, commands: None) -> None:
     project = predicted(store)
     audit = audited(store, project, 50, looks=2, labels=200)
     assert audit.parts[0].alpha == pytest.approx(0.025)
@@ -208,7 +147,7 @@ def test_an_early_look_reads_its_planned_answers_alone_at_its_part_of_the_level(
     assert not rows & answered
 
 
-def test_a_refused_early_look_leaves_the_last_one(store: Store, home: None) -> None:
+def test_a_refused_early_look_leaves_the_last_one(store: Store, commands: None) -> None:
     project = predicted(store, wrong=0.3)
     audit = audited(store, project, 120, looks=2, labels=200, target=0.65)
     done = run("--now", "--yes")
@@ -222,107 +161,7 @@ def test_a_refused_early_look_leaves_the_last_one(store: Store, home: None) -> N
     assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
 
 
-def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, home: None) -> None:
-    project = predicted(store)
-    audit = audited(store, project, 40, whole=True, labels=200)
-    assert [part.kind for part in audit.parts] == ["weighted"]
-    drawn = audits.tasks_of(store, 7, audit.id)
-    assert len({row.task_id for row in drawn}) == 200
-    assert len({row.probability for row in drawn}) > 100  # the doubtful ones more often
-    done = run("--yes")
-    assert re.search(
-        r"40 of 200 answered. \d of the first 40 are wrong: the evidence is [\d.]+ of 20", str(done.exception)
-    )
-    assert "Nothing was decided: ask again after more answers" in str(done.exception)
-    assert certificates.every(store, 7) == []
-    told = " ".join(CliRunner().invoke(command_line, ["audit", "7"]).output.split())
-    assert re.search(r"At this pace it suffices after some \d+ more answers", told)
-    answer(store, audit, 120)
-    assert "It suffices: `mollm accept` certifies the rest" in " ".join(
-        CliRunner().invoke(command_line, ["audit", "7"]).output.split()
-    )
-    done = run("--yes", "--json")
-    assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert (said["tasks"], said["status"]) == (TASKS, "granted")
-    assert 40 < said["audits"] < 120
-    rows = {row.task_id for row in certificates.rows(store, 7, said["id"], certificates.WAITING)}
-    assert rows == {task + 1 for task in range(TASKS)} - {row.task_id for row in drawn[:120]}
-    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
-    assert json.loads(run("--yes", "--json").stdout) == said
-
-
-def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(store: Store, home: None) -> None:
-    project = predicted(store, wrong=0.2)
-    audit = audited(store, project, whole=True, labels=150)
-    done = run("--yes")
-    assert done.exit_code == 1
-    assert "Nothing is certified" in done.output
-    assert "of the first 150 are wrong: the evidence is" in " ".join(done.output.split())
-    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
-    assert audits.measuring(store, 7) is None
-    assert audit_outlook.accuracy_of(store, 7, audit) is None
-
-
-@pytest.mark.parametrize("wanted", [{"target": 0.9}, {"target": None, "wrong": 40}])
-def test_a_refused_whole_audit_promises_and_accepts_nothing(store: Store, home: None, wanted: dict[str, Any]) -> None:
-    audit = audited(store, predicted(store, wrong=0.2), whole=True, labels=150, **wanted)
-    said = json.loads(run("--yes", "--json").stdout)
-    assert (said["status"], said["target"], said["tasks"], said["accepted"]) == ("refused", audit.target, 0, 0)
-    assert [row["unlabelled"] for row in said["by_class"]] == [0]
-    assert f"to promise {100 * (audit.target or 0):g} % with" in " ".join(said["lines"])
-
-
-def test_a_share_that_follows_from_a_number_is_below_one_and_never_too_high() -> None:
-    assert audit_outlook.share_without(0, 20_000) == 0.9999
-    assert audit_outlook.share_without(1, 3) == 0.6666
-    assert audit_outlook.share_without(4, 3) < 0
-
-
-def test_a_number_that_may_be_wrong_is_promised_as_the_share_that_it_leaves(store: Store, home: None) -> None:
-    project = predicted(store)
-    audit = audited(store, project, whole=True, labels=200, target=None, wrong=50)
-    assert (audit.target, audit.parts[0].wrong) == (0.875, 50)  # of 400 at least
-    done = run("--yes", "--json")
-    assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    left = TASKS - said["audits"]
-    assert said["audits"] < 150
-    assert said["target"] == np.floor(1e4 * (1 - 50 / left)) / 1e4 > 0.875
-    assert share_of(said["target"])(np.array(left)) == 50
-
-
-def test_a_gap_in_the_answers_ends_what_a_whole_audit_reads(store: Store, home: None) -> None:
-    project = predicted(store)
-    audit = audited(store, project, 0, whole=True, labels=200)
-    rows = audits.tasks_of(store, 7, audit.id)
-    labels.upsert(store, 7, [annotation(row.task_id, truth(row.task_id)) for row in [*rows[:5], *rows[6:150]]])
-    assert "of the first 5 are wrong" in str(run("--yes").exception)
-    assert certificates.every(store, 7) == []
-
-
-@pytest.mark.parametrize(
-    ("wanted", "reason"),
-    [
-        ({"target": None}, "certifies all open tasks at a target"),
-        ({"looks": 2}, "may be decided at any answer"),
-        ({"by_class": True}, "has no classes"),
-        ({"target": 0.99}, "will certify nothing at 0.99"),
-        ({"wrong": 5}, "in place of --target"),
-        ({"wrong": 5, "whole": False, "target": None}, "a --whole audit may leave wrong"),
-        ({"wrong": 460, "target": None}, "Nothing is left to certify"),
-    ],
-)
-def test_what_a_whole_audit_cannot_be_is_refused(store: Store, wanted: dict[str, Any], reason: str) -> None:
-    project = predicted(store)
-    with pytest.raises(InputError, match=reason):
-        acting.draw(
-            store, Asked(project.id, "audit", "150", COMMAND_LINE),
-            Wanted(**({"labels": 150, "target": 0.9, "whole": True} | wanted)),
-        )  # fmt: skip
-
-
-def test_a_certificate_for_each_class(store: Store, home: None) -> None:
+def test_a_certificate_for_each_class(store: Store, commands: None) -> None:
     project = predicted(store, wrong=0.01, dogs=0.04)  # a quarter of the dogs is called a cat
     audited(store, project, by_class=True, labels=200)
     done = run("--yes", "--by-class", "--json")
@@ -374,7 +213,7 @@ def certified_row(task_id: int, number: int, label: str = "cat") -> Annotation:
     )  # fmt: skip
 
 
-def test_a_certified_label_is_nobodys(store: Store, home: None) -> None:
+def test_a_certified_label_is_nobodys(store: Store, commands: None) -> None:
     predicted(store)
     before = labels.totals(store, 7)
     labels.upsert(store, 7, [certified_row(5, 1), annotation(6, "dog")])
@@ -453,7 +292,7 @@ def test_the_job_writes_or_takes_back_and_says_so(
     assert [event.line for event in events.newest(store, 2)] == ["take_back certificate-1", "write certificate-1"]
 
 
-def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
+def test_undo_says_what_it_takes_back(store: Store, commands: None) -> None:
     assert "has no certificate: there is nothing to take back" in str(run("--undo", "--yes").exception)
     audited(store, predicted(store))
     run("--yes")
@@ -467,7 +306,7 @@ def test_undo_says_what_it_takes_back(store: Store, home: None) -> None:
 
 @pytest.mark.parametrize(("wrong", "status"), [(0, certificates.GRANTED), (40, certificates.WITHDRAWN)])
 def test_random_tasks_that_are_wrong_withdraw_a_certificate_aloud(
-    store: Store, home: None, settings: Settings, wrong: int, status: str
+    store: Store, commands: None, settings: Settings, wrong: int, status: str
 ) -> None:
     project = predicted(store)
     audited(store, project)
@@ -494,7 +333,7 @@ def test_random_tasks_that_are_wrong_withdraw_a_certificate_aloud(
 
 @pytest.mark.parametrize(("drifted", "status"), [("", certificates.GRANTED), ("dog", certificates.WITHDRAWN)])
 def test_one_class_that_drifts_withdraws_a_certificate_by_class(
-    store: Store, home: None, settings: Settings, drifted: str, status: str
+    store: Store, commands: None, settings: Settings, drifted: str, status: str
 ) -> None:
     project = predicted(store)
     audited(store, project, labels=200, by_class=True)
