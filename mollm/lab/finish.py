@@ -29,7 +29,7 @@ from mollm.metrics import wilson
 from mollm.mixture.cold_start import choose
 from mollm.recording import Recording
 from mollm.records import BoolArray, FloatArray, IntArray
-from mollm.round.run import Embeds, RoundInput, RoundOutcome, run_round
+from mollm.round.run import Embeds, RoundInput, RoundOutcome, no_op, run_round
 
 LOOP_STREAM = 2  # as docs/method.md fixes it
 
@@ -77,7 +77,7 @@ def replay(
     options: Options,
     encoder: Embeds | None = None,
     embeddings: FloatArray | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = no_op,
 ) -> dict[str, object]:
     """Run the options; JSON-able. `encoder` is what `auto` tunes; `embeddings` (N, D) are enough for `head`."""
     options.check(recording)
@@ -90,7 +90,7 @@ def replay(
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         run = Parallel(n_jobs=min(options.jobs, options.seeds), return_as="generator")
         results[name] = []
-        for row in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed) for seed in seeds):
+        for row in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed, progress) for seed in seeds):
             results[name].append(row)
             progress(
                 f"seed {row.seed} {name or 'chosen'}: {row.labels} labels, {row.audits} of them audits, kept {row.kept}"
@@ -118,10 +118,12 @@ def summary(rows: Sequence[Played]) -> dict[str, object]:
     }
 
 
-def play(pool: Part, encoder: Embeds | None, options: Options, seed: int) -> Played:
+def play(
+    pool: Part, encoder: Embeds | None, options: Options, seed: int, progress: Callable[[str], None] = no_op
+) -> Played:
     """One seed. One BLAS thread: sums are then the same in any process."""
     with threadpool_limits(1, user_api="blas"):
-        return Project(pool, encoder, options, seed).finished()
+        return Project(pool, encoder, options, seed, progress).finished()
 
 
 @dataclass
@@ -132,6 +134,7 @@ class Project:
     encoder: Embeds | None
     options: Options
     seed: int
+    progress: Callable[[str], None] = no_op
 
     def __post_init__(self) -> None:
         self.N, self.goal = self.pool.recording.signals.N, self.options.goal
@@ -168,6 +171,8 @@ class Project:
         """The service's round on what people have said."""
         self.rounds += 1
         encoder = self.encoder if self.options.classifier == "auto" else None
+        if encoder is not None:  # such a round takes minutes
+            self.progress(f"seed {self.seed}: round {self.rounds} on {len(self.asked)} labels")
         own = {"classifier": "head" if encoder is None else "auto", "batch_size": self.goal.batch, "reserve": 0}
         config = self.options.config.model_copy(update=own)
         recording, rng = self.pool.recording, np.random.default_rng([self.seed, LOOP_STREAM, self.rounds])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from mollm.lab import finish
 from mollm.lab.finish import Options, Project, replay
 from mollm.lab.fuse import Part
 from mollm.recording import Recording
-from mollm.records import Item, LabelSet
+from mollm.records import FloatArray, Item, LabelSet
+from mollm.round.run import RoundInput, RoundOutcome, run_round
 from mollm_backend.cli import app, replay_finish
 from tests.synthetic import synthetic
 
@@ -78,6 +81,31 @@ def test_two_processes_give_the_answer_of_one() -> None:
     one, two = (replay(make(300), replace(FAST, seeds=2, rival=False, jobs=jobs)) for jobs in (1, 2))
     assert {**one, "seconds": 0} == {**two, "seconds": 0}
     assert "random" not in one
+
+
+@pytest.mark.parametrize("classifier", ["auto", "head"])
+def test_each_round_is_the_services(classifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder whose layers may be tuned goes into each round, and a round that takes minutes is told of."""
+    seen: list[tuple[str, object]] = []
+
+    def watched(given: RoundInput, **how: Any) -> RoundOutcome:
+        seen.append((how["config"].classifier, how["encoder"]))
+        return run_round(given, **how | {"encoder": None})
+
+    monkeypatch.setattr(finish, "run_round", watched)
+    encoder, told = Unasked(), list[str]()
+    finish.play(Part(make(200), None), encoder, replace(FAST, classifier=classifier), 2, told.append)
+    tunes = classifier == "auto"
+    assert seen == [(classifier, encoder if tunes else None)] * len(seen)
+    assert len(told) == tunes * len(seen)
+    assert not tunes or told[0] == "seed 2: round 1 on 50 labels"
+
+
+class Unasked:
+    """An encoder that nobody calls."""
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        raise AssertionError(f"asked to embed {len(texts)} texts")
 
 
 def test_what_cannot_be_replayed_is_refused() -> None:
