@@ -117,39 +117,65 @@ def tune(chain: Chain, known: Encoder, texts: Sequence[str], plain: Tuned, progr
 
     `full` is not cross-fitted, for it would take minutes a fold: its scores are those of the head.
     """
-    mode, targets = chain.config.classifier, chain.targets
-    layers = layers_to_tune(known, mode)
-    labelled = np.unique(targets.index)
     from mollm.classifier.layers import activations, unread
 
+    layers = layers_to_tune(known, chain.config.classifier)
+    labelled = np.unique(chain.targets.index)
     acts = activations(known, [texts[n] for n in labelled], layers)
-    temperature, note, held_out, top = 1.0, "scores are those of the head", plain.held_out, None
-    if mode != "full":
+    judged = Judged(plain.held_out, "scores are those of the head")
+    if chain.config.classifier != "full":
         progress("cross-fitting the tuned encoder")
-        sample = Sample.of(chain, known, texts, layers, plain.probabilities)
-        found, fold = cross_fitted(chain, known, acts, labelled, layers, plain.held_out, sample), chain.fold
-        rows = {TUNED: cross_chosen({TUNED: found.held_out}, targets, fold[targets.index], calibrated)}
-        if mode == "auto":
-            rows = {HEAD: plain.held_out} | rows
-        held_out = cross_chosen(rows, targets, fold[targets.index], lowest)
-        losses = {name: log_loss(held, targets) for name, held in (rows | {HEAD: plain.held_out}).items()}
-        note = f"cross-fitted log-loss {losses[TUNED]:.3f}, {losses[HEAD]:.3f} with the head alone"
-        if lowest(rows, targets)[0] == HEAD:
-            line = f"The encoder's layers stay as they are ({note} when they were tuned)."
-            return replace(plain, held_out=held_out, notes=(line,))
-        temperature = fitted_temperature(found.held_out, targets)
-        top = found.mean(chain, known, acts, labelled, layers)
-        if top is not None and len(sample.fused):
-            sure = float(at_temperature(found.sample, temperature).max(axis=-1).mean())
-            temperature = as_sure(sample.said_by(top), sure)
+        judged = judge(chain, known, texts, acts, layers, plain)
+        if not judged.kept:
+            line = f"The encoder's layers stay as they are ({judged.note} when they were tuned)."
+            return replace(plain, held_out=judged.held_out, notes=(line,))
+    top = judged.top
     if top is None:
         progress("tuning the encoder")
         top = fitted(chain, known, acts, labelled, layers, NONE)
     out = everywhere(top, known, texts, plain.probabilities, chain.panel_everywhere(), progress)
-    line = f"Classifier: {layers} tuned layers, averaged with the mixture ({note})."
+    line = f"Classifier: {layers} tuned layers, averaged with the mixture ({judged.note})."
     beyond = unread(known, texts)
     notes = (line, beyond.line(READER)) if beyond.longer else (line,)
-    return Tuned(at_temperature(out, temperature), held_out, top, temperature, notes, beyond)
+    return Tuned(at_temperature(out, judged.temperature), judged.held_out, top, judged.temperature, notes, beyond)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What cross-fitting says of tuning.
+
+    `held_out` (H, C): by these rows the round is scored. `note`: for people. `kept`: tuned layers pay, at this
+    `temperature`. `top`: the mean of the folds' classifiers (None: one more fit is needed).
+    """
+
+    held_out: FloatArray
+    note: str
+    kept: bool = True
+    temperature: float = 1.0
+    top: Top | None = None
+
+
+def judge(chain: Chain, known: Encoder, texts: Sequence[str], acts: Activations, layers: int, plain: Tuned) -> Judged:
+    """Tune without each fold in turn, and compare with the round without tuned layers; `acts` holds the texts of the
+    labelled items."""
+    targets, labelled = chain.targets, np.unique(chain.targets.index)
+    fold = chain.fold[targets.index]
+    sample = Sample.of(chain, known, texts, layers, plain.probabilities)
+    found = cross_fitted(chain, known, acts, labelled, layers, plain.held_out, sample)
+    rows = {TUNED: cross_chosen({TUNED: found.held_out}, targets, fold, calibrated)}
+    losses = {name: log_loss(held, targets) for name, held in (rows | {HEAD: plain.held_out}).items()}
+    note = f"cross-fitted log-loss {losses[TUNED]:.3f}, {losses[HEAD]:.3f} with the head alone"
+    if chain.config.classifier == "auto":
+        rows = {HEAD: plain.held_out} | rows
+    held_out = cross_chosen(rows, targets, fold, lowest)
+    if lowest(rows, targets)[0] == HEAD:
+        return Judged(held_out, note, kept=False)
+    temperature = fitted_temperature(found.held_out, targets)
+    top = found.mean(chain, known, acts, labelled, layers)
+    if top is not None and len(sample.fused):
+        sure = float(at_temperature(found.sample, temperature).max(axis=-1).mean())
+        temperature = as_sure(sample.said_by(top), sure)
+    return Judged(held_out, note, True, temperature, top)
 
 
 def calibrated(rows: HeldOut, targets: Targets) -> Choice:
