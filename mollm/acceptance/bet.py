@@ -103,16 +103,17 @@ class Prospect:
         return np.asarray(self.answers[0] + np.cumsum(np.concatenate([[0.0], open_still[:-1]])))
 
 
-def prospect(doubt: FloatArray, labels: int, allowed: Allowed, alpha: float) -> Prospect:
+def prospect(doubt: FloatArray, labels: int, allowed: Allowed, alpha: float, off: float = DOUBT) -> Prospect:
     """What an audit of at most so many labels will likely bring at the level `alpha`, of tasks with this `doubt` (K,),
     rising.
 
-    The logarithm of the wealth is taken as a Brownian motion, in some cases of how far off the confidence is.
+    The logarithm of the wealth is taken as a Brownian motion, in some cases of how far the confidence is off: `off` is
+    the standard deviation of an error's log-odds around what it says.
     """
     K = len(doubt)
     number = _grouped(np.ones(K))
     chance, middle = _grouped(chances(doubt)) / number, np.clip(_grouped(doubt) / number, _SURE, 1 - _SURE)
-    wrong = expit(logit(middle) + DOUBT * _QUANTILES[:, None])  # (cases, groups)
+    wrong = expit(logit(middle) + off * _QUANTILES[:, None])  # (cases, groups)
     answers = np.unique(np.geomspace(min(FEWEST, labels), labels, STEPS).round().astype(np.int64))
     undrawn = np.exp(-chance * answers[:, None] / 2)  # (T, groups), on average over so many answers
     found = (1 - undrawn**2) * number @ wrong.T  # (T, cases) errors among them

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,6 +43,12 @@ def test_a_small_pool_is_not_worth_an_audit() -> None:
     found = plan(np.full(12, 0.97), 10, 22, GOAL)
     assert (found.step, found.labels, found.expected) == ("people", 11, 11.0)
     assert "not worth it" in found.line()
+
+
+def test_a_confidence_that_rests_on_few_labels_is_not_audited_yet() -> None:
+    """Of 50 labels not one is wrong at this confidence: it may be far off, and an audit in vain costs a thousand."""
+    assert plan(np.full(5000, 0.985), 50, 5050, GOAL).step == "batch"
+    assert plan(np.full(5000, 0.985), 400, 5400, replace(GOAL, chosen=False)).step == "audit"
 
 
 def test_tasks_that_the_loop_left_are_righter_than_their_confidence_says() -> None:
