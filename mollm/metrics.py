@@ -111,6 +111,15 @@ def ratio(amounts: FloatArray, counts: FloatArray) -> Estimate:
     return Estimate(value, max(0.0, value - half), value + half)
 
 
+def mean_share(shares: FloatArray) -> Estimate:
+    """The mean of n independent shares (n,), by Student's t (of one alone: 0 to 1)."""
+    mean, n = float(shares.mean()), len(shares)
+    if n < 2:
+        return Estimate(mean, 0.0, 1.0)
+    half = float(stdtrit(n - 1, 0.975) * shares.std(ddof=1) / n**0.5)
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
 def total(*parts: Estimate) -> Estimate:
     """The sum of independent estimates: what each may be off adds up in squares (MOVER; Zou and Donner 2008)."""
     value = sum(part.value for part in parts)

@@ -20,7 +20,7 @@ from mollm.acceptance.outlook import outlook
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
-from mollm.metrics import wilson
+from mollm.metrics import mean_share, wilson
 from mollm.recording import Recording
 from mollm.records import BoolArray, FloatArray, IntArray
 from mollm.round.run import RoundOutcome
@@ -92,13 +92,13 @@ def replay(
 def _summary(rows: Sequence[Played], plan: Plan) -> dict[str, object]:
     shares = np.array([row.share for row in rows])
     kept = sum(row.right for row in rows)
-    half = 1.96 * float(shares.std(ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
+    accepted = mean_share(shares)
     held = wilson(kept / len(rows), len(rows))
     return {
         "kept": kept,
         "kept_share": [held.value, held.low, held.high],
-        "accepted": float(shares.mean()),
-        "accepted_interval": [float(shares.mean()) - half, float(shares.mean()) + half],
+        "accepted": accepted.value,
+        "accepted_interval": [accepted.low, accepted.high],
         "refused": float((shares == 0).mean()),
         "audits": float(plan.audit),
         "oracle": float(np.mean([row.oracle for row in rows])),

@@ -25,7 +25,7 @@ from mollm.config import COLD_UNTIL, LoopConfig
 from mollm.errors import InputError
 from mollm.lab.accept import AUDIT_STREAM
 from mollm.lab.fuse import KnownTexts, Part
-from mollm.metrics import wilson
+from mollm.metrics import mean_share, wilson
 from mollm.mixture.cold_start import choose
 from mollm.recording import Recording
 from mollm.records import BoolArray, FloatArray, IntArray
@@ -102,16 +102,15 @@ def replay(
 
 def summary(rows: Sequence[Played]) -> dict[str, object]:
     """Means over seeds, the 95 % interval of the mean share, the number of seeds in which the promise was kept."""
-    share = np.array([row.share for row in rows])
-    half = 1.96 * float(share.std(ddof=1)) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
+    share = mean_share(np.array([row.share for row in rows]))
     kept = sum(row.kept for row in rows)
     held = wilson(kept / len(rows), len(rows))
     return {
         "seeds": [row.seed for row in rows],
         "labels": float(np.mean([row.labels for row in rows])),
         "audits": float(np.mean([row.audits for row in rows])),
-        "share": float(share.mean()),
-        "share_interval": [float(share.mean()) - half, float(share.mean()) + half],
+        "share": share.value,
+        "share_interval": [share.low, share.high],
         "kept": kept,
         "kept_share": [held.value, held.low, held.high],
         "rows": [row.as_json() for row in rows],

@@ -19,6 +19,7 @@ from mollm.errors import InputError
 from mollm.lab import finish
 from mollm.lab.finish import Options, Project, replay
 from mollm.lab.fuse import Part
+from mollm.metrics import Estimate, mean_share
 from mollm.recording import Recording
 from mollm.records import FloatArray, Item, LabelSet
 from mollm.round.run import RoundInput, RoundOutcome, run_round
@@ -106,6 +107,16 @@ class Unasked:
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         raise AssertionError(f"asked to embed {len(texts)} texts")
+
+
+@pytest.mark.parametrize("seeds", [4, 20, 40])
+def test_the_interval_of_a_mean_share_holds_it_at_any_number_of_seeds(seeds: int) -> None:
+    rng, held = np.random.default_rng(seeds), 0
+    for _ in range(1000):
+        found = mean_share(rng.beta(30, 150, size=seeds))
+        held += found.low <= 30 / 180 <= found.high
+    assert held >= 930
+    assert mean_share(np.array([0.2])) == Estimate(0.2, 0.0, 1.0)
 
 
 def test_what_cannot_be_replayed_is_refused() -> None:
