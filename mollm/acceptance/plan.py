@@ -186,8 +186,11 @@ def _spread(K: int, kept: int) -> IntArray:
 
 
 def _off(doubt: FloatArray, given: int) -> float:
-    """How far off the confidence may be, as a standard deviation of an error's log-odds: it was calibrated on so many
-    labels as are `given`, of which only the wrong ones tell, and with this `doubt` (K,) they are few at first."""
+    """How far off the confidence may be: the standard deviation of an error's log-odds around what it says.
+
+    It was calibrated on the labels that are `given`. What it knows of errors it has from the wrong ones among them, and
+    at the mean `doubt` (K,) these are few while labels are few.
+    """
     return float(np.hypot(DOUBT, KNOWN / max(given * float(doubt.mean()), _FEWEST_WRONG) ** 0.5))
 
 

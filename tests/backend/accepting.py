@@ -56,6 +56,13 @@ def answer(store: Store, audit: Audit, count: int | None = None, **values: Any) 
     labels.upsert(store, 7, [annotation(row.task_id, truth(row.task_id), **values) for row in drawn])
 
 
+def last_status(store: Store) -> str:
+    """Of the last audit."""
+    found = audits.newest(store, 7)
+    assert found is not None
+    return found.status
+
+
 def annotation(task_id: int, label: str | None, **values: Any) -> Annotation:
     kept = {"annotation_id": 10_000 + task_id, "user_id": 1, "was_cancelled": False, "created_at": AT, "updated_at": AT,
             "provenance": Provenance.FROM_SCRATCH} | values  # fmt: skip

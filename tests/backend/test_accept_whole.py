@@ -18,7 +18,7 @@ from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.store import Store, audits, certificates, labels
 from mollm_backend.work.actions import COMMAND_LINE, Asked
 
-from .accepting import TASKS, annotation, answer, audited, predicted, run, truth
+from .accepting import TASKS, annotation, answer, audited, last_status, predicted, run, truth
 
 
 def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, commands: None) -> None:
@@ -47,7 +47,7 @@ def test_a_whole_audit_is_decided_as_soon_as_its_answers_suffice(store: Store, c
     assert 40 < said["audits"] < 120
     rows = {row.task_id for row in certificates.rows(store, 7, said["id"], certificates.WAITING)}
     assert rows == {task + 1 for task in range(TASKS)} - {row.task_id for row in drawn[:120]}
-    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    assert last_status(store) == audits.DECIDED
     assert json.loads(run("--yes", "--json").stdout) == said
 
 
@@ -58,7 +58,7 @@ def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(
     assert done.exit_code == 1
     assert "Nothing is certified" in done.output
     assert "of the first 150 are wrong: the evidence is" in " ".join(done.output.split())
-    assert audits.newest(store, 7).status == audits.DECIDED  # type: ignore[union-attr]
+    assert last_status(store) == audits.DECIDED
     assert audits.measuring(store, 7) is None
     assert audit_outlook.accuracy_of(store, 7, audit) is None
 
