@@ -9,7 +9,7 @@ wrong. There are four ways on, and the cheapest in expected labels is the plan:
     people   people label what is left; no audit is worth it
 
 All of it is planned from the mixture's own confidence, before anybody answers: of each open task the mixture is wrong
-with about the probability 1 - confidence, and that may be off (`CHOSEN`, `_off`). A plan may be wrong in its cost,
+with about the probability 1 - confidence, and that may be off (`doubt_of`, `off`). A plan may be wrong in its cost,
 never in the promise: the certificate holds whether or not the confidence is right. It is that of a whole audit
 (`mollm.acceptance.bet`): one test of all open tasks, decided as soon as the answers suffice.
 """
@@ -138,7 +138,7 @@ def plan(
     K, allowed = len(confidence), max(0, goal.allowed(N) - spent)
     if K > N or not np.all((confidence >= 0) & (confidence <= 1)):
         raise InputError(f"{K} open tasks of {N} need one confidence each, from 0 to 1.")
-    doubt = _shifted(np.sort(1 - confidence), -CHOSEN * max(0.0, 1 - SETTLED / max(given, 1)) if goal.chosen else 0.0)
+    doubt = doubt_of(confidence, given, chosen=goal.chosen)
     wrong = float(doubt.sum())
     by_hand = max(0, K - allowed)
 
@@ -163,6 +163,21 @@ def plan(
     return finish("audit", audit.labels, expected, 0, audit)
 
 
+def doubt_of(confidence: FloatArray, given: int, *, chosen: bool = True) -> FloatArray:
+    """(K,) with which probability the mixture is wrong of each open task, rising, from its `confidence` (K,) in any
+    order after `given` labels, which the loop has `chosen`."""
+    return _shifted(np.sort(1 - confidence), -CHOSEN * max(0.0, 1 - SETTLED / max(given, 1)) if chosen else 0.0)
+
+
+def off(doubt: FloatArray, given: int) -> float:
+    """How far off the confidence may be: the standard deviation of an error's log-odds around what it says.
+
+    It was calibrated on the labels that are `given`. What it knows of errors it has from the wrong ones among them, and
+    at the mean `doubt` (K,) these are few while labels are few.
+    """
+    return float(np.hypot(DOUBT, KNOWN / max(given * float(doubt.mean()), _FEWEST_WRONG) ** 0.5))
+
+
 def _shifted(doubt: FloatArray, odds: float) -> FloatArray:
     """The doubt (K,) with its log-odds moved by `odds`."""
     if not odds:
@@ -185,15 +200,6 @@ def _spread(K: int, kept: int) -> IntArray:
     return ((np.arange(max(kept, 0)) + 0.5) * K / max(kept, 1)).astype(np.int64)
 
 
-def _off(doubt: FloatArray, given: int) -> float:
-    """How far off the confidence may be: the standard deviation of an error's log-odds around what it says.
-
-    It was calibrated on the labels that are `given`. What it knows of errors it has from the wrong ones among them, and
-    at the mean `doubt` (K,) these are few while labels are few.
-    """
-    return float(np.hypot(DOUBT, KNOWN / max(given * float(doubt.mean()), _FEWEST_WRONG) ** 0.5))
-
-
 def _audited(doubt: FloatArray, allowed: int, goal: Goal, attempts: int, given: int) -> tuple[float, Audit]:
     """The best audit of K tasks with this `doubt` (K,), rising, after so many labels as are `given`, and the labels
     that it likely costs until the pool is finished.
@@ -204,11 +210,11 @@ def _audited(doubt: FloatArray, allowed: int, goal: Goal, attempts: int, given: 
     K = len(doubt)
     if allowed >= K:
         return 0.0, Audit()
-    off = _off(doubt, given)
+    spread = off(doubt, given)
 
     def costs(attempt: int) -> tuple[IntArray, FloatArray, FloatArray]:
         """(T,) the most answers, the expected ones, and the chance that they certify."""
-        found = prospect(doubt, min(goal.audit, K), fixed_number(allowed), level(goal.confidence, attempt), off)
+        found = prospect(doubt, min(goal.audit, K), fixed_number(allowed), level(goal.confidence, attempt), spread)
         return found.answers, found.expected, found.reached
 
     def whole(answers: IntArray, expected: FloatArray, reached: FloatArray, again: float) -> FloatArray:

@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from mollm.acceptance.certificate import share_of
+from mollm.acceptance.plan import Goal
 from mollm.errors import InputError
 from mollm_backend.cli import app as command_line
 from mollm_backend.jobs import acting, audit_outlook
 from mollm_backend.jobs.audit_outlook import Wanted
 from mollm_backend.store import Store, audits, certificates, labels
+from mollm_backend.work import finishing
 from mollm_backend.work.actions import COMMAND_LINE, Asked
 
 from .accepting import TASKS, annotation, answer, audited, last_status, predicted, run, truth
@@ -70,6 +72,20 @@ def test_a_refused_one_promises_and_accepts_nothing(store: Store, commands: None
     assert (said["status"], said["target"], said["tasks"], said["accepted"]) == ("refused", audit.target, 0, 0)
     assert [row["unlabelled"] for row in said["by_class"]] == [0]
     assert f"to promise {100 * (audit.target or 0):g} % with" in " ".join(said["lines"])
+
+
+def test_before_it_begins_it_promises_what_the_plan_promises(store: Store) -> None:
+    project = predicted(store, wrong=0.05)
+    labels.upsert(store, 7, [annotation(task + 1, truth(task + 1)) for task in range(200)])
+    ahead = finishing.of(store, project, Goal(target=0.92)).finish
+    assert ahead is not None
+    assert (ahead.step, ahead.open) == ("audit", TASKS - 200)
+    likely = audit_outlook.plan(
+        store, project, Wanted(labels=ahead.audit.labels, whole=True, wrong=ahead.allowed)
+    ).asked
+    assert likely is not None
+    assert likely.expected == pytest.approx(ahead.audit.expected, rel=0.05)  # they look at other numbers of answers
+    assert 1 - likely.refused == pytest.approx(ahead.audit.chance, abs=0.01)
 
 
 def test_a_share_that_follows_from_a_number_is_below_one_and_never_too_high() -> None:

@@ -12,12 +12,13 @@ from mollm.acceptance import by_class, estimate
 from mollm.acceptance.bet import Prospect, prospect
 from mollm.acceptance.certificate import fixed_number, share_of
 from mollm.acceptance.outlook import Outlook, outlook
+from mollm.acceptance.plan import doubt_of, off
 from mollm.errors import InputError
 from mollm.metrics import Figure
 from mollm.records import IntArray
 from mollm.streams import stream
 from mollm_backend.labelstudio.label_config import certainty
-from mollm_backend.store import Store, audit_answers, audits, frozen
+from mollm_backend.store import Store, audit_answers, audits, frozen, labels
 from mollm_backend.store.audits import Audit, Part
 from mollm_backend.store.frozen import Frozen
 from mollm_backend.store.projects import Project
@@ -171,6 +172,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
     wanted = _with_target(wanted, K)
     _check_needed(store, project, wanted)
     sure = float(rest.confidence.mean())
+    given = len(labels.labelled_tasks(labels.every(store, project.id)))
     rows, parts, left_out = _parts(project, rest, wanted)
     audit = Audit(
         version, audits.CERTIFICATE, wanted.target, wanted.confidence, wanted.seed, parts,
@@ -179,7 +181,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
     return Plan(
         wanted.labels, audit, rest.take(rows), [keys[n] for n in rows], K, sure, estimate.needed(rest.confidence),
         0.0 if wanted.target is None else estimate.left_to_people(sure, wanted.target),
-        _sizes(project, rest, wanted), left_out,
+        _sizes(project, rest, wanted, given), left_out,
     )  # fmt: skip
 
 
@@ -246,46 +248,47 @@ def _part(before: Outlook, alpha: float, label: str = "") -> Part:
     return Part(design.kind, design.labels, design.region, design.start, design.tasks, alpha, label)
 
 
-def _outlook(rest: Frozen, wanted: Wanted, labels: int) -> Outlook:
-    rng = stream(wanted.seed, "audit outlook", [labels])
-    return outlook(rest.confidence, labels, share_of(wanted.target or 0), wanted.alpha, rng=rng)
+def _outlook(rest: Frozen, wanted: Wanted, size: int) -> Outlook:
+    rng = stream(wanted.seed, "audit outlook", [size])
+    return outlook(rest.confidence, size, share_of(wanted.target or 0), wanted.alpha, rng=rng)
 
 
-def _prospect(rest: Frozen, wanted: Wanted, labels: int) -> Prospect:
-    """What a whole audit of at most so many labels will likely bring."""
+def _prospect(rest: Frozen, wanted: Wanted, size: int, given: int) -> Prospect:
+    """What a whole audit of at most `size` labels will likely bring after `given` ones, as in `mollm finish`."""
     allowed = share_of(wanted.target or 0) if wanted.wrong is None else fixed_number(wanted.wrong)
-    return prospect(np.sort(1 - rest.confidence), labels, allowed, wanted.alpha)
+    doubt = doubt_of(rest.confidence, given)
+    return prospect(doubt, size, allowed, wanted.alpha, off(doubt, given))
 
 
-def _by_class(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> by_class.ClassPlan:
-    key, rng = project.decision.key, stream(wanted.seed, "audit outlook", [labels])
+def _by_class(project: Project, rest: Frozen, wanted: Wanted, size: int) -> by_class.ClassPlan:
+    key, rng = project.decision.key, stream(wanted.seed, "audit outlook", [size])
     return by_class.plan(
-        rest.codes[key], rest.confidence, rest.names[key], labels,
+        rest.codes[key], rest.confidence, rest.names[key], size,
         target=wanted.target or 0, alpha=wanted.alpha, rng=rng,
     )  # fmt: skip
 
 
-def _sizes(project: Project, rest: Frozen, wanted: Wanted) -> tuple[Size, ...]:
+def _sizes(project: Project, rest: Frozen, wanted: Wanted, given: int) -> tuple[Size, ...]:
     if wanted.target is None:
         return ()
     K = len(rest.task_ids)
     asked = sorted({size for size in (*SIZES, wanted.labels) if size <= K})
-    return tuple(_size(project, rest, wanted, labels) for labels in asked)
+    return tuple(_size(project, rest, wanted, size, given) for size in asked)
 
 
-def _size(project: Project, rest: Frozen, wanted: Wanted, labels: int) -> Size:
+def _size(project: Project, rest: Frozen, wanted: Wanted, size: int, given: int) -> Size:
     if wanted.whole:
-        likely = _prospect(rest, wanted, labels)
+        likely = _prospect(rest, wanted, size, given)
         share = float(likely.reached[-1])
         taken = float(likely.expected[-1])
-        return Size(labels, share * (1 - taken / len(rest.task_ids)), refused=1 - share, expected=taken)
+        return Size(size, share * (1 - taken / len(rest.task_ids)), refused=1 - share, expected=taken)
     if not wanted.by_class:
-        found = _outlook(rest, wanted, labels)
-        return Size(labels, found.share, found.low, found.high, found.refused)
+        found = _outlook(rest, wanted, size)
+        return Size(size, found.share, found.low, found.high, found.refused)
     try:
-        parts = _by_class(project, rest, wanted, labels).parts
+        parts = _by_class(project, rest, wanted, size).parts
     except InputError as error:
-        return Size(labels, why=str(error))
+        return Size(size, why=str(error))
     accepted = sum(part.before.share * (part.before.design.tasks - part.before.design.labels) for part in parts)
     refused = float(np.prod([part.before.refused for part in parts]))
-    return Size(labels, accepted / max(1, len(rest.task_ids) - labels), refused=refused)
+    return Size(size, accepted / max(1, len(rest.task_ids) - size), refused=refused)

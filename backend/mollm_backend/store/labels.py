@@ -146,6 +146,11 @@ def of_people(rows: Iterable[Annotation]) -> list[Annotation]:
     return [row for row in rows if row.provenance is not Provenance.CERTIFIED]
 
 
+def labelled_tasks(rows: Iterable[Annotation]) -> set[int]:
+    """The tasks that people have given a label."""
+    return {row.task_id for row in of_people(rows) if row.label is not None and not row.was_cancelled}
+
+
 def counted(rows: Iterable[Annotation], decision: str = "") -> list[Annotation]:
     """The annotation that counts of each person on each task in one decision.
 
