@@ -97,8 +97,9 @@ class Encoder:
             )
 
     def load(self) -> tuple[Any, Any]:
-        """(tokenizer, model in eval mode on its device), loaded once."""
+        """(tokenizer, model in eval mode on its device), loaded once. Raises as `embed`, MollmError without torch."""
         if self._loaded is None:
+            self._check_files()
             try:
                 import torch
                 from transformers import AutoModel, AutoTokenizer

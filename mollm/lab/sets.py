@@ -2,8 +2,10 @@
 
 A recording holds one label an item. So a multiple choice is built from it: a made-up text is none, one, two or three of
 its items of different labels, the panel's answer to it is the mean of the LLMs' real answers to these items, and all
-their labels are true. One label of the recording is left out of the list and stands for "none of these". What is built
-this way has real answers, but no LLM has read two of its items together; texts and their embeddings have no part.
+their labels are true. Its text is theirs, one after the other. One label of the recording is left out of the list and
+stands for "none of these". What is built this way has real answers, but no LLM has read two of its items together.
+
+Each label is a decision of its own, and the service's round is fitted to it, with the frozen encoder as the classifier.
 
 The rivals: nothing; the single most probable label; each label cut at .5 by itself; with human labels, the one LLM that
 is best on them, with a threshold for each label that maximises F1 there. Gold only scores.
@@ -16,13 +18,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mollm.config import LoopConfig
 from mollm.errors import InputError
+from mollm.lab.fuse import KnownTexts
 from mollm.metrics import ece
-from mollm.mixture.auto import Auto, climbed
 from mollm.mixture.evidence import normalised
 from mollm.mixture.logpool import before_labels
 from mollm.recording import Recording
-from mollm.records import BoolArray, FloatArray, IntArray, Pool, Signals, Targets
+from mollm.records import BoolArray, FloatArray, IntArray, Item, Signals, Targets
+from mollm.round.run import Embeds, RoundInput, run_round
 from mollm.sets import SetRule, micro_f1
 from mollm.signals import yes_or_no
 
@@ -32,26 +36,29 @@ measured, and other than what `mollm.sets` guesses."""
 OURS, HALVES, SINGLE, NOTHING, LLM = "sets", "each at .5", "the single best label", "nothing", "best LLM's thresholds"
 ASKED, FIT = 1, 2
 """Under [seed]: the streams of the human labels and of the fit."""
+CONFIG = LoopConfig(classifier="head")
 
 
 @dataclass(frozen=True)
 class Listed:
     """N texts with a panel's answers over K labels and "none of these" (the last), and which labels are true (N, K).
 
-    `embeddings` (N, D) are the texts' (None: the panel alone is fused).
+    `texts` (N,): None where only the panel's answers are known.
     """
 
     signals: Signals
     truth: BoolArray
-    embeddings: FloatArray | None = None
+    texts: tuple[str, ...] | None = None
 
-    def pool(self, k: int, asked: IntArray) -> Pool:
+    def decision(self, k: int, asked: IntArray) -> RoundInput:
         """The k-th label as a decision of its own, as the service makes it; `asked` are human-labelled texts."""
         answers = (yes_or_no(part, k) for part in (self.signals.label_probs, self.signals.votes))
         signals = Signals(self.signals.items, self.signals.annotators, ("applies", "does not apply"), *answers)
         K = self.truth.shape[1]
         targets = Targets.of(asked, np.where(self.truth[asked, k], 0, 1))
-        return Pool(signals, targets, self.embeddings, None, (1 / max(2, K), 1 - 1 / max(2, K)))
+        texts = self.texts or [None] * signals.N
+        items = [Item(name, text) for name, text in zip(signals.items, texts, strict=True)]
+        return RoundInput(items, signals, targets, frequencies=(1 / max(2, K), 1 - 1 / max(2, K)))
 
 
 @dataclass(frozen=True)
@@ -89,21 +96,27 @@ def built(recording: Recording, texts: int, rng: np.random.Generator) -> Listed:
     names = tuple(recording.signals.labels[c] for c in order)
     truth = np.array([[c in gold[group] for c in listed] for group in groups])
     items = tuple(f"{n:06d}" for n in range(len(groups)))  # their order as texts is their order
-    return Listed(Signals(items, recording.signals.annotators, names, *answers), truth)
+    said = tuple(" ".join(recording.items[n].text or "" for n in group) for group in groups)
+    signals = Signals(items, recording.signals.annotators, names, *answers)
+    return Listed(signals, truth, said if recording.has_text else None)
 
 
-def play(listed: Listed, human: int, seed: int) -> dict[str, Score]:
-    """Ours and its rivals, after `human` random labelled texts, on all others; by name."""
+def play(listed: Listed, human: int, seed: int, encoder: Embeds | None = None) -> dict[str, Score]:
+    """Ours and its rivals, after `human` random labelled texts, on all others; by name. Without an `encoder` texts have
+    no part."""
+    if listed.texts is None:
+        encoder = None
+    elif encoder is not None:
+        encoder = KnownTexts(dict(zip(listed.texts, encoder.embed(listed.texts), strict=True)))
     N, K = listed.truth.shape
     asked = np.sort(np.random.default_rng([seed, ASKED]).permutation(N)[:human])
     rest = np.setdiff1d(np.arange(N), asked)
     panel, probs, held_out = np.empty((N, K)), np.empty((N, K)), np.empty((human, K))
     for k in range(K):
-        pool = listed.pool(k, asked)
-        panel[:, k] = before_labels(pool.signals, pool.frequencies).predict_proba(pool.signals)[:, 0]
-        found = climbed(pool, np.random.default_rng([seed, FIT, k]))
-        probs[:, k] = Auto.of(found).predict_proba(pool.signals, pool.embeddings)[:, 0]
-        held_out[:, k] = found.held_out[:, 0]
+        given = listed.decision(k, asked)
+        panel[:, k] = before_labels(given.signals, given.frequencies).predict_proba(given.signals)[:, 0]
+        outcome = run_round(given, config=CONFIG, encoder=encoder, rng=np.random.default_rng([seed, FIT, k]))
+        probs[:, k], held_out[:, k] = outcome.probabilities[:, 0], outcome.heard.mixture[:, 0]
     rule = SetRule.fitted(panel, asked, held_out, listed.truth[asked], np.ones(human))
     sets = {
         OURS: rule.choose(panel, probs), HALVES: probs > 0.5, SINGLE: np.eye(K, dtype=np.bool_)[probs.argmax(axis=1)],
@@ -144,12 +157,16 @@ def _score(chosen: BoolArray, truth: BoolArray, error: float) -> Score:
 
 
 def replay(
-    make: Callable[[int], Listed], human: int, seeds: Sequence[int], progress: Callable[[str], None]
+    make: Callable[[int], Listed],
+    human: int,
+    seeds: Sequence[int],
+    progress: Callable[[str], None],
+    encoder: Embeds | None = None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """By ranking and figure, mean and standard deviation over seeds; `make(seed)` gives the texts."""
     played = []
     for seed in seeds:
-        played.append(play(make(seed), human, seed))
+        played.append(play(make(seed), human, seed, encoder))
         progress(f"seed {seed}: F1 {played[-1][OURS].f1:.3f}")
     figures = {}
     for name in played[0]:

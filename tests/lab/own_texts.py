@@ -21,7 +21,6 @@ from mollm.lab import sets
 from mollm.lab.sets import Listed
 from mollm.mixture.logpool import LogPool
 from mollm.records import LabelSet, Pool, Signals
-from mollm.round.reading import flat
 from mollm_backend import panels
 from mollm_backend.cli.replay_sets import print_sets
 from mollm_backend.labelstudio.controls.multiple import NONE
@@ -48,12 +47,11 @@ def answers(name: str, labels: tuple[str, ...]) -> Signals:
     return Signals(tuple(f"{n:06d}" for n in range(len(probs))), names, labels, probs, votes)
 
 
-def listed(name: str, encoder: Path | None = None) -> Listed:
+def listed(name: str) -> Listed:
     """The texts as a multiple choice."""
     labels, texts, told = read(name)
     truth = np.array([[label in row.split(",") for label in labels] for row in told])
-    embeddings = None if encoder is None else flat(Encoder(encoder).embed(texts))
-    return Listed(answers(name, (*labels, NONE)), truth, embeddings)
+    return Listed(answers(name, (*labels, NONE)), truth, tuple(texts))
 
 
 def rated(name: str) -> tuple[float, float]:
@@ -93,6 +91,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path)
     parser.add_argument("--ask", type=Path)
     given = parser.parse_args()
+    encoder = None if given.encoder is None else Encoder(given.encoder)
     for name in given.names:
         if given.ask is not None:
             ask(name, given.ask)
@@ -100,9 +99,9 @@ def main() -> None:
             right, off = rated(name)
             print(f"{name}: accuracy {right:.3f}, {off:.3f} stars off on average")
             continue
-        texts = listed(name, given.encoder)
+        texts = listed(name)
         seeds = range(given.first_seed, given.first_seed + given.seeds)
-        answer = sets.replay(lambda _, texts=texts: texts, given.human, seeds, lambda _line: None)  # type: ignore[misc]
+        answer = sets.replay(lambda _, texts=texts: texts, given.human, seeds, lambda _line: None, encoder)  # type: ignore[misc]
         print_sets(f"{name}: {given.human} human-labelled texts, {given.seeds} seeds, mean (spread)", answer)
 
 

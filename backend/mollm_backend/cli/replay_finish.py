@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mollm.errors import MollmError
-from mollm_backend.cli.replay_loop import Kind, encoded, set_threads
+from mollm_backend.cli.replay_loop import Kind, encoded, set_threads, text_encoder
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -56,14 +55,8 @@ def finish(
 
 def _texts(recording: Recording) -> tuple[Encoder | None, FloatArray | None]:
     """The encoder and the embeddings (N, D) of a recording's texts; none, and a note why, where there are none."""
-    if not recording.has_text:
-        note(f"{recording.name} has no texts: the panel alone")
-        return None, None
-    try:
-        return encoded(recording)
-    except (ImportError, MollmError) as error:
-        note(f"going on without text: {error}")
-        return None, None
+    encoder = text_encoder(recording)
+    return (None, None) if encoder is None else encoded(recording)
 
 
 def print_finish(answer: dict[str, Any]) -> None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mollm.errors import MollmError
-from mollm_backend.cli.replay_loop import encoded
+from mollm_backend.cli.replay_loop import encoded, text_encoder
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -54,14 +53,7 @@ def fuse(
 
 def text_embeddings(recording: Recording) -> FloatArray | None:
     """(N, D) cached embeddings of a recording's texts; None, and a note why, where there is no text or encoder."""
-    if not recording.has_text:
-        note(f"{recording.name} has no texts: fusing the panel alone")
-        return None
-    try:
-        return encoded(recording)[1]
-    except (ImportError, MollmError) as error:
-        note(f"going on without text: {error}")
-        return None
+    return None if text_encoder(recording) is None else encoded(recording)[1]
 
 
 def print_fuse(answer: dict[str, Any]) -> None:

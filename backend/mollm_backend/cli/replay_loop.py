@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mollm.errors import MollmError
 from mollm_backend import packages, settings
 from mollm_backend.cli.terminal import note, print_figures
 
@@ -92,6 +93,20 @@ def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
     """The encoder of this home, and the texts' embeddings (N, D), which it keeps. Raises as `encoder_here`."""
     encoder = encoder_here()
     return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
+
+
+def text_encoder(recording: Recording) -> Encoder | None:
+    """The encoder of this home; None, and a note why, where there are no texts or none can be had."""
+    if not recording.has_text:
+        note(f"{recording.name} has no texts: the panel alone")
+        return None
+    try:
+        encoder = encoder_here()
+        encoder.load()
+    except (ImportError, MollmError) as error:
+        note(f"going on without text: {error}")
+        return None
+    return encoder
 
 
 def encoder_here(most: int | None = None) -> Encoder:

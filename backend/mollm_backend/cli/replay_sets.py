@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mollm_backend.cli.replay_loop import Directory
+from mollm_backend.cli.replay_loop import Directory, text_encoder
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def sets(
     texts: Annotated[int, typer.Option(min=10, help="texts that are made of the recording's items")] = 1000,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 5,
     first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-2")] = 100,
+    no_text: Annotated[bool, typer.Option("--no-text", help="leave the texts out")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
     """Of a multiple choice that is built from a recording's items, how right are the sets that are shown?"""
@@ -36,7 +37,8 @@ def sets(
     def made(seed: int) -> Listed:
         return replays.built(loaded, texts, np.random.default_rng(seed))
 
-    answer = replays.replay(made, human, range(first_seed, first_seed + seeds), note)
+    encoder = None if no_text else text_encoder(loaded)
+    answer = replays.replay(made, human, range(first_seed, first_seed + seeds), note, encoder)
     if as_json:
         known = {name: {k: v for k, v in row.items() if not math.isnan(v[0])} for name, row in answer.items()}
         print(json.dumps(known, allow_nan=False))
