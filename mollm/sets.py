@@ -48,13 +48,15 @@ BLOCK = 10_000  # texts whose expected F1 is found at once (some 15 MB)
 class SetRule:
     """Thresholds in log-odds of what the panel says before any label: of a text's most probable label (`first`), and of
     its further ones (`more`). `learned`: none of them; the set of the highest expected F1 by what labels have taught.
+    `taught`: there are human labels.
 
-    `panel` (N, K) are everywhere the probabilities of K labels before any label, `probs` (N, K) the learned ones.
+    `panel` (N, K) are everywhere the probabilities of K labels before any label, `probs` (N, K) the mixture's.
     """
 
     first: float
     more: float
     learned: bool = False
+    taught: bool = True
 
     @classmethod
     def before(cls, panel: FloatArray) -> Self:
@@ -65,7 +67,7 @@ class SetRule:
         guess = float(np.clip((SURE - spread) / (SURE - UNSURE), 0, 1))
         shares = zip((WITH_ONE, WITH_TWO), falling.T[:2], strict=True)
         first, more = (guess * float(np.quantile(column, 1 - share)) for share, column in shares)
-        return cls(first, more)
+        return cls(first, more, taught=False)
 
     @classmethod
     def fitted(
@@ -76,7 +78,9 @@ class SetRule:
         `asked` (H,) are their texts' rows in the pool, `held_out` (H, K) the probabilities by mixtures that have
         learned from other texts' sets.
         """
-        before, odds = cls.before(panel), log_odds(panel)
+        if not len(asked):
+            return cls.before(panel)
+        before, odds = replace(cls.before(panel), taught=True), log_odds(panel)
         sample = odds[np.linspace(0, len(odds) - 1, min(len(odds), SAMPLE)).round().astype(np.int64)]
         pool, said = _Sizes.of(sample, before.cut(sample)), _Sizes.of(odds[asked], truth)
         tried = before.near(odds)
@@ -110,8 +114,15 @@ class SetRule:
         return best
 
     def choose(self, panel: FloatArray, probs: FloatArray) -> BoolArray:
-        """(N, K): which labels are shown."""
-        return highest_f1(probs) if self.learned else self.cut(log_odds(panel))
+        """(N, K): which labels are shown.
+
+        The panel says how many. Before any label the mixture says which: it weighs the LLMs by what texts say of them.
+        The first labels make it rank worse than the panel.
+        """
+        if self.learned:
+            return highest_f1(probs)
+        odds = log_odds(panel)
+        return most_probable(odds if self.taught else probs, self.sizes(-np.sort(-odds, axis=1)))
 
     def cut(self, odds: FloatArray) -> BoolArray:
         """(N, K): which labels are shown by the thresholds, from the panel's log-odds."""
@@ -130,13 +141,15 @@ class SetRule:
 
     def state(self) -> FittedState:
         """What `of_state` reads again."""
-        return FittedState(KIND, {"thresholds": np.array([self.first, self.more])}, {"learned": self.learned})
+        return FittedState(
+            KIND, {"thresholds": np.array([self.first, self.more])}, {"learned": self.learned, "taught": self.taught}
+        )
 
     @classmethod
     def of_state(cls, state: FittedState) -> Self:
         """From a saved state."""
         first, more = np.asarray(state.arrays["thresholds"], dtype=np.float64).tolist()
-        return cls(first, more, bool(state.facts["learned"]))
+        return cls(first, more, bool(state.facts["learned"]), bool(state.facts.get("taught", True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,19 @@ def test_an_unsure_panel_shows_as_many_labels_as_texts_usually_have() -> None:
 
 def test_of_a_sure_panel_a_probability_of_a_half_means_what_it_says() -> None:
     probs, _ = made(0, 2.0)
-    assert SetRule.before(probs) == SetRule(0.0, 0.0)
+    assert SetRule.before(probs) == SetRule(0.0, 0.0, taught=False)
     np.testing.assert_array_equal(SetRule(0.0, 0.0).choose(probs, probs), probs >= 0.5)
+
+
+def test_before_any_label_the_panel_says_how_many_and_the_mixture_which() -> None:
+    panel, mixture = np.array([[0.9, 0.8, 0.1], [0.1, 0.2, 0.9]]), np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]])
+    by_panel = np.array([[True, True, False], [False, False, True]])
+    by_mixture = np.array([[False, True, True], [True, False, False]])
+    np.testing.assert_array_equal(SetRule(0.0, 0.0, taught=False).choose(panel, mixture), by_mixture)
+    np.testing.assert_array_equal(SetRule(0.0, 0.0).choose(panel, mixture), by_panel)
+    nobody = SetRule.fitted(panel, np.arange(0), panel[:0], panel[:0] > 0, np.ones(0))
+    assert nobody == SetRule.before(panel)
+    assert not nobody.taught
 
 
 @pytest.mark.parametrize("few", [0.05, 0.8])
@@ -117,7 +128,8 @@ def test_of_a_long_list_the_most_probable_labels_are_shown() -> None:
 
 def test_a_saved_rule_is_read_again_and_said_in_words() -> None:
     rule, learned = SetRule(-1.0, 0.0), SetRule(-1.0, 0.0, learned=True)
-    assert [SetRule.of_state(one.state()) for one in (rule, learned)] == [rule, learned]
+    rules = [rule, learned, SetRule(-1.0, 0.0, taught=False)]
+    assert [SetRule.of_state(one.state()) for one in rules] == rules
     assert rule.line().startswith("the most probable label is shown from 27% on, others from 50%")
     assert "highest expected F1" in learned.line()
 
