@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mollm_backend.cli.replay_loop import Kind, encoded, set_threads, text_encoder
+from mollm_backend.cli.replay_loop import Kind, encoded, encoder_or_none, set_threads
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def finish(
 
 def _texts(recording: Recording) -> tuple[Encoder | None, FloatArray | None]:
     """The encoder and the embeddings (N, D) of a recording's texts; none, and a note why, where there are none."""
-    encoder = text_encoder(recording)
+    encoder = encoder_or_none(recording)
     return (None, None) if encoder is None else encoded(recording)
 
 

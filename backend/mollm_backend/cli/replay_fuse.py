@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mollm_backend.cli.replay_loop import encoded, text_encoder
+from mollm_backend.cli.replay_loop import encoded, encoder_or_none
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def fuse(
 
 def text_embeddings(recording: Recording) -> FloatArray | None:
     """(N, D) cached embeddings of a recording's texts; None, and a note why, where there is no text or encoder."""
-    return None if text_encoder(recording) is None else encoded(recording)[1]
+    return None if encoder_or_none(recording) is None else encoded(recording)[1]
 
 
 def print_fuse(answer: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def encoded(recording: Recording) -> tuple[Encoder, FloatArray]:
     return encoder, encoder.embed([item.text or "" for item in recording.items], progress=note)
 
 
-def text_encoder(recording: Recording) -> Encoder | None:
+def encoder_or_none(recording: Recording) -> Encoder | None:
     """The encoder of this home; None, and a note why, where there are no texts or none can be had."""
     if not recording.has_text:
         note(f"{recording.name} has no texts: the panel alone")

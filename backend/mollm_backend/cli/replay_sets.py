@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mollm_backend.cli.replay_loop import Directory, text_encoder
+from mollm_backend.cli.replay_loop import Directory, encoder_or_none
 from mollm_backend.cli.terminal import console, note
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def sets(
     def made(seed: int) -> Listed:
         return replays.built(loaded, texts, np.random.default_rng(seed))
 
-    encoder = None if no_text else text_encoder(loaded)
+    encoder = None if no_text else encoder_or_none(loaded)
     answer = replays.replay(made, human, range(first_seed, first_seed + seeds), note, encoder)
     if as_json:
         known = {name: {k: v for k, v in row.items() if not math.isnan(v[0])} for name, row in answer.items()}
