@@ -38,8 +38,9 @@ ENOUGH, FOLDS = 10, 5
 """Human-labelled texts below which what was learned from them is not tried; and the parts in which it is tried."""
 BEHIND = 0.5
 """Standard errors of the paired difference in F1 by which the learned sets may be behind: those that are compared have
-learned from four fifths of the labels. With 20 labels that is worth .02 to .04 of F1 over asking for a lead of as much
-(hotel, city and built of TREC, seeds 0-9, 0-9 and 0-2); without texts it costs .01 with ten."""
+learned from two thirds of the labels, or four fifths of fifty and more. With 20 labels that is worth .02 to .04 of F1
+over asking for a lead of as much (hotel and city, seeds 0-9, built of TREC, 0-2); without texts it costs .01 with
+ten."""
 LONGEST = 12  # labels of a set: of those beyond, only how many they likely are has a part in the expected F1
 BLOCK = 10_000  # texts whose expected F1 is found at once (some 15 MB)
 
