@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, WebDriverException
+
 from tests.conftest import absent
 from tests.waiting import LONG
 
@@ -17,6 +19,21 @@ FLAGS = (
     "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 )  # fmt: skip
+
+GONE = "does not belong to the document"  # of an element that went away while it was read, in the driver's own words
+
+
+@contextmanager
+def being_drawn() -> Iterator[None]:
+    """What is read of a page that is drawn anew meanwhile is not read: the lines that follow in the block are left
+    out."""
+    try:
+        yield
+    except (NoSuchElementException, StaleElementReferenceException):
+        pass
+    except WebDriverException as error:
+        if GONE not in (error.msg or ""):
+            raise
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from typing import Any
@@ -16,6 +15,8 @@ from selenium.common.exceptions import (
 )
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.e2e.browser import being_drawn
 
 SECONDS = 600  # both only bound a hang
 PATIENCE = 60
@@ -64,14 +65,17 @@ class LabelStudioPage:
 
     def task(self) -> int | None:
         """The number of the task that is shown now; None while the page is between two."""
-        found = re.search(SHOWN_TASK, self.driver.find_element(By.TAG_NAME, "body").text)
+        shown = ""
+        with being_drawn():
+            shown = self.driver.find_element(By.TAG_NAME, "body").text
+        found = re.search(SHOWN_TASK, shown)
         return int(found.group(1)) if found else None
 
     def checked(self) -> list[str]:
         """The labels that are checked; a page that is still being drawn gets some seconds to check one."""
         end = time.monotonic() + PATIENCE
         while True:
-            with contextlib.suppress(StaleElementReferenceException):
+            with being_drawn():
                 boxes = self.driver.find_elements(By.CSS_SELECTOR, "input[type=checkbox][name]")
                 names = [box.get_attribute("name") for box in boxes if box.is_selected()]
                 if names or time.monotonic() > end:

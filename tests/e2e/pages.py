@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import subprocess
 import threading
@@ -19,7 +18,6 @@ import redis
 import sqlalchemy as sa
 from pydantic import SecretStr
 from rq.serializers import JSONSerializer
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -41,6 +39,7 @@ from mollm_backend.supervisor import valkey
 from mollm_backend.web.app import create_app
 from mollm_backend.work import queues, workers
 from mollm_backend.work.actions import Asked
+from tests.e2e.browser import being_drawn
 from tests.e2e.payloads import PAYLOADS
 from tests.labelstudio.test_ls_publish import FakePages
 from tests.waiting import eventually
@@ -321,7 +320,7 @@ class Pages:
 
     def words(self, selector: str = "#main") -> str:
         """What can be read there; nothing while the browser is between two pages."""
-        with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):
+        with being_drawn():
             return str(self.driver.find_element(By.CSS_SELECTOR, selector).text)
         return ""
 
