@@ -35,9 +35,13 @@ class LabelStudioPage:
         self.project = project
 
     def _until(self, what: Any) -> Any:
+        def found(driver: Any) -> Any:
+            with being_drawn():
+                return what(driver)
+
         wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.2, ignored_exceptions=BEING_DRAWN)
         try:
-            return wait.until(what)
+            return wait.until(found)
         except TimeoutException as error:
             shown = self.driver.find_element(By.TAG_NAME, "body").text[-1500:]
             raise AssertionError(f"the page {self.driver.current_url} still shows:\n{shown}") from error
