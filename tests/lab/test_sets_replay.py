@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mollm import recording
 from mollm.errors import InputError
 from mollm.lab import made_up, sets
 from mollm.recording import Recording
-from mollm.records import Item, LabelSet
+from mollm.records import FloatArray, Item, LabelSet
 from mollm_backend.cli import app
 from tests.lab.own_texts import listed, rated
 
@@ -34,6 +35,38 @@ def test_a_text_is_made_of_items_that_are_used_once() -> None:
     assert set(found.truth.sum(axis=1)) == {0, 1, 2, 3}
     right = found.signals.label_probs.mean(axis=1)[:, :5]
     assert right[found.truth].mean() > right[~found.truth].mean()
+
+
+def test_a_made_up_text_is_that_of_its_items() -> None:
+    made = make(300, 6)
+    spoken = replace(
+        made,
+        items=tuple(Item(item.id, f"<{made.labels.names[c]}>") for item, c in zip(made.items, made.gold, strict=True)),
+    )
+    found = sets.built(spoken, 60, np.random.default_rng(0))
+    assert sets.built(made, 60, np.random.default_rng(0)).texts is None
+    assert found.texts is not None
+    listed_labels = found.signals.labels[:-1]
+    told = np.array([[f"<{label}>" in text for label in listed_labels] for text in found.texts])
+    np.testing.assert_array_equal(told, found.truth)
+
+
+class Marks:
+    """An encoder that sees which labels a text names."""
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        return np.array([[f"<{c}>" in text for c in range(5)] for text in texts], dtype=np.float64)
+
+
+def test_texts_have_a_part_where_there_is_an_encoder() -> None:
+    found = sets.built(make(400, 6), 120, np.random.default_rng(0))
+    texts = tuple("".join(f"<{c}>" for c in np.flatnonzero(row)) or "-" for row in found.truth)
+    found = replace(found, texts=texts)
+    panel, both = (sets.play(found, 40, 3, encoder)[sets.OURS] for encoder in (None, Marks()))
+    assert both.f1 > panel.f1 + 0.05
+    silent = replace(found, texts=None)
+    one, two = (sets.play(silent, 40, 3, encoder)[sets.OURS] for encoder in (None, Marks()))
+    assert one == two
 
 
 def test_three_labels_make_no_list() -> None:
