@@ -25,8 +25,7 @@ GONE = "does not belong to the document"  # of an element that went away while i
 
 @contextmanager
 def being_drawn() -> Iterator[None]:
-    """What is read of a page that is drawn anew meanwhile is not read: the lines that follow in the block are left
-    out."""
+    """Leave the rest of the block out where the page is drawn anew while the block reads it."""
     try:
         yield
     except (NoSuchElementException, StaleElementReferenceException):

@@ -81,6 +81,13 @@ def ask(name: str, models: Path) -> None:
     np.savez_compressed(TEXTS / f"{name}.npz", allow_pickle=False, **arrays)
 
 
+def replay(name: str, human: int, seeds: range, encoder: Encoder | None) -> None:
+    """Print how right the sets of a multiple choice are on the texts."""
+    texts = listed(name)
+    answer = sets.replay(lambda _: texts, human, seeds, lambda _line: None, encoder)
+    print_sets(f"{name}: {human} human-labelled texts, {len(seeds)} seeds, mean (spread)", answer)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser()
@@ -99,10 +106,7 @@ def main() -> None:
             right, off = rated(name)
             print(f"{name}: accuracy {right:.3f}, {off:.3f} stars off on average")
             continue
-        texts = listed(name)
-        seeds = range(given.first_seed, given.first_seed + given.seeds)
-        answer = sets.replay(lambda _, texts=texts: texts, given.human, seeds, lambda _line: None, encoder)  # type: ignore[misc]
-        print_sets(f"{name}: {given.human} human-labelled texts, {given.seeds} seeds, mean (spread)", answer)
+        replay(name, given.human, range(given.first_seed, given.first_seed + given.seeds), encoder)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def finish(
 ) -> None:
     """How many human labels, audits among them, until the whole pool is certified at the target?
 
-    With texts a seed takes some half an hour of a core, and as long again for random labels: begin with `--seeds 2
-    --no-random`, or with `--classifier head`, which takes a minute.
+    With texts a seed of some thousand items takes about half an hour of a core, and random labels come on top: begin
+    with `--seeds 2 --no-random`, or with `--classifier head`, which tunes no layers.
     """
     from mollm.acceptance.plan import Goal
     from mollm.lab import finish as replays

@@ -24,7 +24,7 @@ def sets(
     human: Annotated[int, typer.Option(min=0, help="human-labelled texts a seed")] = 0,
     texts: Annotated[int, typer.Option(min=10, help="texts that are made of the recording's items")] = 1000,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 5,
-    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-2")] = 100,
+    first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-9")] = 100,
     no_text: Annotated[bool, typer.Option("--no-text", help="leave the texts out")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
