@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mollm.classifier.encoder import Encoder
+from mollm.classifier.encoder import MAX_TOKENS, MOST, OVERLAP, Encoder, token_ids
+from mollm.classifier.windows import Unread
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
@@ -62,7 +63,9 @@ def replay(
     accuracy: dict[str, list[float]] = {}
     for name, encoder in encoders.items():
         progress(f"{name}: embedding {len(texts)} texts")
-        part = Part(recording, encoder.embed(texts, progress))
+        read = first_windows(encoder, texts) if encoder.most == 1 else texts
+        items = tuple(replace(item, text=text) for item, text in zip(recording.items, read, strict=True))
+        part = Part(replace(recording, items=items), encoder.embed(read, progress))
         scores = [_score(part, plan, encoder, seed) for seed in seeds]
         accuracy[name] = [score.accuracy for score in scores]
         progress(f"{name}: accuracy {np.mean(accuracy[name]):.4f} over {plan.seeds} seeds")
@@ -70,7 +73,7 @@ def replay(
             "accuracy": accuracy[name], "mean": float(np.mean(accuracy[name])),
             "ece": float(np.mean([score.ece for score in scores])),
             "log_loss": float(np.mean([score.log_loss for score in scores])),
-            "unread": asdict(encoder.unread(texts)),
+            "unread": asdict(unread(encoder, texts)),
         }  # fmt: skip
     first, *others = encoders
     return {
@@ -79,6 +82,19 @@ def replay(
         "paired_gain": {f"{first}-{name}": paired_gain(accuracy[first], accuracy[name]) for name in others},
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
+
+
+def first_windows(encoder: Encoder, texts: Sequence[str]) -> list[str]:
+    """The texts, cut at the end of their first window: then nobody reads more of them, word by word or otherwise."""
+    tokenizer, size = encoder.load()[0], encoder.windows(MAX_TOKENS, OVERLAP, 1)[1].size
+    read = zip(texts, token_ids(tokenizer, texts), strict=True)
+    return [text if len(ids) <= size else tokenizer.decode(ids[:size]) for text, ids in read]
+
+
+def unread(encoder: Encoder, texts: Sequence[str]) -> Unread:
+    """What is in no window of this encoder."""
+    rule = encoder.windows(MAX_TOKENS, OVERLAP, MOST)[1]
+    return Unread.of(rule.unread(len(ids)) for ids in token_ids(encoder.load()[0], texts))
 
 
 def _score(part: Part, plan: Plan, encoder: Encoder, seed: int) -> Score:

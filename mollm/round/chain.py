@@ -130,11 +130,12 @@ class Chain:
         reading = None
         if encoder is not None and config.classifier != "none" and has_text.any():
             embeddings = encoder.embed(given.texts)
-            reading = Reading.of(embeddings, has_text)
-            read = reading.read(embeddings)
+            reading = Reading.of(embeddings, given.texts)
+            read = reading.read(embeddings, given.texts)
             seen = pool.targets.take(has_text[pool.targets.index])
-            reading = reading.weighed(shares(reading, read, seen, fold, pool.signals.C))
-            pool = replace(pool, embeddings=reading.read(embeddings))
+            share = shares(reading, read, seen, fold, pool.signals.C)
+            read *= reading.factor(share)
+            pool, reading = replace(pool, embeddings=read), reading.weighed(share)
         return cls(pool, has_text, config, given.index, seed, fold, mixture_items=given.mixture_items, reading=reading)
 
     @property

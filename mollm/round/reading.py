@@ -1,8 +1,9 @@
-"""What a round reads of its texts' embeddings: three spaces side by side, learned from the pool without any label.
+"""What a round reads of its texts' embeddings: four spaces side by side, learned from the pool without any label.
 
     fine    all layers but the last, along their main directions: how a text is put, as in the kind of a question
     broad   the last layer, each main direction once more as large as the pool is spread along it: what texts are about
     kinds   the last layer again: which of the pool's kinds of texts is near (`mollm.round.kinds`)
+    words   no layer at all: which words stand in a text, and how it begins (`mollm.round.words`)
 
 Like texts lie together along the few directions in which a pool is spread most, so that a few labels there speak for
 many texts (Chapelle, Weston and Schoelkopf 2002, "Cluster kernels for semi-supervised learning": a power of the
@@ -25,33 +26,42 @@ from mollm.classifier.head import RIDGE, Head
 from mollm.errors import ModelFileError
 from mollm.losses import Rows
 from mollm.mixture.evidence import chunks
-from mollm.records import BoolArray, FittedState, FloatArray, IntArray, Targets
-from mollm.round.kinds import Kinds, rounded
+from mollm.records import FittedState, FloatArray, IntArray, Targets
+from mollm.round.kinds import TINY, Kinds, rounded
+from mollm.round.words import Words
 
 FINE, BROAD, PLAIN = 256, 128, 32
 """Directions at most; PLAIN of the broad ones, at their own size, for the kinds (chosen by hand: twice or half as many
 change little, and fewer make a round faster)."""
 SAMPLE = 4000
 """Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
-START = (0.475, 0.475, 0.05)
+START = (0.45, 0.45, 0.05, 0.05)
 """Of the squared length, what each space has before labels say more (chosen by hand)."""
-SHARES = (START, (0.9, 0.05, 0.05), (0.05, 0.9, 0.05), (0.7, 0.05, 0.25), (0.05, 0.7, 0.25))
+SHARES = (
+    START,
+    (0.85, 0.05, 0.05, 0.05),
+    (0.05, 0.85, 0.05, 0.05),
+    (0.65, 0.05, 0.25, 0.05),
+    (0.05, 0.65, 0.25, 0.05),
+    (0.65, 0.05, 0.05, 0.25),
+    (0.05, 0.65, 0.05, 0.25),
+)
 """What labels choose from. No space is left out wholly. The kinds have a quarter at most, since the rows that the
-mixture labels tell a round much of the same: with one half TREC and drug reviews lost .003 and .008 (chosen on these,
-BBC News and short chats)."""
+mixture labels tell a round much of the same: with one half TREC and drug reviews lost .003 and .008. The words have no
+more either: with one half TREC lost .002 (chosen on these, BBC News and short chats)."""
 MOST = 400
 """Human labels, the last, that compare the shares (chosen by hand: more only take longer)."""
 SMALLEST = 1e-3
 """Of a layer's largest spread: a dimension that varies less is constant but for rounding, and is left out."""
-TINY = 1e-12
-"""So that a pool of equal texts, which has no direction, lies at the origin."""
+WORDS = "words."
+"""Begins the names of the words' arrays."""
 
 
 @dataclass(frozen=True)
 class Reading:
     """`centre` (D,) over all L layers; `fine` (first layers' D, K) and `broad` (last layer's D, K') are linear maps to
     a root mean square length of 1; `plain` (K'',) brings the first directions of `broad` back to their own size, where
-    the `kinds` are; `share` (3,) of the squared length that each space has.
+    the `kinds` are; the `words` need no layer; `share` (4,) of the squared length that each space has.
     """
 
     centre: FloatArray
@@ -59,12 +69,13 @@ class Reading:
     broad: FloatArray
     plain: FloatArray
     kinds: Kinds
+    words: Words
     share: tuple[float, ...] = START
 
     @classmethod
-    def of(cls, embeddings: FloatArray, has_text: BoolArray) -> Self:
-        """From a pool's embeddings (N, L, D) or (N, D); the rows without text have no part."""
-        index = np.flatnonzero(has_text)
+    def of(cls, embeddings: FloatArray, texts: Sequence[str]) -> Self:
+        """From a pool's embeddings (N, L, D) or (N, D) and its N texts; the empty ones have no part."""
+        index = np.flatnonzero([bool(text.strip()) for text in texts])
         x = np.asarray(embeddings[index[:: 1 + len(index) // SAMPLE]], dtype=np.float64)
         x = x if x.ndim == 3 else x[:, None]
         centre, spread = x.mean(axis=0), x.std(axis=0)
@@ -77,15 +88,16 @@ class Reading:
             along, weight = _directions(scaled[:, -1], BROAD, 1)
             broad, plain = rounded(factor[-1][:, None] * along * weight), rounded(1 / np.maximum(weight[:PLAIN], TINY))
             places = (x[:, -1] - rounded(centre[-1])) @ broad[:, :PLAIN] * plain
-        return cls(rounded(centre.ravel()), fine, broad, plain, Kinds.of(places))
+        return cls(rounded(centre.ravel()), fine, broad, plain, Kinds.of(places), Words.of([texts[n] for n in index]))
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
+    def sizes(self) -> tuple[int, int, int, int]:
         """The dimensions of the spaces."""
-        return self.fine.shape[1], self.broad.shape[1], len(self.kinds.middles)
+        return self.fine.shape[1], self.broad.shape[1], len(self.kinds.middles), len(self.words.usual)
 
-    def read(self, embeddings: FloatArray) -> FloatArray:
-        """(N, K + K' + M) from (N, L, D) or (N, D). Raises ModelFileError for embeddings of another size."""
+    def read(self, embeddings: FloatArray, texts: Sequence[str]) -> FloatArray:
+        """(N, K + K' + M + W) from (N, L, D) or (N, D) and N texts. Raises ModelFileError for embeddings of another
+        size."""
         if int(np.prod(embeddings.shape[1:])) != len(self.centre):
             raise ModelFileError(
                 f"Texts were read as {len(self.centre)} numbers, not as {np.prod(embeddings.shape[1:])}: "
@@ -96,7 +108,8 @@ class Reading:
             x = flat(embeddings[rows]) - self.centre
             broad = x[:, -len(self.broad) :] @ self.broad
             kinds = self.kinds.read(broad[:, : len(self.plain)] * self.plain)
-            np.concatenate([x[:, : len(self.fine)] @ self.fine, broad, kinds], 1, out[rows])
+            words = self.words.read(texts[rows])
+            np.concatenate([x[:, : len(self.fine)] @ self.fine, broad, kinds, words], 1, out[rows])
             out[rows] *= length
         return out
 
@@ -104,13 +117,18 @@ class Reading:
         """The same, with so much of the squared length in each space."""
         return replace(self, share=tuple(share))
 
+    def factor(self, share: Sequence[float]) -> FloatArray:
+        """(K + K' + M + W,) by which what was read grows where each space has so much of the squared length."""
+        return np.repeat(np.sqrt(np.divide(share, self.share)), self.sizes)
+
     def state(self) -> FittedState:
-        """Its arrays, in single precision but for the shares."""
+        """Its arrays, in single precision but for the shares and the words."""
         arrays = {
             "centre": self.centre, "fine": self.fine, "broad": self.broad, "plain": self.plain, **self.kinds.arrays()
         }  # fmt: skip
         stored = {name: value.astype(np.float32) for name, value in arrays.items()}
-        return FittedState("reading", {**stored, "share": np.array(self.share)})
+        words = {f"{WORDS}{name}": value for name, value in self.words.arrays().items()}
+        return FittedState("reading", {**stored, **words, "share": np.array(self.share)})
 
     @classmethod
     def from_state(cls, state: FittedState | None) -> Self:
@@ -121,9 +139,11 @@ class Reading:
                 np.asarray(arrays[name], np.float64) for name in ("centre", "fine", "broad", "plain", "share")
             )
             kinds = Kinds.from_arrays(arrays)
-        except (KeyError, TypeError, ValueError) as error:
+            told = {name.removeprefix(WORDS): value for name, value in arrays.items() if name.startswith(WORDS)}
+            words = Words.from_arrays(told)
+        except (KeyError, TypeError, ValueError, ModelFileError) as error:
             raise ModelFileError(f"This version does not tell how it reads texts ({error!r}): train again.") from None
-        found = cls(centre, fine, broad, plain, kinds, tuple(share.tolist()))
+        found = cls(centre, fine, broad, plain, kinds, words, tuple(share.tolist()))
         if (
             fine.ndim != 2
             or broad.ndim != 2
@@ -138,17 +158,17 @@ class Reading:
 def shares(reading: Reading, x: FloatArray, targets: Targets, fold: IntArray, C: int) -> tuple[float, ...]:
     """The share of the squared length that each space should have, by the human labels.
 
-    `x` (N, K + K' + M) is what `reading` read with its shares as at the `START`, `fold` (N,) each item's fold, `C` the
-    number of classes. A head on the labelled texts alone is cross-fitted with each of `SHARES`; the mean share counts
-    each by the likelihood of the held-out labels, so that few labels leave it near the mean of all. So the labels of a
-    fold have a part in these numbers, and in nothing else that scores them.
+    `x` (N, K + K' + M + W) is what `reading` read with its shares as at the `START`, `fold` (N,) each item's fold, `C`
+    the number of classes. A head on the labelled texts alone is cross-fitted with each of `SHARES`; the mean share
+    counts each by the likelihood of the held-out labels, so that few labels leave it near the mean of all. So the
+    labels of a fold have a part in these numbers, and in nothing else that scores them.
     """
     targets = targets.take(np.arange(targets.H)[-MOST:])
     if len(np.unique(targets.label)) < 2:
         return START
     fold, losses = fold[targets.index], np.zeros(len(SHARES))
     for n, share in enumerate(SHARES):
-        there = x[targets.index] * np.repeat(np.sqrt(np.divide(share, START)), reading.sizes)
+        there = x[targets.index] * reading.factor(share)
         for k in np.unique(fold):
             seen, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
             if len(seen):

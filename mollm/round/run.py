@@ -151,7 +151,8 @@ def predict(
                 "texts: train again."
             )
         reading = Reading.from_state(state.get(READING))
-        embeddings = reading.read(encoder.embed([item.text or "" for item in items]))
+        texts = [item.text or "" for item in items]
+        embeddings = reading.read(encoder.embed(texts), texts)
         probs = Head.from_state(state["classifier"]).predict_proba(embeddings)
         probs[[not (item.text and item.text.strip()) for item in items]] = np.nan
         joined = signals.with_annotator(CLASSIFIER, probs)

@@ -10,9 +10,9 @@ import pytest
 from mollm.errors import ModelFileError
 from mollm.records import FloatArray, IntArray, Targets
 from mollm.round.kinds import Kinds
-from mollm.round.reading import START, Reading, shares
+from mollm.round.reading import START, WORDS, Reading, shares
 
-EVERY = np.ones(400, dtype=np.bool_)
+TEXTS = [" ".join(row) for row in np.random.default_rng(3).choice(["so", "it", "is", "not", "a", "b"], (400, 5))]
 
 
 def layered(N: int = 400, fine_tells: bool = True) -> tuple[FloatArray, IntArray]:
@@ -37,12 +37,12 @@ def told(z: FloatArray, label: IntArray, taught: int) -> float:
 @pytest.mark.parametrize("fine_tells", [True, False])
 def test_what_either_side_tells_is_read(fine_tells: bool) -> None:
     x, label = layered(fine_tells=fine_tells)
-    assert told(Reading.of(x, EVERY).read(x), label, 40) > 0.8
+    assert told(Reading.of(x, TEXTS).read(x, TEXTS), label, 40) > 0.8
 
 
 def test_a_few_labels_reach_further_along_what_a_pool_is_spread_most() -> None:
     x, label = layered(fine_tells=False)
-    z = Reading.of(x, EVERY).read(x)
+    z = Reading.of(x, TEXTS).read(x, TEXTS)
     assert told(z, label, 6) > 0.95
     assert told(z, label, 6) > told(x[:, :2].reshape(len(x), -1), label, 6) + 0.3
 
@@ -54,8 +54,8 @@ def spaces(reading: Reading, z: FloatArray) -> list[FloatArray]:
 
 def test_each_space_is_as_large_as_its_share_and_centred() -> None:
     x, _ = layered()
-    reading = Reading.of(x, EVERY)
-    z = reading.read(x)
+    reading = Reading.of(x, TEXTS)
+    z = reading.read(x, TEXTS)
     lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, z)]
     assert lengths == pytest.approx(START, abs=1e-3)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
@@ -64,8 +64,8 @@ def test_each_space_is_as_large_as_its_share_and_centred() -> None:
 @pytest.mark.parametrize("fine_tells", [True, False])
 def test_labels_say_which_space_tells_more(fine_tells: bool) -> None:
     x, label = layered(fine_tells=fine_tells)
-    reading, fold = Reading.of(x, EVERY), np.arange(400) % 5
-    z = reading.read(x)
+    reading, fold = Reading.of(x, TEXTS), np.arange(400) % 5
+    z = reading.read(x, TEXTS)
 
     def share(H: int) -> tuple[float, ...]:
         return shares(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2)
@@ -75,15 +75,15 @@ def test_labels_say_which_space_tells_more(fine_tells: bool) -> None:
     assert sum(share(100)) == pytest.approx(1)
     assert share(100)[0] > 0.65 if fine_tells else share(100)[0] < 0.25
     weighed = reading.weighed(share(100))
-    assert told(weighed.read(x), label, 40) >= told(z, label, 40)
-    lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, weighed.read(x))]
+    assert told(weighed.read(x, TEXTS), label, 40) >= told(z, label, 40)
+    lengths = [float((space**2).sum(axis=1).mean()) for space in spaces(reading, weighed.read(x, TEXTS))]
     assert lengths == pytest.approx(share(100), abs=1e-3)
 
 
 def test_labels_of_noise_leave_all_spaces() -> None:
     x, _ = layered()
-    reading, rng = Reading.of(x, EVERY), np.random.default_rng(5)
-    z, found = reading.read(x), []
+    reading, rng = Reading.of(x, TEXTS), np.random.default_rng(5)
+    z, found = reading.read(x, TEXTS), []
     for _ in range(20):
         targets = Targets.of(np.arange(50), rng.integers(2, size=50))
         found.append(shares(reading, z, targets, np.arange(400) % 5, 2))
@@ -100,16 +100,30 @@ def heaps(N: int = 400, C: int = 4) -> tuple[FloatArray, IntArray]:
 
 def test_one_label_speaks_for_its_kind() -> None:
     x, label = heaps()
-    reading = Reading.of(x, EVERY)
-    z = reading.read(x)
+    reading = Reading.of(x, TEXTS)
+    z = reading.read(x, TEXTS)
     taught = np.array([int(np.flatnonzero(label == c)[0]) for c in range(4)])
 
     def right(z: FloatArray) -> float:
         return float((((z[:, None] - z[taught]) ** 2).sum(axis=2).argmin(axis=1) == label).mean())
 
-    fine, broad, kinds = spaces(reading, z)
+    fine, broad, kinds, _ = spaces(reading, z)
     assert right(kinds) > 0.95
     assert right(kinds) > right(broad) > right(fine)
+
+
+def test_what_only_words_tell_is_read() -> None:
+    rng = np.random.default_rng(6)
+    label = rng.integers(2, size=400)
+    texts = [f"{('who', 'when')[c]} {text}" for c, text in zip(label, TEXTS, strict=True)]
+    x = rng.normal(size=(400, 3, 32))
+    reading = Reading.of(x, texts)
+    z = reading.read(x, texts)
+    *others, words = spaces(reading, z)
+    assert told(words, label, 20) > 0.95
+    assert max(told(space, label, 20) for space in others) < 0.7
+    share = shares(reading, z, Targets.of(np.arange(100), label[:100]), np.arange(400) % 5, 2)
+    assert share[3] > 0.15, "labels say so"
 
 
 def test_few_texts_are_not_parted() -> None:
@@ -121,48 +135,52 @@ def test_few_texts_are_not_parted() -> None:
 
 def test_the_kinds_of_equal_pools_are_equal() -> None:
     x, _ = heaps()
-    one, other = (Reading.of(x, EVERY).state().arrays for _ in range(2))
+    one, other = (Reading.of(x, TEXTS).state().arrays for _ in range(2))
     assert all((one[name] == other[name]).all() for name in one)
 
 
 def test_scale_and_shift_of_a_dimension_change_nothing() -> None:
     x, _ = layered()
     moved = x * 10.0 ** np.random.default_rng(1).uniform(-1, 1, size=(3, 32)) + 5
-    one, other = (Reading.of(given, EVERY).read(given) for given in (x, moved))
+    one, other = (Reading.of(given, TEXTS).read(given, TEXTS) for given in (x, moved))
     np.testing.assert_allclose(other @ other.T, one @ one.T, atol=1e-3)
 
 
 def test_a_saved_reading_reads_alike() -> None:
     x, _ = layered()
-    reading = Reading.of(x, EVERY)
-    np.testing.assert_array_equal(Reading.from_state(reading.state()).read(x), reading.read(x))
+    reading = Reading.of(x, TEXTS)
+    np.testing.assert_array_equal(Reading.from_state(reading.state()).read(x, TEXTS), reading.read(x, TEXTS))
 
 
 def test_texts_that_are_empty_have_no_part_in_it() -> None:
     x, _ = layered()
-    some = EVERY.copy()
-    some[::3] = False
-    holes = x.copy()
-    holes[~some] = np.nan
-    np.testing.assert_array_equal(Reading.of(holes, some).fine, Reading.of(x[some], EVERY[some]).fine)
+    holes, texts = x.copy(), list(TEXTS)
+    holes[::3], texts[::3] = np.nan, [" "] * len(texts[::3])
+    some = np.flatnonzero([text != " " for text in texts])
+    with_holes, without = Reading.of(holes, texts), Reading.of(x[some], [texts[n] for n in some])
+    np.testing.assert_array_equal(with_holes.fine, without.fine)
+    np.testing.assert_array_equal(with_holes.words.usual, without.words.usual)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8), (5, 3, 8), (5, 8), (400, 2)])
 def test_small_and_equal_and_plain_embeddings_are_read(shape: tuple[int, ...]) -> None:
     for x in (np.random.default_rng(0).normal(size=shape), np.ones(shape)):
-        z = Reading.of(x, np.ones(len(x), dtype=np.bool_)).read(x)
-        assert len(z) == len(x)
-        assert np.isfinite(z).all()
+        for texts in (TEXTS[: len(x)], ["the same"] * len(x), ["..."] * len(x)):
+            z = Reading.of(x, texts).read(x, texts)
+            assert len(z) == len(x)
+            assert np.isfinite(z).all()
 
 
 def test_what_does_not_fit_says_what_to_do() -> None:
     x, _ = layered()
-    reading = Reading.of(x, EVERY)
+    reading = Reading.of(x, TEXTS)
     with pytest.raises(ModelFileError, match="restore the encoder"):
-        reading.read(x[:, :2])
+        reading.read(x[:, :2], TEXTS)
     state = reading.state()
     without = {name: value for name, value in state.arrays.items() if name != "fine"}
     bents = [{**state.arrays, name: np.zeros(2)} for name in ("broad", "plain", "share", "middles", "width", "size")]
+    bents += [{**state.arrays, f"{WORDS}{name}": np.zeros(2)} for name in ("columns", "idf", "components", "usual")]
+    bents += [{**state.arrays, f"{WORDS}columns": state.arrays[f"{WORDS}columns"] - 2**18}]
     for bent in (None, *(replace(state, arrays=arrays) for arrays in (without, *bents))):
         with pytest.raises(ModelFileError, match="train again"):
             Reading.from_state(bent)
