@@ -30,7 +30,8 @@ from mollm_backend.hub import HubModel
 from mollm_backend.wheels import Tell, already_there, extract, fetch, model_folder
 
 MANIFEST = "mollm-package.json"
-LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
+IN_PROCESS = ("transformers", "encoder")  # the runtimes whose models are in the worker
+LOCAL = (*IN_PROCESS, "llama_cpp")  # the runtimes whose models lie on this machine
 WEIGHTS = "weights.gguf"  # of a package whose weights stay as they are
 ARCHIVE = "joined.zip"  # while a package is made of one that lies in parts
 

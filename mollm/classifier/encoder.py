@@ -42,9 +42,10 @@ Embedded = tuple[FloatArray, int]  # (L, D) and how many tokens of the text were
 class Encoder:
     """`embed` gives (N, L, D) for N texts and L layers. With a `cache`, a model reads each distinct text only once."""
 
-    def __init__(self, directory: Path, cache: Path | None = None, most: int = MOST) -> None:
+    def __init__(self, directory: Path, cache: Path | None = None, most: int = MOST, device: str = "") -> None:
         self.directory = Path(directory)
         self.most = most  # windows of a text; 1: what is behind the first is cut
+        self.device = device  # "": a card where there is one
         self.cache = None if cache is None else Path(cache)
         self.tell: Progress | None = None  # told how far a long `embed` is, where the call names nobody else
         self._loaded: tuple[Any, Any] | None = None
@@ -112,7 +113,7 @@ class Encoder:
                 raise ModelFileError(
                     f"The encoder at {self.directory} cannot be loaded ({error}): fetch it again."
                 ) from None
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             self._loaded = (tokenizer, model.to(device).eval())
         return self._loaded
 

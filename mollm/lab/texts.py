@@ -1,7 +1,8 @@
 """Replay of the text classifier alone: from a few human labels and no LLM, how often is it right on the other texts?
 
-It is the service's own round (`mollm.round`) with a panel of one annotator that never answers. Each encoder is replayed
-on the same labels; the first is the one that the others are compared with. The human labels of seed s are the first of
+It is the service's own round (`mollm.round`) with a panel of one annotator that never answers, or, beside it, of the
+first encoder as an annotator (`mollm.annotators.encoder`). Each encoder is replayed on the same labels; the first is
+the one that the others are compared with. The human labels of seed s are the first of
 `default_rng([s, 1]).permutation(N)`; gold is shown for these alone, and scores all the others.
 """
 
@@ -15,9 +16,10 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mollm.annotators import open_annotator
 from mollm.classifier.encoder import MAX_TOKENS, MOST, OVERLAP, Encoder, token_ids
 from mollm.classifier.windows import Unread
-from mollm.config import LoopConfig
+from mollm.config import AnnotatorConfig, LoopConfig
 from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
 from mollm.lab.scores import Score, paired_gain
@@ -25,16 +27,21 @@ from mollm.recording import Recording
 from mollm.records import Item, LabelSet, Signals
 
 SILENT = "nobody"
+NAMES = "names"  # the encoder as an annotator
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`human` labels a seed, which seeds; `classifier` as in a project: `head`, or `auto`, which may tune layers."""
+    """`human` labels a seed, which seeds; `classifier` as in a project: `head`, or `auto`, which may tune layers.
+
+    `names`: beside it, the first encoder is an annotator by the labels' names.
+    """
 
     human: int = 100
     seeds: int = 10
     first_seed: int = 0
     classifier: Literal["auto", "head", "top"] = "head"
+    names: bool = False
 
 
 def recording_of(name: str, texts: Sequence[str], gold: Sequence[str], labels: Sequence[str]) -> Recording:
@@ -53,7 +60,7 @@ def replay(
 ) -> dict[str, object]:
     """Run the plan with each of the `encoders` by name; the answer is JSON-able. Raises InputError for a plan that
     leaves nothing to score on."""
-    if not 0 < plan.human < len(recording.items):
+    if not 0 <= plan.human < len(recording.items):
         raise InputError(
             f"--human {plan.human}, but there are {len(recording.items)} texts: some must be left to score."
         )
@@ -61,11 +68,15 @@ def replay(
     seeds = range(plan.first_seed, plan.first_seed + plan.seeds)
     results: dict[str, dict[str, object]] = {}
     accuracy: dict[str, list[float]] = {}
-    for name, encoder in encoders.items():
+    first, *_ = encoders
+    ways = {name: (encoder, recording) for name, encoder in encoders.items()}
+    if plan.names:
+        ways[NAMES] = (encoders[first], with_names(recording, encoders[first]))
+    for name, (encoder, spoken) in ways.items():
         progress(f"{name}: embedding {len(texts)} texts")
         read = first_windows(encoder, texts) if encoder.most == 1 else texts
         items = tuple(replace(item, text=text) for item, text in zip(recording.items, read, strict=True))
-        part = Part(replace(recording, items=items), encoder.embed(read, progress))
+        part = Part(replace(spoken, items=items), encoder.embed(read, progress))
         scores = [_score(part, plan, encoder, seed) for seed in seeds]
         accuracy[name] = [score.accuracy for score in scores]
         progress(f"{name}: accuracy {np.mean(accuracy[name]):.4f} over {plan.seeds} seeds")
@@ -75,13 +86,23 @@ def replay(
             "log_loss": float(np.mean([score.log_loss for score in scores])),
             "unread": asdict(unread(encoder, texts)),
         }  # fmt: skip
-    first, *others = encoders
+    others = {name: of for name, of in accuracy.items() if name != first}
     return {
         "texts": recording.name, "n": len(texts), "human": plan.human, "classifier": plan.classifier,
         "seeds": list(seeds), "results": results,
-        "paired_gain": {f"{first}-{name}": paired_gain(accuracy[first], accuracy[name]) for name in others},
+        "paired_gain": {f"{first}-{name}": paired_gain(accuracy[first], of) for name, of in others.items()},
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
+
+
+def with_names(recording: Recording, encoder: Encoder) -> Recording:
+    """The same texts, with this encoder as the only annotator."""
+    config = AnnotatorConfig(name=NAMES, runtime="encoder", model=str(encoder.directory))
+    with open_annotator(config, recording.labels, "") as annotator:
+        answers = annotator.annotate([item.text or "" for item in recording.items])
+    probs, votes = (np.array([getattr(row, part) for row in answers])[:, None] for part in ("label_probs", "votes"))
+    signals = Signals(recording.signals.items, (NAMES,), recording.labels.names, probs, votes)
+    return replace(recording, signals=signals)
 
 
 def first_windows(encoder: Encoder, texts: Sequence[str]) -> list[str]:

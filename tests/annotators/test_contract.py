@@ -18,6 +18,9 @@ from mollm.records import Item, LabelSet, Signals
 from tests.annotators.decision_server import DIALECTS, DecisionServer, decided
 from tests.annotators.fake_server import ALL, LLAMA_CPP, OLLAMA, PLAIN, FakeServer, asked
 from tests.annotators.tiny_model import make_tiny_model
+from tests.tiny_encoder import tiny
+
+__all__ = ["tiny"]
 
 LABELS = LabelSet(("sports", "money", "science"))
 SHOTS = (Shot("a goal", "sports"), Shot("a loan", "money"), Shot("a cell", "science"))
@@ -32,7 +35,7 @@ TEXTS = (
 )
 WAYS = ("recording", "transformers chat", "transformers plain", "transformers codes", "transformers sample",
         "openai ids", "openai biased", "openai top", "openai samples", "openai ollama", "llama_cpp",
-        *(f"decisions {dialect}" for dialect in DIALECTS))  # fmt: skip
+        "encoder", *(f"decisions {dialect}" for dialect in DIALECTS))  # fmt: skip
 # A runtime that nobody has named here yet is opened on the tiny model, which it may ignore.
 WAYS += tuple(sorted(set(runtimes()) - {way.partition(" ")[0] for way in WAYS}))
 Make = Callable[[str], Annotator]
@@ -56,7 +59,7 @@ def make_recording(directory: Path) -> None:
 
 
 @pytest.fixture
-def make(models: Path, tmp_path: Path) -> Make:
+def make(models: Path, tiny: Path, tmp_path: Path) -> Make:
     def of(way: str) -> Annotator:
         runtime, _, how = way.partition(" ")
         if runtime == "recording":
@@ -74,6 +77,9 @@ def make(models: Path, tmp_path: Path) -> Make:
             return decided(DecisionServer(how, first=3.0), LABELS)
         if runtime == "llama_cpp":
             return asked(FakeServer(LLAMA_CPP), LABELS, runtime=runtime, prompt="plain")
+        if runtime == "encoder":
+            config = AnnotatorConfig(name="a", runtime=runtime, model=str(tiny))
+            return open_annotator(config, LABELS, "Name the topic.", models_dir=models)
         if runtime != "openai":
             config = AnnotatorConfig(name="a", runtime=runtime, model="tiny")
             return open_annotator(config, LABELS, "Name the topic.", models_dir=models)

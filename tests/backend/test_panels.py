@@ -31,7 +31,7 @@ def run(*words: str) -> str:
 
 
 def test_the_panels_that_ship() -> None:
-    assert {"tiny", "small", "decisions", "gpu-24gb", "gpu-80gb"} <= set(NAMES)
+    assert {"tiny", "topics", "small", "decisions", "gpu-24gb", "gpu-80gb"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +45,7 @@ def test_a_panel_is_described_and_its_members_can_be_had(name: str, tmp_path: Pa
         assert packages.to_fetch(member) or member.url, f"{member.name}: nothing says where its model comes from"
 
 
-@pytest.mark.parametrize("name", ["small", "decisions"])
+@pytest.mark.parametrize("name", ["topics", "small", "decisions"])
 def test_it_is_tiny_and_more(name: str, tmp_path: Path) -> None:
     more, tiny = panels.load(name, tmp_path), panels.load("tiny", tmp_path)
     assert set(tiny.annotators) < set(more.annotators), "what the two have read is asked of nobody again"

@@ -9,8 +9,6 @@ from typing import Any
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     ElementNotInteractableException,
-    NoSuchElementException,
-    StaleElementReferenceException,
     TimeoutException,
 )
 from selenium.webdriver.common.by import By
@@ -20,10 +18,7 @@ from tests.e2e.browser import being_drawn
 
 SECONDS = 600  # both only bound a hang
 PATIENCE = 60
-BEING_DRAWN = (
-    StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
-    ElementClickInterceptedException,
-)  # fmt: skip
+COVERED = (ElementNotInteractableException, ElementClickInterceptedException)  # of a button, for a moment
 # The bar at the bottom: the task's number, in the stream its place in the history, then the buttons.
 SHOWN_TASK = r"#?(\d+)\s+(?:\d+ of \d+\s+)?(?:Skip\s+)?Submit\b"
 
@@ -39,7 +34,7 @@ class LabelStudioPage:
             with being_drawn():
                 return what(driver)
 
-        wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.2, ignored_exceptions=BEING_DRAWN)
+        wait = WebDriverWait(self.driver, SECONDS, poll_frequency=0.2, ignored_exceptions=COVERED)
         try:
             return wait.until(found)
         except TimeoutException as error:

@@ -52,6 +52,17 @@ def test_the_gold_of_the_others_is_not_seen(tiny: Path) -> None:
     assert pair[0] == pytest.approx(1 - pair[1])
 
 
+def test_the_encoder_as_an_annotator_speaks_before_any_label(tiny: Path) -> None:
+    names = ("where is the city", "who is the man")
+    gold = [names[n % 2] for n in range(40)]
+    recording = texts.recording_of("near", [f"This text is about {name} {'a the of'[: 1 + n % 8]}" for n, name in
+                                            enumerate(gold)], gold, names)  # fmt: skip
+    answer = texts.replay(recording, texts.Plan(human=0, seeds=1, names=True), {"whole": Encoder(tiny)})
+    alone, named = (answer["results"][way]["accuracy"][0] for way in ("whole", texts.NAMES))  # type: ignore[index]
+    assert named > max(alone, 0.9)
+    assert list(answer["paired_gain"]) == ["whole-names"]  # type: ignore[call-overload]
+
+
 def test_a_plan_that_leaves_nothing_to_score_is_named(tiny: Path) -> None:
     with pytest.raises(InputError, match="left to score"):
         texts.replay(long_texts(10), texts.Plan(human=10), {"whole": Encoder(tiny)})

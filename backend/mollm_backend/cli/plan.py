@@ -13,7 +13,7 @@ from mollm.acceptance.plan import pace
 from mollm.config import PanelConfig
 from mollm.errors import InputError
 from mollm.metrics import Estimate
-from mollm_backend import panels
+from mollm_backend import packages, panels
 from mollm_backend.cli.terminal import AsJson, console, open_store, say
 from mollm_backend.settings import Settings
 from mollm_backend.store import Store, labels, projects, signals, tasks
@@ -21,7 +21,6 @@ from mollm_backend.store.projects import Project
 from mollm_backend.work import finishing, measured, planning
 from mollm_backend.work.planning import Given, Plan, Speed
 
-LOCAL = ("transformers", "llama_cpp")  # the runtimes whose models lie on this machine
 LONGER = 1.5  # times the measured length (chosen by hand): from there on a reading by length differs visibly
 
 
@@ -91,7 +90,7 @@ def _longer(store: Store, project: Project, speeds: Mapping[str, Speed]) -> list
 
 def _models(loaded: Settings, config: PanelConfig) -> int:
     """Bytes of the models that lie on this machine."""
-    places = {loaded.models_dir / one.model for one in config.annotators if one.runtime in LOCAL}
+    places = {loaded.models_dir / one.model for one in config.annotators if one.runtime in packages.LOCAL}
     files = (file for place in places for file in ([place] if place.is_file() else place.rglob("*")))
     return sum(file.stat().st_size for file in files if file.is_file())
 

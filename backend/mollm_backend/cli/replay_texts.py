@@ -26,18 +26,24 @@ class Kind(StrEnum):
 
 def texts(
     file: Annotated[Path, typer.Argument(help="CSV, JSON or JSONL file with a text and a label column")],
-    human: Annotated[int, typer.Option(min=1, help="human labels a seed, drawn at random")] = 100,
+    human: Annotated[int, typer.Option(min=0, help="human labels a seed, drawn at random")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 10,
     first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-49")] = 100,
     classifier: Annotated[
         Kind, typer.Option(help="head: frozen embeddings; auto: as in a project, tuned layers where they pay")
     ] = Kind.HEAD,
     cut: Annotated[bool, typer.Option(help="beside it, texts cut at the end of their first window")] = True,
+    names: Annotated[
+        bool, typer.Option("--names", help="beside it, the encoder is an annotator, too, by the labels' names")
+    ] = False,
     limit: Annotated[int, typer.Option(min=0, help="at most so many texts, of each label in turn; 0: all")] = 0,
     label_names: Annotated[str, typer.Option("--labels", help="the labels, separated by commas; default: all")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout")] = False,
 ) -> None:
-    """From a few human labels and no LLM: how often is the text classifier right on the other texts?"""
+    """From a few human labels and no LLM: how often is the text classifier right on the other texts?
+
+    With `--names` also: what does the text encoder add as an annotator, before any label (`--human 0`) and after?
+    """
     from mollm.lab import texts as replays
 
     read = demo_texts.from_file(file, labels=names_in(label_names))
@@ -47,7 +53,7 @@ def texts(
         raise InputError(f"{file} has no label column, and without labels nothing can be scored: add one.")
     recording = replays.recording_of(file.stem, known, [read.gold[text] for text in known], read.labels)
     encoders = {"whole": encoder_here()} | ({"cut": encoder_here(most=1)} if cut else {})
-    plan = replays.Plan(human, seeds, first_seed, classifier.value)
+    plan = replays.Plan(human, seeds, first_seed, classifier.value, names)
     answer = replays.replay(recording, plan, encoders, progress=note)
     if as_json:
         print(json.dumps(answer, allow_nan=False))

@@ -60,7 +60,7 @@ def _models(runtime: Runtime, names: Sequence[str], annotators: Sequence[str]) -
     if kinds & {"train", "reconcile"}:
         yield runtime.settings.encoder, runtime.settings.encoder_dir
     for config in runtime.panel.annotators if "annotate" in kinds else ():
-        if config.runtime == "transformers" and (not annotators or config.name in annotators):
+        if config.runtime in packages.IN_PROCESS and (not annotators or config.name in annotators):
             name = packages.model_of(config)
             yield name, models / name
 
