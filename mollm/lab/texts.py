@@ -86,11 +86,11 @@ def replay(
             "log_loss": float(np.mean([score.log_loss for score in scores])),
             "unread": asdict(unread(encoder, texts)),
         }  # fmt: skip
-    others = {name: of for name, of in accuracy.items() if name != first}
+    pairs = [(first, name) if name in encoders else (name, first) for name in ways if name != first]
     return {
         "texts": recording.name, "n": len(texts), "human": plan.human, "classifier": plan.classifier,
         "seeds": list(seeds), "results": results,
-        "paired_gain": {f"{first}-{name}": paired_gain(accuracy[first], of) for name, of in others.items()},
+        "paired_gain": {f"{one}-{other}": paired_gain(accuracy[one], accuracy[other]) for one, other in pairs},
         "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
