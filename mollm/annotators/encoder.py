@@ -46,7 +46,7 @@ class TextEncoder(Annotator):
             )
         self.encoder = Encoder(path, device=device_of(config))
         try:
-            self.places = self._places([ABOUT.format(self._label(c)) for c in range(labels.C)])
+            self.names = places(self.encoder, sentences(labels))
         except ModelFileError:
             raise
         except MollmError as error:
@@ -63,20 +63,27 @@ class TextEncoder(Annotator):
         told = [n for n, text in enumerate(texts) if text.strip()]
         answers = [abstention(self.labels.C, "the text is blank") for _ in texts]
         if told:
-            near = self._places([texts[n] for n in told]) @ self.places.T
-            for n, probs in zip(told, softmax(near / SHARPNESS, axis=1), strict=True):
+            for n, probs in zip(told, nearness(self.encoder, [texts[n] for n in told], self.names), strict=True):
                 answers[n] = Answer(probs, probs)
         return answers
 
     def describe(self) -> str:
         return f"{self.name}: the text encoder {self.config.model} in process, by the nearness of labels' names"
 
-    def _label(self, c: int) -> str:
-        """A label as it is compared: its name, and its description where there is one."""
-        described = self.labels.descriptions[c] if self.labels.descriptions else ""
-        return f"{self.labels.text_of(c)}: {described}" if described else self.labels.text_of(c)
 
-    def _places(self, texts: Sequence[str]) -> FloatArray:
-        """(n, D) the last layer of each text, of length 1."""
-        last = self.encoder.embed(texts)[:, -1]
-        return np.asarray(last / np.maximum(np.linalg.norm(last, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+def sentences(labels: LabelSet) -> list[str]:
+    """Of each label what texts are compared with: its name, and its description where there is one."""
+    named = [labels.text_of(c) for c in range(labels.C)]
+    told = labels.descriptions or [""] * labels.C
+    return [ABOUT.format(f"{name}: {more}" if more else name) for name, more in zip(named, told, strict=True)]
+
+
+def places(encoder: Encoder, texts: Sequence[str]) -> FloatArray:
+    """(n, D) the last layer of each text, of length 1."""
+    last = encoder.embed(texts)[:, -1]
+    return np.asarray(last / np.maximum(np.linalg.norm(last, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+
+
+def nearness(encoder: Encoder, texts: Sequence[str], names: FloatArray) -> FloatArray:
+    """(n, C) the probabilities of labels whose sentences lie at `names` (C, D)."""
+    return np.asarray(softmax(places(encoder, texts) @ names.T / SHARPNESS, axis=1))

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mollm.annotators import open_annotator
+from mollm.annotators.encoder import nearness, places, sentences
 from mollm.classifier.encoder import MAX_TOKENS, MOST, OVERLAP, Encoder, token_ids
 from mollm.classifier.windows import Unread
-from mollm.config import AnnotatorConfig, LoopConfig
+from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
 from mollm.lab.scores import Score, paired_gain
@@ -97,11 +97,9 @@ def replay(
 
 def with_names(recording: Recording, encoder: Encoder) -> Recording:
     """The same texts, with this encoder as the only annotator."""
-    config = AnnotatorConfig(name=NAMES, runtime="encoder", model=str(encoder.directory))
-    with open_annotator(config, recording.labels, "") as annotator:
-        answers = annotator.annotate([item.text or "" for item in recording.items])
-    probs, votes = (np.array([getattr(row, part) for row in answers])[:, None] for part in ("label_probs", "votes"))
-    signals = Signals(recording.signals.items, (NAMES,), recording.labels.names, probs, votes)
+    texts = [item.text or "" for item in recording.items]
+    said = nearness(encoder, texts, places(encoder, sentences(recording.labels)))[:, None]
+    signals = Signals(recording.signals.items, (NAMES,), recording.labels.names, said, said)
     return replace(recording, signals=signals)
 
 
