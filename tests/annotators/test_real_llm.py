@@ -38,6 +38,19 @@ def test_two_tiny_llms_beat_the_better_one() -> None:
     assert together > 0.75, (alone, together)
 
 
+def test_the_text_encoder_knows_topics_without_a_prompt() -> None:
+    models = heavy_home() / "models"
+    texts = from_corpus(ensure_model("chatterbot-corpus", models, print))
+    labels = LabelSet(texts.labels)
+    config = panels.load("topics", models).annotators[-1]
+    ensure_model(config.model, models, print)
+    with open_annotator(config, labels, "", (), models) as annotator:
+        answers = annotator.annotate(texts.texts)
+    said = [labels.names[int(answer.label_probs.argmax())] for answer in answers]
+    right = float(np.mean([texts.gold[text] == label for text, label in zip(texts.texts, said, strict=True)]))
+    assert right > 0.7, right
+
+
 def test_cut_weights_are_noticed(tmp_path: Path) -> None:
     """`is_ready` compares sizes: a model that a full disk cut short is made again, not loaded."""
     from mollm_backend.packages import MANIFEST, is_ready
