@@ -30,9 +30,7 @@ def load(config: AnnotatorConfig, models_dir: Path) -> tuple[Any, Loaded]:
         import torch
     except ImportError as error:
         raise ConfigError(f"Runtime `transformers` needs `pip install mollm[torch]` ({error}).") from None
-    path = directory(config, models_dir)
-    if not (path / "config.json").is_file():
-        raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
+    path = present(config, models_dir)
     device = device_of(config)
     dtype = dtype_of(config, device)
     key = str(path), device, dtype, (path / "config.json").stat().st_mtime_ns
@@ -69,6 +67,14 @@ def directory(config: AnnotatorConfig, models_dir: Path) -> Path:
     names = (f"{config.model}@{config.revision}", config.model) if config.revision else (config.model,)
     inside = next((models_dir / name for name in names if (models_dir / name).is_dir()), None)
     return inside or Path(config.model).expanduser()
+
+
+def present(config: AnnotatorConfig, models_dir: Path) -> Path:
+    """The model's `directory`. Raises ModelFileError where no model is in it."""
+    path = directory(config, models_dir)
+    if not (path / "config.json").is_file():
+        raise ModelFileError(f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`.")
+    return path
 
 
 def device_of(config: AnnotatorConfig) -> str:

@@ -2,8 +2,8 @@
 
     label_probs ~ exp(cos(text, "This text is about <label>.") / SHARPNESS)
 
-It costs no more than to read the text once. It knows what a text is about, and nothing of an instruction:
-where labels are no topics it is a weak annotator, as the mixture finds out (docs/measurements.md). Labels by the
+It costs no more than to read the text once. It knows what a text is about, and nothing of an instruction: where labels
+are no topics it is a weak annotator, which the mixture mostly finds out (docs/measurements.md). Labels by the
 nearness of their names: Chang et al. 2008, "Importance of semantic representation: dataless classification".
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import softmax
 
 from mollm.annotators import Annotator, Answer, Needs, abstention
-from mollm.annotators._loaded import device_of, directory
+from mollm.annotators._loaded import device_of, directory, present
 from mollm.classifier.encoder import Encoder
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError, MollmError
@@ -39,12 +39,7 @@ class TextEncoder(Annotator):
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
     ) -> None:
         super().__init__(config, labels, instruction, shots, models_dir)
-        path = directory(config, models_dir)
-        if not (path / "config.json").is_file():
-            raise ModelFileError(
-                f"{config.name}: there is no model {config.model!r} in {models_dir}: run `mollm doctor`."
-            )
-        self.encoder = Encoder(path, device=device_of(config))
+        self.encoder = Encoder(present(config, models_dir), device=device_of(config))
         try:
             self.names = places(self.encoder, sentences(labels))
         except ModelFileError:
