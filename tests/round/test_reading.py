@@ -126,6 +126,20 @@ def test_what_only_words_tell_is_read() -> None:
     assert share[3] > 0.15, "labels say so"
 
 
+@pytest.mark.parametrize(("words", "found"), [(8, False), (200, True)])
+def test_words_tell_the_kinds_of_long_texts_alone(words: int, found: bool) -> None:
+    rng = np.random.default_rng(7)
+    label = rng.integers(4, size=400)
+    texts = [" ".join(f"w{n}" for n in c * 12 + rng.integers(20, size=words)) for c in label]
+    x = rng.normal(size=(400, 3, 32))
+    reading = Reading.of(x, texts)
+    *_, kinds, _ = spaces(reading, reading.read(x, texts))
+    means = np.array([kinds[:40][label[:40] == c].mean(axis=0) for c in range(4)])
+    right = float((((kinds[40:, None] - means) ** 2).sum(axis=2).argmin(axis=1) == label[40:]).mean())
+    assert (right > 0.9) if found else (right < 0.5)
+    assert (reading.beside > 0) == found
+
+
 def test_few_texts_are_not_parted() -> None:
     x = np.random.default_rng(0).normal(size=(19, 8))
     assert len(Kinds.of(x).middles) == 0
@@ -178,7 +192,11 @@ def test_what_does_not_fit_says_what_to_do() -> None:
         reading.read(x[:, :2], TEXTS)
     state = reading.state()
     without = {name: value for name, value in state.arrays.items() if name != "fine"}
-    bents = [{**state.arrays, name: np.zeros(2)} for name in ("broad", "plain", "share", "middles", "width", "size")]
+    bents = [
+        {**state.arrays, name: np.zeros(2)}
+        for name in ("broad", "plain", "share", "middles", "width", "size", "beside")
+    ]
+    bents += [{**state.arrays, "beside": np.array(value)} for value in (-1.0, np.nan, np.inf)]
     bents += [{**state.arrays, f"{WORDS}{name}": np.zeros(2)} for name in ("columns", "idf", "components", "usual")]
     bents += [{**state.arrays, f"{WORDS}columns": state.arrays[f"{WORDS}columns"] - 2**18}]
     for bent in (None, *(replace(state, arrays=arrays) for arrays in (without, *bents))):
