@@ -8,7 +8,8 @@
 Like texts lie together along the few directions in which a pool is spread most, so that a few labels there speak for
 many texts (Chapelle, Weston and Schoelkopf 2002, "Cluster kernels for semi-supervised learning": a power of the
 spectrum, or kinds). What these do not tell apart, the fine directions do. How long each space is, human labels say
-(`shares`); before there are any, it is fixed (`START`). Embeddings without layers are read in all ways.
+(`shares`); before there are any, it is fixed (`START`, or `FOREIGN` where texts are not English). Embeddings without
+layers are read in all ways.
 
 Kinds of long texts are told by their words, too: a text repeats the words of its topic, while a sentence's few words
 tell how it is put (`topical`).
@@ -27,7 +28,7 @@ from sklearn.utils.extmath import randomized_svd
 from mollm.blas import one_thread
 from mollm.classifier.head import RIDGE, Head
 from mollm.errors import ModelFileError
-from mollm.languages import tokens_about
+from mollm.languages import share_not_english, tokens_about
 from mollm.losses import Rows
 from mollm.mixture.evidence import chunks
 from mollm.records import FittedState, FloatArray, IntArray, Targets
@@ -40,10 +41,13 @@ twice or half as many change little, and fewer make a round faster)."""
 SHORT = 64.0
 """Tokens of the middle text at which its words begin to tell its kind: with sixteen (chats) they do harm, with 120
 (drug reviews) they are neutral, with 500 (BBC News) a gain; there half and six times as much weight are alike."""
+LANGUAGE = 500
+"""Texts that tell which language it is; more of them only cost time."""
 SAMPLE = 4000
 """Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
-START = (0.45, 0.45, 0.05, 0.05)
-"""Of the squared length, what each space has before labels say more (chosen by hand)."""
+START, FOREIGN = (0.45, 0.45, 0.05, 0.05), (0.05, 0.05, 0.05, 0.85)
+"""Of the squared length, what each space has before labels say more (chosen by hand): of English texts, and of others,
+of which most encoders read next to nothing."""
 SHARES = (
     START,
     (0.85, 0.05, 0.05, 0.05),
@@ -52,10 +56,18 @@ SHARES = (
     (0.05, 0.65, 0.25, 0.05),
     (0.65, 0.05, 0.05, 0.25),
     (0.05, 0.65, 0.05, 0.25),
+    (0.25, 0.05, 0.05, 0.65),
+    (0.05, 0.25, 0.05, 0.65),
+    FOREIGN,
 )
 """What labels choose from. No space is left out wholly. The kinds have a quarter at most, since the rows that the
-mixture labels tell a round much of the same: with one half TREC and drug reviews lost .003 and .008. The words have no
-more either: with one half TREC lost .002 (chosen on these, BBC News and short chats)."""
+mixture labels tell a round much of the same: with one half TREC and drug reviews lost .003 and .008. The last three,
+nearly words alone, are for texts that the encoder cannot read."""
+WORDY = 0.5
+"""The words' share in those three is above this, in the others below."""
+RARE = 3.0
+"""Nats by which those of the other kind than the start are less likely before any label (chosen by hand): few labels
+hardly turn to them."""
 MOST = 400
 """Human labels, the last, that compare the shares (chosen by hand: more only take longer)."""
 SMALLEST = 1e-3
@@ -103,7 +115,8 @@ class Reading:
         share = topical([texts[n] for n in some]) * (places**2).sum() / max((told**2).sum(), TINY)
         beside = float(np.float32(np.sqrt(share)))
         kinds = Kinds.of(np.concatenate([places, beside * told], axis=1))
-        return cls(rounded(centre.ravel()), fine, broad, plain, kinds, words, beside)
+        start = FOREIGN if share_not_english(texts[n] for n in some[:LANGUAGE]) > 0.5 else START
+        return cls(rounded(centre.ravel()), fine, broad, plain, kinds, words, beside, start)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -177,14 +190,14 @@ class Reading:
 def shares(reading: Reading, x: FloatArray, targets: Targets, fold: IntArray, C: int) -> tuple[float, ...]:
     """The share of the squared length that each space should have, by the human labels.
 
-    `x` (N, K + K' + M + W) is what `reading` read with its shares as at the `START`, `fold` (N,) each item's fold, `C`
+    `x` (N, K + K' + M + W) is what `reading` read with its shares as at its start, `fold` (N,) each item's fold, `C`
     the number of classes. A head on the labelled texts alone is cross-fitted with each of `SHARES`; the mean share
     counts each by the likelihood of the held-out labels, so that few labels leave it near the mean of all. So the
     labels of a fold have a part in these numbers, and in nothing else that scores them.
     """
     targets = targets.take(np.arange(targets.H)[-MOST:])
     if len(np.unique(targets.label)) < 2:
-        return START
+        return reading.share
     fold, losses = fold[targets.index], np.zeros(len(SHARES))
     for n, share in enumerate(SHARES):
         there = x[targets.index] * reading.factor(share)
@@ -195,7 +208,9 @@ def shares(reading: Reading, x: FloatArray, targets: Targets, fold: IntArray, C:
                 rows = Rows(np.arange(len(seen)), targets.label[seen], targets.weight[seen], nothing)
                 said = Head(C, ridge=RIDGE, each=False).fit(there[seen], rows).predict_proba(there[held])
                 losses[n] -= targets.weight[held] @ np.log(said[np.arange(len(held)), targets.label[held]])
-    return tuple((softmax(-losses) @ np.array(SHARES)).tolist())
+    words = np.array(SHARES)[:, 3]
+    unlikely = RARE * ((words > WORDY) != (reading.share[3] > WORDY))
+    return tuple((softmax(-losses - unlikely) @ np.array(SHARES)).tolist())
 
 
 def topical(texts: Sequence[str]) -> float:

@@ -10,7 +10,7 @@ import pytest
 from mollm.errors import ModelFileError
 from mollm.records import FloatArray, IntArray, Targets
 from mollm.round.kinds import Kinds
-from mollm.round.reading import START, WORDS, Reading, shares
+from mollm.round.reading import FOREIGN, START, WORDS, Reading, shares
 
 TEXTS = [" ".join(row) for row in np.random.default_rng(3).choice(["so", "it", "is", "not", "a", "b"], (400, 5))]
 
@@ -87,7 +87,7 @@ def test_labels_of_noise_leave_all_spaces() -> None:
     for _ in range(20):
         targets = Targets.of(np.arange(50), rng.integers(2, size=50))
         found.append(shares(reading, z, targets, np.arange(400) % 5, 2))
-    assert np.abs(np.mean(found, axis=0) - START).max() < 0.15
+    assert np.abs(np.mean(found, axis=0) - START).max() < 0.2
 
 
 def heaps(N: int = 400, C: int = 4) -> tuple[FloatArray, IntArray]:
@@ -124,6 +124,18 @@ def test_what_only_words_tell_is_read() -> None:
     assert max(told(space, label, 20) for space in others) < 0.7
     share = shares(reading, z, Targets.of(np.arange(100), label[:100]), np.arange(400) % 5, 2)
     assert share[3] > 0.15, "labels say so"
+
+
+def test_texts_that_are_not_english_are_read_by_their_words_first() -> None:
+    x, label = layered()
+    texts = [f"Где находится банк {text}?" for text in TEXTS]
+    reading, fold = Reading.of(x, texts), np.arange(400) % 5
+    assert reading.share == FOREIGN
+    z = reading.read(x, texts)
+    assert shares(reading, z, Targets.of(np.arange(1), label[:1]), fold, 2) == FOREIGN
+    few, many = (shares(reading, z, Targets.of(np.arange(H), label[:H]), fold, 2) for H in (6, 200))
+    assert few[3] > 0.3
+    assert many[0] > 0.5, "an encoder that reads them is found out"
 
 
 @pytest.mark.parametrize(("words", "found"), [(8, False), (200, True)])
