@@ -42,7 +42,7 @@ SHORT = 64.0
 """Tokens of the middle text at which its words begin to tell its kind: with sixteen (chats) they do harm, with 120
 (drug reviews) they are neutral, with 500 (BBC News) a gain; there half and six times as much weight are alike."""
 LANGUAGE = 500
-"""Texts that tell which language it is; more of them only cost time."""
+"""Texts, evenly spread, that tell whether most are English; more of them only cost time."""
 SAMPLE = 4000
 """Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
 START, FOREIGN = (0.45, 0.45, 0.05, 0.05), (0.05, 0.05, 0.05, 0.85)
@@ -115,7 +115,8 @@ class Reading:
         share = topical([texts[n] for n in some]) * (places**2).sum() / max((told**2).sum(), TINY)
         beside = float(np.float32(np.sqrt(share)))
         kinds = Kinds.of(np.concatenate([places, beside * told], axis=1))
-        start = FOREIGN if share_not_english(texts[n] for n in some[:LANGUAGE]) > 0.5 else START
+        foreign = share_not_english(texts[n] for n in some[:: 1 + len(some) // LANGUAGE])
+        start = FOREIGN if foreign > 0.5 else START
         return cls(rounded(centre.ravel()), fine, broad, plain, kinds, words, beside, start)
 
     @property
