@@ -30,10 +30,10 @@ def language(text: str) -> Verdict:
     >>> [language(text) for text in ("Where is the nearest bank?", "Wo ist die nächste Bank?", "Где банк?", "ok")]
     ['English', 'other', 'other', 'unknown']
     """
-    letters = [letter for letter in text if letter.isalpha()]
-    if not letters:
+    script = _latin(text)
+    if script is None:
         return "unknown"
-    if 2 * sum(not _is_latin(letter) for letter in letters) > len(letters):
+    if not script:
         return "other"
     words = [word.casefold() for word in _WORD.findall(text)]
     english, *others = (sum(word in known for word in words) for known in _function_words())
@@ -47,6 +47,16 @@ def share_not_english(texts: Iterable[str]) -> float:
     """Of the texts of which it can be said, the share that is not English; 0 where it can be said of none."""
     found = Counter(language(text) for text in texts)
     return found["other"] / max(found["other"] + found["English"], 1)
+
+
+def share_not_latin(texts: Iterable[str]) -> float:
+    """Of the texts with letters, the share of those that are mostly of another script than Latin; 0 if none has any.
+
+    >>> share_not_latin(["Где банк?", "Wo ist die Bank?", "..."])
+    0.5
+    """
+    found = Counter(_latin(text) for text in texts)
+    return found[False] / max(found[False] + found[True], 1)
 
 
 def tokens_about(text: str) -> float:
@@ -65,6 +75,12 @@ def _function_words() -> tuple[frozenset[str], ...]:
     path = Path(__file__).with_name("function_words.toml")
     known = tomllib.loads(path.read_text(encoding="utf-8"))
     return tuple(frozenset(words.split()) for words in known.values())
+
+
+def _latin(text: str) -> bool | None:
+    """Whether most letters are Latin; None without letters."""
+    letters = [letter for letter in text if letter.isalpha()]
+    return 2 * sum(not _is_latin(letter) for letter in letters) <= len(letters) if letters else None
 
 
 def _is_latin(letter: str) -> bool:

@@ -8,8 +8,8 @@
 Like texts lie together along the few directions in which a pool is spread most, so that a few labels there speak for
 many texts (Chapelle, Weston and Schoelkopf 2002, "Cluster kernels for semi-supervised learning": a power of the
 spectrum, or kinds). What these do not tell apart, the fine directions do. How long each space is, human labels say
-(`shares`); before there are any, it is fixed (`START`, or `FOREIGN` where texts are not English). Embeddings without
-layers are read in all ways.
+(`shares`); before there are any, it is fixed (`START`, or `FOREIGN` where texts are of another script than Latin).
+Embeddings without layers are read in all ways.
 
 Kinds of long texts are told by their words, too: a text repeats the words of its topic, while a sentence's few words
 tell how it is put (`topical`).
@@ -28,7 +28,7 @@ from sklearn.utils.extmath import randomized_svd
 from mollm.blas import one_thread
 from mollm.classifier.head import RIDGE, Head
 from mollm.errors import ModelFileError
-from mollm.languages import share_not_english, tokens_about
+from mollm.languages import share_not_latin, tokens_about
 from mollm.losses import Rows
 from mollm.mixture.evidence import chunks
 from mollm.records import FittedState, FloatArray, IntArray, Targets
@@ -42,12 +42,13 @@ SHORT = 64.0
 """Tokens of the middle text at which its words begin to tell its kind: with sixteen (chats) they do harm, with 120
 (drug reviews) they are neutral, with 500 (BBC News) a gain; there half and six times as much weight are alike."""
 LANGUAGE = 500
-"""Texts, evenly spread, that tell whether most are English; more of them only cost time."""
+"""Texts, evenly spread, that tell which script most have; more of them only cost time."""
 SAMPLE = 4000
 """Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
 START, FOREIGN = (0.45, 0.45, 0.05, 0.05), (0.05, 0.05, 0.05, 0.85)
-"""Of the squared length, what each space has before labels say more (chosen by hand): of English texts, and of others,
-of which most encoders read next to nothing."""
+"""Of the squared length, what each space has before labels say more (chosen by hand): of texts in Latin script, and
+of others, of which an English encoder reads next to nothing (of Dutch, Italian and Portuguese it reads enough that the
+words first were no gain)."""
 SHARES = (
     START,
     (0.85, 0.05, 0.05, 0.05),
@@ -115,7 +116,7 @@ class Reading:
         share = topical([texts[n] for n in some]) * (places**2).sum() / max((told**2).sum(), TINY)
         beside = float(np.float32(np.sqrt(share)))
         kinds = Kinds.of(np.concatenate([places, beside * told], axis=1))
-        foreign = share_not_english(texts[n] for n in some[:: 1 + len(some) // LANGUAGE])
+        foreign = share_not_latin(texts[n] for n in some[:: 1 + len(some) // LANGUAGE])
         start = FOREIGN if foreign > 0.5 else START
         return cls(rounded(centre.ravel()), fine, broad, plain, kinds, words, beside, start)
 

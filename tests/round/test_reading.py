@@ -126,7 +126,7 @@ def test_what_only_words_tell_is_read() -> None:
     assert share[3] > 0.15, "labels say so"
 
 
-def test_texts_that_are_not_english_are_read_by_their_words_first() -> None:
+def test_texts_of_another_script_are_read_by_their_words_first() -> None:
     x, label = layered()
     texts = [f"Где находится банк {text}?" for text in TEXTS]
     reading, fold = Reading.of(x, texts), np.arange(400) % 5
