@@ -41,7 +41,7 @@ twice or half as many change little, and fewer make a round faster)."""
 SHORT = 64.0
 """Tokens of the middle text at which its words begin to tell its kind: with sixteen (chats) they do harm, with 120
 (drug reviews) they are neutral, with 500 (BBC News) a gain; there half and six times as much weight are alike."""
-LANGUAGE = 500
+SCRIPT = 500
 """Texts, evenly spread, that tell which script most have; more of them only cost time."""
 SAMPLE = 4000
 """Texts, evenly spread over the pool, from which all is learned; more of them only cost time."""
@@ -116,7 +116,7 @@ class Reading:
         share = topical([texts[n] for n in some]) * (places**2).sum() / max((told**2).sum(), TINY)
         beside = float(np.float32(np.sqrt(share)))
         kinds = Kinds.of(np.concatenate([places, beside * told], axis=1))
-        foreign = share_not_latin(texts[n] for n in some[:: 1 + len(some) // LANGUAGE])
+        foreign = share_not_latin(texts[n] for n in some[:: 1 + len(some) // SCRIPT])
         start = FOREIGN if foreign > 0.5 else START
         return cls(rounded(centre.ravel()), fine, broad, plain, kinds, words, beside, start)
 
