@@ -87,6 +87,10 @@ class Encoder:
         """How much of texts that this encoder has embedded is in no embedding."""
         return Unread.of(self._unread.get(key, 0) for key in self._keys(texts))
 
+    def beyond(self, texts: Sequence[str], rule: Windows) -> Unread:
+        """How much of the texts is in none of the windows of `rule`: by their tokens alone, nothing is embedded."""
+        return Unread.of(rule.unread(len(ids)) for ids in token_ids(self.load()[0], texts))
+
     def _keys(self, texts: Sequence[str]) -> list[str]:
         return [digest(self.fingerprint, text) for text in texts]
 

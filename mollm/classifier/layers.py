@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mollm.classifier.encoder import Encoder, token_ids
+from mollm.classifier.encoder import Encoder
 from mollm.classifier.windows import Unread
 from mollm.errors import InputError, ModelFileError
 from mollm.records import IntArray
@@ -113,8 +113,7 @@ class Activations:
 
 def unread(encoder: Encoder, texts: Sequence[str]) -> Unread:
     """What tuned layers do not see of the texts."""
-    rule = encoder.windows(MAX_TOKENS, 0, 1)[1]
-    return Unread.of(rule.unread(len(ids)) for ids in token_ids(encoder.load()[0], texts))
+    return encoder.beyond(texts, encoder.windows(MAX_TOKENS, 0, 1)[1])
 
 
 def activations(encoder: Encoder, texts: Sequence[str], tuned: int) -> Activations:

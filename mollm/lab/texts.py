@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 
 from mollm.annotators.encoder import nearness, places, sentences
 from mollm.classifier.encoder import MAX_TOKENS, MOST, OVERLAP, Encoder, token_ids
-from mollm.classifier.windows import Unread
 from mollm.config import LoopConfig
 from mollm.errors import InputError
 from mollm.lab.fuse import STREAM, KnownTexts, Part, replayed
@@ -84,7 +83,7 @@ def replay(
             "accuracy": accuracy[name], "mean": float(np.mean(accuracy[name])),
             "ece": float(np.mean([score.ece for score in scores])),
             "log_loss": float(np.mean([score.log_loss for score in scores])),
-            "unread": asdict(unread(encoder, texts)),
+            "unread": asdict(encoder.beyond(texts, encoder.windows(MAX_TOKENS, OVERLAP, MOST)[1])),
         }  # fmt: skip
     pairs = [(first, name) if name in encoders else (name, first) for name in ways if name != first]
     return {
@@ -108,12 +107,6 @@ def first_windows(encoder: Encoder, texts: Sequence[str]) -> list[str]:
     tokenizer, size = encoder.load()[0], encoder.windows(MAX_TOKENS, OVERLAP, 1)[1].size
     read = zip(texts, token_ids(tokenizer, texts), strict=True)
     return [text if len(ids) <= size else tokenizer.decode(ids[:size]) for text, ids in read]
-
-
-def unread(encoder: Encoder, texts: Sequence[str]) -> Unread:
-    """What is in no window of this encoder."""
-    rule = encoder.windows(MAX_TOKENS, OVERLAP, MOST)[1]
-    return Unread.of(rule.unread(len(ids)) for ids in token_ids(encoder.load()[0], texts))
 
 
 def _score(part: Part, plan: Plan, encoder: Encoder, seed: int) -> Score:
