@@ -15,6 +15,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from mollm.config import COLD_FIRST, COLD_STEP, COLD_UNTIL
 from mollm.mixture.evidence import Centring
+from mollm.mixture.skills import shares
 from mollm.mixture.stacked import Stacked
 from mollm.mixture.text_view import Gram
 from mollm.records import BoolArray, FloatArray, IntArray, Pool, Targets
@@ -47,10 +48,11 @@ def choose(pool: Pool, ask: Oracle, human: int, *, rng: np.random.Generator, des
     order: IntArray = rng.permutation(pool.signals.N)
     asked: IntArray = np.empty(0, dtype=np.int64)
     labels: IntArray = np.empty(0, dtype=np.int64)
-    gram = None if pool.embeddings is None else Gram.of(pool.embeddings)
+    centring = Centring.of(pool.signals)
+    known = centring, shares(pool, centring), None if pool.embeddings is None else Gram.of(pool.embeddings)
     for size in steps(human, design):
         if len(asked):
-            fitted = Stacked(gram).fit(replace(pool, targets=Targets.of(asked, labels)), rng=rng)
+            fitted = Stacked(*known).fit(replace(pool, targets=Targets.of(asked, labels)), rng=rng)
             probs = fitted.predict_proba(pool.signals, pool.embeddings)
             new = next_step(pool, probs, asked, size, rng=rng, design=design)
         else:

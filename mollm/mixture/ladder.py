@@ -142,10 +142,8 @@ class Ladder:
         view = NONE if self.view is None else out
         if view not in self._centrings:
             self._centrings[view] = Centring.of(self.signals(out))
-        centring = self._centrings[view]
-        if name == Stacked.name:
-            return Stacked(self.gram, centring)
-        return LogPool(centring, self._shares(self.signals(out).annotators))
+        known = self._centrings[view], self._shares(self.signals(out).annotators)
+        return Stacked(*known, self.gram) if name == Stacked.name else LogPool(*known)
 
     def _shares(self, annotators: Sequence[str]) -> FloatArray:
         """(M,) by name. What a view adds to the panel has learned from it, so that its agreement tells nothing: it

@@ -6,7 +6,8 @@
     last    a third, grown to what all this says of the pool, averages it over items with like answers
 
 Reliability is shared first (one weight a signal), then by class (the matrix), each under a ridge that fades
-as labels grow; before the first label the mixture is the log-odds pool.
+as labels grow. The weights begin at the log-odds pool's: at its shares where texts tell them, else alike (shares by
+agreement alone were no gain: TREC without texts .7467 and .7485 with 15 labels, IMDB accepted .908 and .894 at .95).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mollm.mixture.evidence import Centring, chunks, one_hot
 from mollm.mixture.forest import Forest
 from mollm.mixture.logpool import prior_weight
 from mollm.mixture.pool_forest import PoolForest, sample
+from mollm.mixture.skills import shares
 from mollm.mixture.text_view import Gram, Space, TextView
 from mollm.records import FittedState, FloatArray, IntArray, Pool, Signals, Targets
 
@@ -47,7 +49,7 @@ like items have in common (TREC, seeds 0-4, a constant share: + .003 at 100 labe
 
 
 class Stacked(Mixture):
-    """`gram` and `centring` may be given when many fits share one pool's texts and signals (cross-fitting)."""
+    """`centring`, `shares` and `gram` may be given when many fits share one pool (cross-fitting)."""
 
     name: ClassVar[str] = "stacked"
 
@@ -60,8 +62,10 @@ class Stacked(Mixture):
     pool_: PoolForest | None = None
     human_: int = 0
 
-    def __init__(self, gram: Gram | None = None, centring: Centring | None = None) -> None:
-        self._gram, self._centring = gram, centring
+    def __init__(
+        self, centring: Centring | None = None, shares: FloatArray | None = None, gram: Gram | None = None
+    ) -> None:
+        self._centring, self._shares, self._gram = centring, shares, gram
 
     def learn(self, pool: Pool, rng: np.random.Generator) -> None:
         pool = in_item_order(pool)
@@ -69,6 +73,7 @@ class Stacked(Mixture):
         seed = int(rng.integers(2**31))
         self.human_, self._bias = targets.H, pool.bias
         self.centring_ = self._centring or Centring.of(signals)
+        self._prior = self._before_labels(pool)
         F = self.centring_.log_odds(signals, targets.index)
         Y = one_hot(targets.label, signals.C)
         self.space_ = self.view_ = self.forest_ = self.pool_ = None
@@ -79,6 +84,14 @@ class Stacked(Mixture):
         if len(np.unique(targets.label)) > 1:
             self.forest_ = Forest(flat(F), targets.label, targets.weight, seed, signals.C)
             self.pool_ = self._grow_on_the_pool(signals, embeddings, targets, seed)
+
+    def _before_labels(self, pool: Pool) -> FloatArray:
+        """(2 M,) the weight of each signal of the panel before any label."""
+        M = pool.signals.M
+        equal = np.full(2 * M, prior_weight(M))
+        if pool.embeddings is None:
+            return equal
+        return equal * np.tile(shares(pool, self.centring_) if self._shares is None else self._shares, 2)
 
     def _grow_on_the_pool(
         self, signals: Signals, embeddings: FloatArray | None, targets: Targets, seed: int
@@ -115,6 +128,7 @@ class Stacked(Mixture):
         ridge = np.concatenate([np.full(cut, MATRIX_RIDGE * F.shape[2]), np.full(E.shape[1], TEXT_RIDGE)])
         X = np.concatenate([flat(F), E], axis=1)
         prior = np.full(F.shape[1], prior_weight(F.shape[1] // 2))
+        prior[: len(self._prior)] = self._prior
         fitted = logit.fit(F, X, ridge, Y, weight, prior, self._bias, PENALTIES)
         self.logit_ = ConditionalLogit(fitted.weight, fitted.bias, fitted.matrix[:cut])
         self.text_matrix_ = fitted.matrix[cut:]

@@ -19,10 +19,11 @@ from mollm.mixture.cold_start import Design, choose, steps
 from mollm.mixture.dawid_skene import DawidSkene
 from mollm.mixture.evidence import Centring, one_hot
 from mollm.mixture.ladder import Ladder, cross_chosen
-from mollm.mixture.logpool import LogPool
+from mollm.mixture.logpool import LogPool, prior_weight
 from mollm.mixture.molam import Boosting, Molam, boosting_for
 from mollm.mixture.negative_labels import negative_labels, paper_negatives
 from mollm.mixture.pool_forest import PoolForest, sample
+from mollm.mixture.skills import shares
 from mollm.mixture.stacked import Stacked
 from mollm.records import IntArray, Pool, Targets
 from tests.synthetic import synthetic
@@ -56,26 +57,40 @@ def test_the_pool_takes_out_what_an_annotator_likes_to_say() -> None:
 @pytest.mark.parametrize("kind", [LogPool, Stacked])
 def test_what_is_thought_of_the_classes_stands_until_labels_count_otherwise(kind: type[Mixture]) -> None:
     data, rng = synthetic(N=400, priors=(0.5, 0.5)), np.random.default_rng(0)
-    shares = []
+    first = []
     for human in (0, 300):
         pool = Pool(data.signals, data.targets(human), frequencies=(0.1, 0.9))
         fitted = kind().fit(pool, rng=rng)
         again = kind.from_state(fitted.state())
         np.testing.assert_allclose(again.predict_proba(data.signals), fitted.predict_proba(data.signals))
-        shares.append(float((fitted.predict_proba(data.signals).argmax(axis=1) == 0).mean()))
+        first.append(float((fitted.predict_proba(data.signals).argmax(axis=1) == 0).mean()))
     even = kind().fit(Pool(data.signals), rng=rng).predict_proba(data.signals)
-    assert shares[0] < (even.argmax(axis=1) == 0).mean() - 0.1
-    assert abs(shares[1] - float((data.gold == 0).mean())) < 0.06
+    assert first[0] < (even.argmax(axis=1) == 0).mean() - 0.1
+    assert abs(first[1] - float((data.gold == 0).mean())) < 0.06
 
 
-def test_without_labels_the_stacked_mixture_is_the_pool_of_equals() -> None:
-    """It starts there: to start at the pool's shares left less to accept on IMDB (300 labels, .864 against .881)."""
+def test_without_labels_and_texts_the_stacked_mixture_is_the_pool_of_equals() -> None:
+    """It starts there: to start at shares by agreement left less to accept on IMDB (300 labels, .864 and .881)."""
     data, nothing, rng = synthetic(N=200), Targets.of([], []), np.random.default_rng(0)
-    equals = LogPool(shares=np.ones(data.signals.M))
+    equals, uneven = np.ones(data.signals.M), np.linspace(0.5, 1.5, data.signals.M)
     one, two = (
-        one.fit(Pool(data.signals, nothing), rng=rng).predict_proba(data.signals) for one in (equals, Stacked())
+        one.fit(Pool(data.signals, nothing), rng=rng).predict_proba(data.signals)
+        for one in (LogPool(shares=equals), Stacked(shares=uneven))
     )
     np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+def test_with_texts_the_stacked_mixture_begins_at_the_pools_shares_and_labels_move_it() -> None:
+    data = synthetic(N=400, accuracy=(0.8, 0.6, 0.5), text=6)
+    uneven, rng = np.array([1.5, 1.0, 0.5]), np.random.default_rng(0)
+    pool = Pool(data.signals, Targets.of([], []), data.embeddings)
+    distance = []
+    for human in (0, 10, 200):
+        fitted = Stacked(shares=uneven).fit(replace(pool, targets=data.targets(human)), rng=rng)
+        distance.append(np.abs(fitted.logit_.weight[:6] / prior_weight(3) - np.tile(uneven, 2)).max())
+    assert distance[0] < 1e-9 < distance[1] < 0.5 < distance[2]
+    own = Stacked().fit(pool, rng=rng).logit_.weight[:6] / prior_weight(3)
+    np.testing.assert_allclose(own, np.tile(shares(pool, Centring.of(data.signals)), 2))
 
 
 def test_the_conditional_logit_is_at_its_optimum_however_many_columns() -> None:
