@@ -20,13 +20,14 @@ import numpy as np
 
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
+from mollm.languages import shortened
 from mollm.plugins import Room, a_class
 from mollm.prompts import Shot, load_template, pick_shots
 from mollm.records import FloatArray, LabelSet, digest
 from mollm.signals import signal_key
 
 __all__ = [
-    "Annotator", "AnnotatorError", "AnnotatorUnavailable", "Answer", "Needs", "abstention",
+    "EXAMPLES", "Annotator", "AnnotatorError", "AnnotatorUnavailable", "Answer", "Needs", "abstention", "examples",
     "fingerprint", "needs", "open_annotator", "runtimes", "signal_key",
 ]  # fmt: skip
 
@@ -51,6 +52,7 @@ class Needs:
 # Raised when a change of this code changes answers: the annotators of that runtime are then asked again.
 RULES = {"openai": "4"}
 FIRST_RULES = "2"
+EXAMPLES = 0.5  # share of the window that few shots may take (chosen by hand: the rest is the text's, mostly)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +99,7 @@ class Annotator(ABC):
         self.name = config.name
         self.labels = labels
         self.instruction = instruction
-        self.shots = pick_shots(shots, labels, config.shots)
+        self.shots = examples(config, labels, shots)
         self.models_dir = models_dir
         self.fingerprint = fingerprint(config, labels, instruction, shots)
 
@@ -177,9 +179,17 @@ def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, sho
     """
     settings = config.model_dump(exclude=NOT_IN_FINGERPRINT)
     settings["prompt"] = load_template(config.prompt).key()
-    examples = [part for shot in pick_shots(shots, labels, config.shots) for part in (shot.text, shot.label)]
+    shown = [part for shot in examples(config, labels, shots) for part in (shot.text, shot.label)]
     rules = RULES.get(config.runtime, FIRST_RULES)
-    return digest(rules, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *examples)
+    return digest(rules, json.dumps(settings, sort_keys=True), labels.key(), instruction.strip(), *shown)
+
+
+def examples(config: AnnotatorConfig, labels: LabelSet, shots: Sequence[Shot]) -> tuple[Shot, ...]:
+    """The few shots of the prompt: `config.shots` of each label, and the beginnings of the longest where all together
+    are more than `EXAMPLES` of the window. Raises ConfigError for an unknown label."""
+    picked = pick_shots(shots, labels, config.shots)
+    texts = shortened([shot.text for shot in picked], EXAMPLES * config.max_tokens)
+    return tuple(replace(shot, text=text) for shot, text in zip(picked, texts, strict=True))
 
 
 ROOM: Room[type[Annotator]] = Room(

@@ -123,6 +123,14 @@ def test_a_prompt_that_overfills_the_window_is_an_error(models: Path) -> None:
         opened(models, instruction="word " * 600)
 
 
+def test_long_examples_are_shortened_and_leave_room_for_the_text(models: Path) -> None:
+    shots = [Shot(f"{topic} money " * 5000, topic) for topic in LABELS.names]
+    config = AnnotatorConfig(name="a", model="tiny", prompt="plain", shots=1, max_tokens=512)
+    with open_annotator(config, LABELS, "Name the topic.", shots, models) as annotator:
+        answer = annotator.annotate(["all about sports"])[0]
+    assert (answer.error, answer.truncated) == ("", False)
+
+
 @pytest.mark.parametrize(
     "names", [("only",), tuple(f"c{n}" for n in range(60)), ("sport", "sports", "sports car"), ("👍", "a, b", '"q"')]
 )

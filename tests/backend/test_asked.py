@@ -15,8 +15,9 @@ from mollm_backend.cli import waiting
 from mollm_backend.jobs import due
 from mollm_backend.jobs.runtime import Runtime
 from mollm_backend.settings import Settings
-from mollm_backend.store import Store, events, labels, projects, versions
+from mollm_backend.store import Store, events, labels, projects, tasks, versions
 from mollm_backend.store.labels import Annotation
+from mollm_backend.store.tasks import Task
 from mollm_backend.work import asked, progress, queues, workers
 
 from .conftest import add_texts
@@ -172,3 +173,18 @@ def test_without_a_queue_it_says_what_to_start(store: Store, tmp_path: Path, mon
     label(store, 1)
     with pytest.raises(InputError, match="mollm up"):
         train()
+
+
+def test_examples_say_what_they_cost_and_for_whom_they_are_shortened(runtime: Runtime) -> None:
+    short, long = (Task(n + 1, f"hash-{n}", text) for n, text in enumerate(["meow", "woof " * 2000]))
+    tasks.upsert(runtime.store, 7, [short, long])
+    label(runtime.store, 1)
+    said = train("--refresh-prompts", "--yes")
+    assert "New examples (1) change every prompt" in said
+    assert "shortened" not in said
+    labels.upsert(runtime.store, 7, [Annotation(102, 2, 1, "dog", False, Provenance.FROM_SCRATCH)])
+    said = train("--refresh-prompts", "--yes")
+    assert "shortened for smollm2, gemma3: they may take 50% of its max_tokens" in " ".join(said.split())
+    assert projects.get(runtime.store, 7).options["shots"] == [["meow", "cat"], ["woof " * 2000, "dog"]]
+    with pytest.raises(InputError, match="at most 1 of each label as examples: lower --per-label"):
+        train("--refresh-prompts", "--yes", "--per-label", "2")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from mollm.annotators import EXAMPLES, examples
+from mollm.config import AnnotatorConfig
 from mollm.errors import InputError
 from mollm.prompts import Shot, pick_shots
 from mollm_backend.cli import waiting
 from mollm_backend.cli.terminal import ProjectId, a_queue, open_store, say
 from mollm_backend.jobs import acting
 from mollm_backend.store import Store, audits, labels, projects, signals, tasks, versions
+from mollm_backend.store.decisions import Decision
 from mollm_backend.store.versions import Version
 from mollm_backend.work import asked, queues
 from mollm_backend.work.actions import COMMAND_LINE, Asked
@@ -39,11 +43,16 @@ def train(
     found = projects.get(store, project)
     connection = queues.connect(loaded.queue_url)
     if refresh_prompts:
-        shots = _shots(store, found, per_label)
-        say(_cost_line(store, found, len(shots)))
+        annotators = loaded.panel_config().annotators
+        _check(annotators, per_label)
+        picked = _shots(store, found, per_label)
+        rows = [_row(decision, shot) for decision, shots in picked for shot in shots]
+        say(_cost_line(store, found, len(rows)))
+        if names := _shortened(annotators, picked):
+            say(f"Their texts are shortened for {', '.join(names)}: they may take {EXAMPLES:.0%} of its max_tokens.")
         if not yes and not typer.confirm("Ask the panel again?"):
             raise typer.Exit(1)
-        projects.change(store, project, options=found.options | {"shots": shots})
+        projects.change(store, project, options=found.options | {"shots": rows})
     before = versions.newest(store, project)
     with a_queue():
         wish = Asked(project, "train", "", COMMAND_LINE)
@@ -70,27 +79,53 @@ def _say_what_came(store: Store, project: int, before: Version | None) -> None:
     raise typer.Exit(1)
 
 
-def _shots(store: Store, project: projects.Project, per_label: int) -> list[list[str]]:
-    """The oldest human labels of each decision, `per_label` of each, as rows of text, label and the decision's key.
+def _check(annotators: Sequence[AnnotatorConfig], per_label: int) -> None:
+    """Raise InputError where no annotator would read so many examples."""
+    most = max(config.shots for config in annotators)
+    if per_label > most:
+        raise InputError(
+            f"The panel's annotators read at most {most} of each label as examples: lower --per-label, or raise "
+            "`shots` in a panel file of your own (docs/operations.md, The panel)."
+        )
+
+
+Picked = list[tuple[Decision, tuple[Shot, ...]]]
+
+
+def _shots(store: Store, project: projects.Project, per_label: int) -> Picked:
+    """The oldest human labels of each decision, `per_label` of each.
 
     These tasks then leave fitting, calibration and scoring.
     """
     annotations = audits.usable(store, project.id)
     texts = {task.task_id: task.text or "" for task in tasks.every(store, project.id)}
-    rows = []
+    picked: Picked = []
     for decision in project.decisions:
         if decision.of_a_list:
             continue  # its prompt takes no examples
         human = labels.human_labels(annotations, decision.key)
         known = [Shot(texts.get(int(row.item), ""), row.label) for row in human]
-        shots = pick_shots((shot for shot in known if shot.text), decision.labels, per_label)
-        rows += [[shot.text, shot.label, *([decision.key] if decision.key else [])] for shot in shots]
-    if not rows:
+        picked.append((decision, pick_shots((shot for shot in known if shot.text), decision.labels, per_label)))
+    if not any(shots for _, shots in picked):
         raise InputError(
             f"Project {project.id} has no human labels that can be examples in prompts: label some tasks first (the "
             "prompt about a list of several labels takes none)."
         )
-    return rows
+    return picked
+
+
+def _row(decision: Decision, shot: Shot) -> list[str]:
+    """An example as the project keeps it: text, label and, where there are several decisions, the decision's key."""
+    return [shot.text, shot.label, *([decision.key] if decision.key else [])]
+
+
+def _shortened(annotators: Sequence[AnnotatorConfig], picked: Picked) -> list[str]:
+    """The names of the annotators that get only the beginnings of some examples."""
+    return [
+        config.name
+        for config in annotators
+        if any(set(examples(config, decision.labels, shots)) - set(shots) for decision, shots in picked)
+    ]
 
 
 def _cost_line(store: Store, project: projects.Project, shots: int) -> str:
@@ -100,7 +135,7 @@ def _cost_line(store: Store, project: projects.Project, shots: int) -> str:
     tokens = sum(cost.prompt_tokens for cost in costs) / texts
     hours = sum(cost.seconds for cost in costs) / texts * (total - unreadable) * len(project.panel) / 3600
     return (
-        f"{shots} examples change every prompt: {len(project.panel)} annotators read {total - unreadable} tasks again, "
-        f"about {tokens * (total - unreadable) * len(project.panel):,.0f} tokens and {hours:.1f} hours by what the "
-        "last reading took. The tasks used as examples are no longer fitted or scored."
+        f"New examples ({shots}) change every prompt: {len(project.panel)} annotators read {total - unreadable} tasks "
+        f"again, about {tokens * (total - unreadable) * len(project.panel):,.0f} tokens and {hours:.1f} hours by what "
+        "the last reading took. The tasks used as examples are no longer fitted or scored."
     )
