@@ -72,7 +72,10 @@ class AnnotatorConfig(Frozen):
     temperature: float = Field(0.7, gt=0)
     top_p: float = Field(0.9, gt=0, le=1)
     batch_size: int = Field(16, ge=1)
-    max_tokens: int = Field(1024, ge=64, description="the model's window in tokens; longer texts are cut")
+    max_tokens: int = Field(1024, ge=64, description="the model's window in tokens")
+    windows: int = Field(
+        4, ge=1, description="most parts in which a text that is longer than the window is read; 1: it is cut"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the weights; auto: bfloat16 where the device computes with it, else float32"

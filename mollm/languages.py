@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 # Scripts that write no blanks between words: a token of an LLM or encoder is about one letter.
 _BLANKLESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -69,36 +67,6 @@ def tokens_about(text: str) -> float:
     """
     alone = len(re.findall(BLANKLESS, text))
     return alone + (len(text) - alone) / LETTERS
-
-
-def shortened(texts: Sequence[str], tokens: float) -> list[str]:
-    """The texts, of which the longest are cut to one length where all together are more than so many tokens.
-
-    A cut text ends with "...". A character that is not ASCII counts as one token: so small LLMs read most scripts.
-
-    >>> shortened(["Short.", "Where is the nearest bank?"], 100), shortened(["Short.", "Where is the nearest bank?"], 6)
-    (['Short.', 'Where is the nearest bank?'], ['Short.', 'Where is the ...'])
-    """
-    lengths = [sum(map(_tokens_at_most, text)) for text in texts]
-    kept, left = list(texts), tokens
-    for rank, k in enumerate(sorted(range(len(texts)), key=lengths.__getitem__)):  # the shortest first
-        share = left / (len(texts) - rank)
-        if lengths[k] > share:
-            kept[k] = _beginning(texts[k], share)
-        left -= min(lengths[k], share)
-    return kept
-
-
-def _beginning(text: str, tokens: float) -> str:
-    """The first words of a text that is longer than so many tokens; one word that alone is longer is cut."""
-    ends = np.cumsum([_tokens_at_most(letter) for letter in text])
-    place = int(np.searchsorted(ends, tokens, side="right"))
-    words, blank, _ = text[: place + 1].rpartition(" ")
-    return f"{words if blank else text[:place]} ..."
-
-
-def _tokens_at_most(letter: str) -> float:
-    return 1 / LETTERS if letter.isascii() else 1.0
 
 
 @cache

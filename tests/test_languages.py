@@ -1,12 +1,10 @@
-"""Whether texts are English, about how many tokens they have, and what is kept of those that are too long."""
+"""Whether texts are English, and about how many tokens they have."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mollm.languages import language, share_not_english, shortened, tokens_about
+from mollm.languages import language, share_not_english, tokens_about
 
 ENGLISH = ["My order has not arrived yet, can you tell me where it is?", "How do I change the password of my account?",
            "The film was far too long and I left before the end.", "What is the capital of Australia?"]  # fmt: skip
@@ -54,31 +52,3 @@ def test_tokens_of_scripts_without_blanks_are_letters() -> None:
     assert tokens_about("") == 0
     assert tokens_about(OTHER["Chinese"]) == pytest.approx(len(OTHER["Chinese"]) - 2 * 0.75)  # its two marks
     assert tokens_about(ENGLISH[0]) == len(ENGLISH[0]) / 4
-
-
-def test_short_texts_are_kept_and_long_ones_get_one_length() -> None:
-    short, long, longer = "A short text.", "word " * 100, "other words " * 1000
-    first, second, third = shortened([short, longer, long], 53.25)
-    assert first == short
-    assert second == "other words " * 8 + "..."
-    assert third == "word " * 20 + "..."
-    assert shortened([short, long], 1000) == [short, long]
-    assert shortened([], 10) == []
-
-
-def test_letters_of_other_scripts_take_more_room_and_a_long_word_is_cut() -> None:
-    chinese = OTHER["Chinese"]
-    assert shortened([chinese], 10) == [chinese[:10] + " ..."]
-    assert shortened(["x" * 100], 10) == ["x" * 40 + " ..."]
-    assert shortened(["", "x" * 100], 0) == ["", " ..."]
-
-
-@given(st.lists(st.text()), st.floats(0, 50))
-def test_what_is_kept_is_a_beginning_and_fits(texts: list[str], tokens: float) -> None:
-    kept = shortened(texts, tokens)
-    spent = 0.0
-    for text, left in zip(texts, kept, strict=True):
-        whole = left.removesuffix(" ...") if left != text else text
-        assert text.startswith(whole)
-        spent += sum(0.25 if letter.isascii() else 1 for letter in whole)
-    assert spent <= tokens + 1e-9

@@ -20,7 +20,7 @@ import numpy as np
 
 from mollm.config import AnnotatorConfig
 from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
-from mollm.languages import shortened
+from mollm.pieces import parted, shortened
 from mollm.plugins import Room, a_class
 from mollm.prompts import Shot, load_template, pick_shots
 from mollm.records import FloatArray, LabelSet, digest
@@ -83,6 +83,23 @@ def abstention(C: int, error: str, prompt_tokens: int = 0, truncated: bool = Fal
     return Answer(np.zeros(C), np.zeros(C), 1.0, prompt_tokens, truncated=truncated, error=error)
 
 
+def pooled(whole: Answer, parts: Sequence[Answer]) -> Answer:
+    """The answer to a text from those to its `parts`: their mean. `whole`, what was said of as much of it as fitted,
+    stays where no part can be answered. The cost is that of all.
+    """
+    heard, everything = [part for part in parts if not part.error], (whole, *parts)
+    found = whole
+    if heard:
+        probs, votes = (np.mean(rows, axis=0) for rows in ([p.label_probs for p in heard], [p.votes for p in parts]))
+        silent, mass = (float(np.mean(row)) for row in ([p.abstained for p in parts], [p.mass for p in heard]))
+        found = Answer(probs, votes, silent, truncated=any(part.truncated for part in parts), mass=mass)
+    return replace(
+        found, prompt_tokens=sum(one.prompt_tokens for one in everything),
+        completion_tokens=sum(one.completion_tokens for one in everything),
+        seconds=sum(one.seconds for one in everything), calls=sum(one.calls for one in everything),
+    )  # fmt: skip
+
+
 class Annotator(ABC):
     """One LLM as an annotator. A runtime implements `annotate_batch`; everything else is derived.
 
@@ -117,20 +134,36 @@ class Annotator(ABC):
         """
 
     def annotate(self, texts: Sequence[str]) -> list[Answer]:
-        """`annotate_batch` with the contract held: each distinct text asked once, answers finite, time filled in."""
+        """`annotate_batch` with the contract held: each distinct text asked once, answers finite, time filled in.
+
+        A text that did not fit into the window is asked about again in two parts, then in four, up to `windows`: until
+        each part fits. Its answer is pooled from theirs.
+        """
         if not texts:
             return []
         distinct = list(dict.fromkeys(texts))
         started = time.perf_counter()
+        answers, count = self._answered(distinct), 2
+        while count <= self.config.windows and (cut := [k for k, answer in enumerate(answers) if answer.truncated]):
+            parts = [parted(distinct[k], count) for k in cut]
+            heard = iter(self._answered([part for some in parts for part in some]))
+            for k, some in zip(cut, parts, strict=True):
+                answers[k] = pooled(answers[k], [next(heard) for _ in some])
+            count *= 2
+        share = (time.perf_counter() - started) / len(distinct)
+        by_text = {
+            text: answer if answer.seconds else replace(answer, seconds=share)
+            for text, answer in zip(distinct, answers, strict=True)
+        }
+        return [by_text[text] for text in texts]
+
+    def _answered(self, texts: Sequence[str]) -> list[Answer]:
+        """`annotate_batch` of each distinct text, checked."""
+        distinct = list(dict.fromkeys(texts))
         answers = self.annotate_batch(distinct)
         if len(answers) != len(distinct):
             raise AnnotatorError(f"{self.name} gave {len(answers)} answers to {len(distinct)} texts: report this bug.")
-        share = (time.perf_counter() - started) / len(distinct)
-        checked = (self._checked(answer) for answer in answers)
-        by_text = {
-            text: answer if answer.seconds else replace(answer, seconds=share)
-            for text, answer in zip(distinct, checked, strict=True)
-        }
+        by_text = dict(zip(distinct, map(self._checked, answers), strict=True))
         return [by_text[text] for text in texts]
 
     def write(self, request: str, tokens: int) -> str:  # noqa: ARG002

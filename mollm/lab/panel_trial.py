@@ -85,7 +85,7 @@ def _odd(given: Sequence[Answer], top: IntArray, spread: float, labels: LabelSet
         reason, count = why.most_common(1)[0]
         found.append(f"no answer to {count} of {len(given)}: {reason.rstrip('.')}")
     if cut := sum(answer.truncated for answer in given):
-        found.append(f"{cut} of {len(given)} texts did not fit into its window and were cut")
+        found.append(f"{cut} of {len(given)} texts did not fit into its windows and were read only in part")
     said = top[top >= 0]
     if len(said) < FEW:
         return found

@@ -483,7 +483,7 @@ def test_a_window_smaller_than_the_server_says(can: frozenset[str]) -> None:
             return None
         return httpx.Response(400, json={"error": {"message": "request exceeds the available context size"}})
 
-    with asked(server, prompt="plain", orders=1, votes="closed", samples=2) as annotator:
+    with asked(server, prompt="plain", orders=1, votes="closed", samples=2, windows=1) as annotator:
         server.broken = overflow
         long, short = annotator.annotate(["sports " * 80, "all about money"])
     assert (long.truncated, short.truncated) == (True, False)
@@ -512,7 +512,8 @@ SHARED = LabelSet(("billing sports late", "billing sports early", "billing money
 def test_a_long_text_leaves_room_for_the_deepest_place_of_the_labels(can: frozenset[str]) -> None:
     """Labels that begin alike are asked a few tokens on: the window, which the text fills, ends behind those."""
     server = FakeServer(can, window=120, clamps=True)
-    with asked(server, SHARED, votes="closed", prompt="plain", orders=1, max_tokens=120, coding="labels") as annotator:
+    how = {"votes": "closed", "prompt": "plain", "orders": 1, "coding": "labels", "windows": 1}
+    with asked(server, SHARED, max_tokens=120, **how) as annotator:
         for length in range(40, 110):
             long, short = annotator.annotate(["billing sports " * length, "other"])
             assert not long.error

@@ -11,6 +11,7 @@ import pytest
 from mollm.annotators import open_annotator
 from mollm.config import AnnotatorConfig
 from mollm.errors import ConfigError, ModelFileError
+from mollm.pieces import parted
 from mollm.prompts import Shot
 from mollm.records import LabelSet
 from tests.annotators.tiny_model import make_tiny_model
@@ -110,12 +111,23 @@ def decoded(annotator: Any, ids: list[int], answers: tuple[str, ...], pieces: di
 
 
 def test_a_long_text_is_cut_to_the_window_and_counted(models: Path) -> None:
-    with opened(models, max_tokens=100_000, votes="closed") as annotator:
+    with opened(models, max_tokens=100_000, votes="closed", windows=1) as annotator:
         assert annotator.window == 512
         long, short = annotator.annotate(["money " * 100_000, "money"])
     assert (long.truncated, short.truncated) == (True, False)
     assert long.prompt_tokens <= 512
     assert long.abstained == 0
+
+
+def test_a_text_of_three_windows_is_read_whole_in_four_parts(models: Path) -> None:
+    text = "money " * 300 + "sports " * 500 + "science " * 200
+    with opened(models, votes="closed") as annotator:
+        whole, *parts = annotator.annotate([text, *parted(text, 4)])
+    assert not any(answer.truncated for answer in (whole, *parts))
+    np.testing.assert_allclose(whole.label_probs, np.mean([part.label_probs for part in parts], axis=0), atol=1e-5)
+    assert whole.calls == 1 + 2 + 4
+    with opened(models, votes="closed", windows=2) as annotator:
+        assert annotator.annotate([text])[0].truncated
 
 
 def test_a_prompt_that_overfills_the_window_is_an_error(models: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_text_that_an_llm_read_in_part_is_said_with_its_window(store: Store, s
     ]
     signals.save(store, member, 7, answers, Cost(calls=1, texts=3, truncated=2))
     finding = found(store, settings)["texts-cut"]
-    assert f"{member.name} read only the beginning of 2 texts" in finding.line
+    assert f"{member.name} read 2 texts only in part: its windows hold no more" in finding.line
     assert "max_tokens" in finding.fix
     tasks.tombstone(store, 7, [1, 2])
     assert "texts-cut" not in found(store, settings)

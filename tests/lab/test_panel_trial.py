@@ -64,6 +64,6 @@ def test_a_small_llm_s_little_mass_is_nothing_odd() -> None:
 def test_a_model_that_would_rather_say_something_else_and_cut_texts() -> None:
     found = tried(says(0, 1, 2, 0, 1, 2, mass=0.0002, truncated=True)).odd
     assert found == (
-        "6 of 6 texts did not fit into its window and were cut",
+        "6 of 6 texts did not fit into its windows and were read only in part",
         "would rather say something else (all labels together have 0.02%)",
     )

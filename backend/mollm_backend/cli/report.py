@@ -114,7 +114,9 @@ def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
 
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:
-    table = Table("annotator", "texts", "cut", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost")
+    table = Table(
+        "annotator", "texts", "in part", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost"
+    )
     for name, cost in costs.items():
         figures = (cost["texts"], cost["truncated"], cost["calls"], cost["prompt_tokens"], cost["completion_tokens"])
         table.add_row(name, *(str(figure) for figure in figures), f"{cost['seconds']:.0f}")

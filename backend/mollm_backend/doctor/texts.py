@@ -39,13 +39,13 @@ def _cut(store: Store, settings: Settings, project: Project) -> Iterator[Finding
         for unread in reads[:1]:  # all decisions share the texts
             if unread.longer:
                 yield notice("texts-cut", f"project {project.id}: {unread.line(reader)}", fix)
-    window = {config.name: config.max_tokens for config in settings.panel_config().annotators}
+    panel = {config.name: config for config in settings.panel_config().annotators}
     for name, count in signals.cut(store, project).items():
-        held = f" (max_tokens is {window[name]:,})" if name in window else ""
-        line = (
-            f"project {project.id}: {name} read only the beginning of {count:,} texts: its window{held} holds no more"
-        )
-        yield notice("texts-cut", line, "raise max_tokens in the panel, as far as the model's own window allows")
+        mine = panel.get(name)
+        held = f" ({mine.windows} of {mine.max_tokens:,} tokens)" if mine else ""
+        line = f"project {project.id}: {name} read {count:,} texts only in part: its windows{held} hold no more"
+        fix = "raise `max_tokens` in the panel, as far as the model's own window allows, or `windows`"
+        yield notice("texts-cut", line, fix)
 
 
 def _language(store: Store, settings: Settings, project: Project) -> Iterator[Finding]:

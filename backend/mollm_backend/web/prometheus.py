@@ -171,7 +171,7 @@ def _totals(spent: Spent) -> list[Total]:
         before = costs.get(who, Cost())
         costs[who] = Cost(*(getattr(before, name) + getattr(more, name) for name in Cost.__dataclass_fields__))
     whole = {
-        "texts": "Texts answered", "calls": "Requests or passes of a model", "truncated": "Texts that were cut",
+        "texts": "Texts answered", "calls": "Requests or passes of a model", "truncated": "Texts read only in part",
         "abstained": "Texts abstained on", "seconds": "Seconds of an annotator's time",
     }  # fmt: skip
     found: list[Total] = []
