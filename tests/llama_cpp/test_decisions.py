@@ -52,9 +52,13 @@ def test_two_decisions_in_one_request_are_what_they_are_alone(decider_url: str) 
 
 
 def test_hostile_and_long_texts(decider_url: str) -> None:
-    with opened(decider_url, orders=1) as annotator:
-        long, *hostile = annotator.annotate(["word " * 3000, *HOSTILE])
+    text = "word " * 3000
+    with opened(decider_url, orders=1, windows=1) as annotator:
+        long, *hostile = annotator.annotate([text, *HOSTILE])
     assert (long.truncated, long.error) == (True, "")
+    with opened(decider_url, orders=1) as annotator:
+        (whole,) = annotator.annotate([text])
+    assert (whole.truncated, whole.error, whole.calls > 2) == (False, "", True)
     assert not [answer.error for answer in hostile if answer.error]
 
 
