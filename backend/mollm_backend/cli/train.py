@@ -49,7 +49,7 @@ def train(
         rows = [_row(decision, shot) for decision, shots in picked for shot in shots]
         say(_cost_line(store, found, len(rows)))
         if names := _shortened(annotators, picked):
-            say(f"Their texts are shortened for {', '.join(names)}: they may take {EXAMPLES:.0%} of its max_tokens.")
+            say(f"Their texts are shortened for {', '.join(names)}: they may take {EXAMPLES:.0%} of `max_tokens`.")
         if not yes and not typer.confirm("Ask the panel again?"):
             raise typer.Exit(1)
         projects.change(store, project, options=found.options | {"shots": rows})
