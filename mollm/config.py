@@ -74,7 +74,7 @@ class AnnotatorConfig(Frozen):
     batch_size: int = Field(16, ge=1)
     max_tokens: int = Field(1024, ge=64, description="the model's window in tokens")
     windows: int = Field(
-        4, ge=1, description="most parts in which a text that is longer than the window is read; 1: it is cut"
+        4, ge=1, description="most parts (2, 4, 8) in which a text longer than the window is read; 1: it is cut"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: a card where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -37,7 +37,7 @@ def shortened(texts: Sequence[str], tokens: float) -> list[str]:
     >>> shortened(["Short.", "Where is the nearest bank?"], 100), shortened(["Short.", "Where is the nearest bank?"], 6)
     (['Short.', 'Where is the nearest bank?'], ['Short.', 'Where is the ...'])
     """
-    lengths = [sum(map(_tokens_at_most, text)) for text in texts]
+    lengths = [_tokens_at_most(text) for text in texts]
     kept, left = list(texts), tokens
     for rank, k in enumerate(sorted(range(len(texts)), key=lengths.__getitem__)):  # the shortest first
         share = left / (len(texts) - rank)
@@ -49,11 +49,12 @@ def shortened(texts: Sequence[str], tokens: float) -> list[str]:
 
 def _beginning(text: str, tokens: float) -> str:
     """The first words of a text that is longer than so many tokens; one word that alone is longer is cut."""
-    ends = np.cumsum([_tokens_at_most(letter) for letter in text])
-    place = int(np.searchsorted(ends, tokens, side="right"))
+    start = text[: int(tokens * LETTERS) + 1]  # no more characters fit
+    place = int(np.searchsorted(np.cumsum([_tokens_at_most(letter) for letter in start]), tokens, side="right"))
     words, blank, _ = text[: place + 1].rpartition(" ")
     return f"{words if blank else text[:place]} ..."
 
 
-def _tokens_at_most(letter: str) -> float:
-    return 1 / LETTERS if letter.isascii() else 1.0
+def _tokens_at_most(text: str) -> float:
+    ascii_letters = len(text.encode("ascii", "ignore"))
+    return len(text) - ascii_letters + ascii_letters / LETTERS

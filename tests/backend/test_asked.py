@@ -186,5 +186,5 @@ def test_examples_say_what_they_cost_and_for_whom_they_are_shortened(runtime: Ru
     said = train("--refresh-prompts", "--yes")
     assert "shortened for smollm2, gemma3: they may take 50% of `max_tokens`" in " ".join(said.split())
     assert projects.get(runtime.store, 7).options["shots"] == [["meow", "cat"], ["woof " * 2000, "dog"]]
-    with pytest.raises(InputError, match="at most 1 of each label as examples: lower --per-label"):
+    with pytest.raises(InputError, match=r"at most 1 of each label as examples: raise `shots`.*or lower --per-label"):
         train("--refresh-prompts", "--yes", "--per-label", "2")

@@ -115,7 +115,7 @@ def _accuracy(project: int, version: dict[str, Any]) -> list[str]:
 
 def _print_costs(costs: dict[str, dict[str, float]]) -> None:
     table = Table(
-        "annotator", "texts", "in part", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost"
+        "annotator", "texts", "read in part", "calls", "prompt tokens", "completion tokens", "seconds", title="Cost"
     )
     for name, cost in costs.items():
         figures = (cost["texts"], cost["truncated"], cost["calls"], cost["prompt_tokens"], cost["completion_tokens"])

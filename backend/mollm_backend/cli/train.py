@@ -83,9 +83,10 @@ def _check(annotators: Sequence[AnnotatorConfig], per_label: int) -> None:
     """Raise InputError where no annotator would read so many examples."""
     most = max(config.shots for config in annotators)
     if per_label > most:
+        lower = ", or lower --per-label" if most else ""
         raise InputError(
-            f"The panel's annotators read at most {most} of each label as examples: lower --per-label, or raise "
-            "`shots` in a panel file of your own (docs/operations.md, The panel)."
+            f"The panel's annotators read at most {most} of each label as examples: raise `shots` in a panel file of "
+            f"your own (docs/operations.md, The panel){lower}."
         )
 
 
