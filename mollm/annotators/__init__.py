@@ -201,6 +201,9 @@ class Annotator(ABC):
 NOT_IN_FINGERPRINT = {
     "name", "url", "api_key_env", "batch_size", "device", "concurrency", "timeout", "delay", "price_per_mtok",
 }  # fmt: skip
+# Settings that a later release has added. At their defaults they are not in the fingerprint, so that the answers of the
+# release before stand (a migration of the store takes back those that the new default changes).
+ADDED = ("windows",)
 
 
 def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot]) -> str:
@@ -211,6 +214,9 @@ def fingerprint(config: AnnotatorConfig, labels: LabelSet, instruction: str, sho
     where the template cannot be read.
     """
     settings = config.model_dump(exclude=NOT_IN_FINGERPRINT)
+    for name in ADDED:
+        if settings[name] == AnnotatorConfig.model_fields[name].default:
+            del settings[name]
     settings["prompt"] = load_template(config.prompt).key()
     shown = [part for shot in examples(config, labels, shots) for part in (shot.text, shot.label)]
     rules = RULES.get(config.runtime, FIRST_RULES)

@@ -163,7 +163,7 @@ BASE = AnnotatorConfig(name="a", model="m")
 @pytest.mark.parametrize(
     "change",
     [{"model": "other"}, {"revision": "2"}, {"mode": "sample"}, {"prompt": "plain"}, {"coding": "codes"}, {"orders": 2},
-     {"prior": "content_free"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 2000}, {"shots": 1}],
+     {"prior": "content_free"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 2000}, {"shots": 1}, {"windows": 1}],
 )  # fmt: skip
 def test_what_changes_answers_changes_the_fingerprint(change: dict[str, object]) -> None:
     changed = AnnotatorConfig.model_validate(BASE.model_dump() | change)
@@ -178,6 +178,14 @@ def test_what_changes_answers_changes_the_fingerprint(change: dict[str, object])
 def test_where_and_how_fast_it_runs_does_not(change: dict[str, object]) -> None:
     changed = AnnotatorConfig.model_validate(BASE.model_dump() | change)
     assert fingerprint(changed, LABELS, "i", SHOTS) == fingerprint(BASE, LABELS, "i", SHOTS)
+
+
+def test_the_answers_of_the_release_before_stand() -> None:
+    labels, config = LabelSet(("sports", "politics")), AnnotatorConfig(name="a", model="SmolLM2-135M-Instruct")
+    shown = AnnotatorConfig(name="a", model="m", mode="sample", prompt="plain", shots=1)
+    shots = [Shot("a goal", "sports"), Shot("a vote", "politics")]
+    assert fingerprint(config, labels, "Say it.", ()) == "519132169df51d581569bbf5bf4debb5"  # as 0.2.0 gave it
+    assert fingerprint(shown, labels, "Say it.", shots) == "825db14b885dfad57dfb43fa9b548267"
 
 
 def test_labels_instruction_and_used_shots_are_in_the_fingerprint() -> None:

@@ -32,6 +32,8 @@ ROWS: list[tuple[str, list[dict[str, object]]]] = [
      [{"number": 5}, {"number": 6}]),
     ("INSERT INTO predictions VALUES (7, :version, 1, 'k', 'cat', 0.75, :probs, NULL, :negatives)",
      [{"version": f"v{number}", "probs": PROBS, "negatives": '["d"]'} for number in (5, 6)]),
+    ("INSERT INTO signals VALUES ('f', :text, :probs, :probs, 0, :truncated, '')",
+     [{"text": "short", "probs": PROBS, "truncated": False}, {"text": "long", "probs": PROBS, "truncated": True}]),
 ]  # fmt: skip
 
 
@@ -85,6 +87,13 @@ def test_an_old_store_is_upgraded_with_all_that_it_held(old: str) -> None:
         assert {row["name"] for row in sa.inspect(connection).get_indexes("annotations")} == {"ix_annotations_task"}
     assert keys["annotations"] == {"project_id", "annotation_id", "decision"}
     assert keys["predictions"] == {"project_id", "version", "task_id", "decision"}
+    store.close()
+
+
+def test_what_was_said_of_a_cut_text_is_asked_again_and_nothing_else(old: str) -> None:
+    store = Store(old)
+    with store.read() as connection:
+        assert connection.execute(sa.text("SELECT text_key FROM signals")).scalars().all() == ["short"]
     store.close()
 
 
