@@ -5,12 +5,16 @@ Under seed s the loop chooses batches of human labels, the service's round is fi
 task after the other, until it suffices. If it is refused, its answers become labels, and the next one has less of
 1 - confidence to spend. People's labels count as right. Gold is shown for the human labels and the audited items alone;
 the rest of it only scores.
+
+How long an audit takes is much luck. So the first one may be drawn several times in the same round, from the second on
+with `default_rng([s, 3, draw])`; from there each draw goes its own way. A seed's share is the mean over its draws.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,13 +40,15 @@ LOOP_STREAM = 2  # as docs/method.md fixes it
 
 @dataclass(frozen=True)
 class Options:
-    """What to replay, over which seeds. `rival`: random labels in place of the loop's choice, beside it."""
+    """What to replay, over which seeds. `rival`: random labels in place of the loop's choice, beside it; `draws` of a
+    seed's first audit."""
 
     goal: Goal = field(default_factory=Goal)
     classifier: str = "auto"
     rival: bool = True
     seeds: int = 20
     first_seed: int = 100
+    draws: int = 1
     jobs: int = 1
     config: LoopConfig = field(default_factory=LoopConfig)
 
@@ -57,10 +63,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One seed: the human `labels` of both kinds, how many of them are audits', the `attempts` to certify, the rounds,
-    the share of the pool that people labelled, and whether the whole pool is as right as the target."""
+    """One seed and draw: the human `labels` of both kinds, how many of them are audits', the `attempts` to certify, the
+    rounds, the share of the pool that people labelled, and whether the whole pool is as right as the target."""
 
     seed: int
+    draw: int
     labels: int
     audits: int
     attempts: int
@@ -90,23 +97,27 @@ def replay(
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         run = Parallel(n_jobs=min(options.jobs, options.seeds), return_as="generator")
         results[name] = []
-        for row in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed, progress) for seed in seeds):
-            results[name].append(row)
+        for rows in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed, progress) for seed in seeds):
+            results[name] += rows
+            found = summary(rows)
             progress(
-                f"seed {row.seed} {name or 'chosen'}: {row.labels} labels, {row.audits} of them audits, kept {row.kept}"
+                f"seed {rows[0].seed} {name or 'chosen'}: {found['labels']:.0f} labels, {found['audits']:.0f} of them "
+                f"audits, kept {found['kept']} of {len(rows)}"
             )
     about = {"recording": recording.name, "target": options.goal.target, "confidence": options.goal.confidence}
     rival = {"random": about | summary(results["random"])} if options.rival else {}
     return about | summary(results[""]) | rival | {"seconds": round(time.monotonic() - began, 2)}
 
 
-def summary(rows: Sequence[Played]) -> dict[str, object]:
-    """Means over seeds, the 95 % interval of the mean share, the number of seeds in which the promise was kept."""
-    share = mean_share(np.array([row.share for row in rows]))
+def summary(rows: Sequence[Played]) -> dict[str, Any]:
+    """Means over seeds, the 95 % interval of the mean share, the number of `rows` in which the promise was kept. The
+    intervals are over seeds: the draws of one audit share its rounds."""
+    seeds = sorted({row.seed for row in rows})
+    share = mean_share(np.array([np.mean([row.share for row in rows if row.seed == seed]) for seed in seeds]))
     kept = sum(row.kept for row in rows)
-    held = wilson(kept / len(rows), len(rows))
+    held = wilson(kept / len(rows), len(seeds))
     return {
-        "seeds": [row.seed for row in rows],
+        "seeds": seeds,
         "labels": float(np.mean([row.labels for row in rows])),
         "audits": float(np.mean([row.audits for row in rows])),
         "share": share.value,
@@ -119,8 +130,8 @@ def summary(rows: Sequence[Played]) -> dict[str, object]:
 
 def play(
     pool: Part, encoder: Embeds | None, options: Options, seed: int, progress: Callable[[str], None] = no_op
-) -> Played:
-    """One seed. One BLAS thread: sums are then the same in any process."""
+) -> list[Played]:
+    """One seed, a row for each draw. One BLAS thread: sums are then the same in any process."""
     with threadpool_limits(1, user_api="blas"):
         return Project(pool, encoder, options, seed, progress).finished()
 
@@ -142,6 +153,7 @@ class Project:
         self.random = np.random.default_rng([self.seed, LOOP_STREAM]).permutation(self.N)
         self.asked = self._first()
         self.audits, self.attempts, self.rounds = 0, 0, 0
+        self.draw, self.draws = 0, self.options.draws
 
     def _first(self) -> IntArray:
         """The first labels: by the cold start's design, or at random."""
@@ -157,14 +169,34 @@ class Project:
         free[self.asked] = False
         return free
 
-    def finished(self) -> Played:
-        """Rounds, until the pool is finished."""
-        while not self.step(outcome := self.round()):
-            pass
+    def finished(self) -> list[Played]:
+        """Rounds, until the pool is finished: a row for each draw of the audit."""
+        while True:
+            outcome = self.round()
+            ahead = self.plan(outcome.probabilities.max(axis=1))
+            if self.draws > 1 and ahead.step == "audit":
+                return [row for one in self.drawn() for row in one.ended(outcome, ahead)]
+            if self.step(outcome, ahead):
+                return [self.played(outcome)] * self.draws
+
+    def drawn(self) -> Iterator[Project]:
+        """This project once for each draw of the audit that comes next."""
+        for draw_ in range(self.draws):
+            one = copy(self)
+            one.draw, one.draws = draw_, 1
+            if draw_:
+                one.audit_rng = np.random.default_rng([self.seed, AUDIT_STREAM, draw_])
+            yield one
+
+    def ended(self, outcome: RoundOutcome, ahead: Finish) -> list[Played]:
+        """The rows from the next step on."""
+        return [self.played(outcome)] if self.step(outcome, ahead) else self.finished()
+
+    def played(self, outcome: RoundOutcome) -> Played:
+        """The row of a finished project."""
         wrong = int((outcome.probabilities.argmax(axis=1) != self.gold)[self.open].sum())
-        H = len(self.asked)
-        kept = wrong <= self.goal.allowed(self.N)
-        return Played(self.seed, H, self.audits, self.attempts, self.rounds, H / self.N, kept)
+        H, kept = len(self.asked), wrong <= self.goal.allowed(self.N)
+        return Played(self.seed, self.draw, H, self.audits, self.attempts, self.rounds, H / self.N, kept)
 
     def round(self) -> RoundOutcome:
         """The service's round on what people have said."""
@@ -178,9 +210,8 @@ class Project:
         given = RoundInput(recording.items, recording.signals, self.pool.labelled(self.asked).targets, self.rounds)
         return run_round(given, config=config, encoder=encoder or KnownTexts.of(self.pool), rng=rng)
 
-    def step(self, outcome: RoundOutcome) -> bool:
+    def step(self, outcome: RoundOutcome, ahead: Finish) -> bool:
         """Do what the plan says with this round; is the pool finished?"""
-        ahead = self.plan(outcome.probabilities.max(axis=1))
         if ahead.step == "audit":
             return self.audit(outcome, ahead)
         if ahead.step == "batch":

@@ -163,7 +163,8 @@ BASE = AnnotatorConfig(name="a", model="m")
 @pytest.mark.parametrize(
     "change",
     [{"model": "other"}, {"revision": "2"}, {"mode": "sample"}, {"prompt": "plain"}, {"coding": "codes"}, {"orders": 2},
-     {"prior": "content_free"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 2000}, {"shots": 1}, {"windows": 1}],
+     {"prior": "content_free"}, {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 2000}, {"shots": 1},
+     {"windows": 1}],
 )  # fmt: skip
 def test_what_changes_answers_changes_the_fingerprint(change: dict[str, object]) -> None:
     changed = AnnotatorConfig.model_validate(BASE.model_dump() | change)

@@ -71,11 +71,51 @@ def test_a_refused_audit_is_followed_by_labels_and_a_stricter_one(monkeypatch: p
     monkeypatch.setattr(finish.Bet, "certified", lambda *given: (spent.append(given[-1]), known(*given))[1])
     sure = finish.plan
     monkeypatch.setattr(finish, "plan", lambda c, *given, **more: sure(1 - (1 - c) / 10, *given, **more))
-    played = Project(Part(make(), None), None, replace(FAST, goal=Goal(0.9, batch=60, audit=100)), 1).finished()
+    played = Project(Part(make(), None), None, replace(FAST, goal=Goal(0.9, batch=60, audit=100)), 1).finished()[0]
     assert played.attempts == len(spent) >= 2
     assert spent == sorted(spent, reverse=True)
     assert sum(spent) < 0.05
     assert played.kept
+
+
+def test_draws_of_an_audit_go_on_from_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    known = finish.run_round
+    monkeypatch.setattr(finish, "run_round", lambda given, **how: (rounds.append(given.index), known(given, **how))[1])
+    options = replace(FAST, seeds=2, rival=False)
+    one, five = replay(make(), options), replay(make(), replace(options, draws=5))
+    first, rows = one["rows"], five["rows"]
+    assert isinstance(first, list)
+    assert isinstance(rows, list)
+    assert [(row["seed"], row["draw"]) for row in rows] == [(seed, draw) for seed in (100, 101) for draw in range(5)]
+    assert [row for row in rows if row["draw"] == 0] == first
+    assert len({row["labels"] for row in rows}) > 2
+    assert five["seeds"] == [100, 101]
+    assert five["share"] == pytest.approx(np.mean([row["share"] for row in rows]))
+    shares = [np.mean([row["share"] for row in rows if row["seed"] == seed]) for seed in (100, 101)]
+    assert five["share_interval"] == [mean_share(np.array(shares)).low, mean_share(np.array(shares)).high]
+    assert all(row["attempts"] == 1 for row in rows)
+    assert len(rounds) == 2 * sum(row["rounds"] for row in first)  # no round was fitted for a draw alone
+
+
+def test_a_draw_that_is_refused_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three audits fails whatever its answers say; the others end where they ended."""
+    known, looks = finish.Bet.certified, list[float]()
+
+    def refused(*given: Any) -> Any:
+        looks.append(given[-1])
+        found = known(*given)
+        return replace(found, tasks=0) if len(looks) == 1 else found
+
+    options = replace(FAST, seeds=1, rival=False, draws=3)
+    monkeypatch.setattr(finish.Bet, "certified", refused)
+    project = Project(Part(make(), None), None, options, 100)
+    rows = project.finished()
+    assert [row.draw for row in rows] == [0, 1, 2]
+    assert rows[0].attempts == 2
+    assert rows[0].rounds > rows[1].rounds == rows[2].rounds
+    assert [row.attempts for row in rows[1:]] == [1, 1]
+    assert looks[0] == looks[2] == looks[3] > looks[1]
 
 
 def test_two_processes_give_the_answer_of_one() -> None:

@@ -25,6 +25,9 @@ def finish(
     confidence: Annotated[float, typer.Option(help="of the promise, over all audits of a seed")] = 0.95,
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 20,
     first_seed: Annotated[int, typer.Option(min=0, help="the first seed; defaults were chosen on 0-5")] = 100,
+    draws: Annotated[
+        int, typer.Option(min=1, help="draws of a seed's first audit, from the same round: its length is much luck")
+    ] = 1,
     batch: Annotated[int, typer.Option(min=1, help="human labels a round, after the first 50")] = 50,
     audit: Annotated[int, typer.Option(min=1, help="most labels of one audit; the plan chooses how many")] = 1000,
     classifier: Annotated[
@@ -45,7 +48,7 @@ def finish(
 
     goal = Goal(target, confidence, batch, audit)
     processes = min(jobs or len(os.sched_getaffinity(0)), seeds)
-    options = replays.Options(goal, classifier.value, random, seeds, first_seed, processes)
+    options = replays.Options(goal, classifier.value, random, seeds, first_seed, draws, processes)
     loaded = load(recording)
     options.check(loaded)
     set_threads(1, classifier)
@@ -65,12 +68,13 @@ def _texts(recording: Recording) -> tuple[Encoder | None, FloatArray | None]:
 
 def print_finish(answer: dict[str, Any]) -> None:
     """The answer of `replay finish` as a table."""
-    n = len(answer["seeds"])
+    seeds, rows = len(answer["seeds"]), len(answer["rows"])
+    drawn = f", {rows // seeds} draws each" if rows > seeds else ""
     table = Table("labels by", "share labelled (95 %)", "labels", "of them audits", "promise kept",
-                  title=f"{answer['recording']}: all of it at {answer['target']:g}, {n} seeds")  # fmt: skip
+                  title=f"{answer['recording']}: all of it at {answer['target']:g}, {seeds} seeds{drawn}")  # fmt: skip
     for name, row in (("the loop's choice", answer), ("random", answer.get("random"))):
         if row:
             low, high = row["share_interval"]
             share = f"{row['share']:.3f} [{low:.3f}, {high:.3f}]"
-            table.add_row(name, share, f"{row['labels']:.0f}", f"{row['audits']:.0f}", f"{row['kept']} of {n}")
+            table.add_row(name, share, f"{row['labels']:.0f}", f"{row['audits']:.0f}", f"{row['kept']} of {rows}")
     console.print(table)
