@@ -20,9 +20,9 @@ from mollm.acceptance.certificate import Allowed, Certified
 from mollm.acceptance.outlook import DOUBT
 from mollm.records import BoolArray, FloatArray, IntArray
 
-# The three were chosen on tuned rounds of TREC (seeds 0 and 1; 550 to 650 labels) and on rounds of IMDB (0 to 3; 350 to
-# 600): an audit takes 242 and 484 answers on average; with a FLOOR of .5 and a STAKE of .95 257 and 482, with .65 and .95
-# 231 and 528.
+# The three were chosen on tuned rounds of TREC (seeds 0 and 1; 550 to 650 labels) and on rounds of IMDB (0 to 3; 350
+# to 600): an audit takes 242 and 484 answers on average; with a FLOOR of .5 and a STAKE of .95 257 and 482, with .65
+# and .95 231 and 528.
 FLOOR = 0.6  # of the chance to be drawn is the same for each task: a confident one that is wrong must not ruin the bet.
 # An audit that is open was drawn with it: another number makes its certificate void.
 POWER = 2.0  # of the doubt, by which the other part goes: errors are among the doubtful tasks, and an audit mends them
