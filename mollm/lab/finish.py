@@ -177,7 +177,7 @@ class Project:
             if self.draws > 1 and ahead.step == "audit":
                 return [row for one in self.drawn() for row in one.ended(outcome, ahead)]
             if self.step(outcome, ahead):
-                return [self.played(outcome)] * self.draws
+                return [replace(self.played(outcome), draw=self.draw + more) for more in range(self.draws)]
 
     def drawn(self) -> Iterator[Project]:
         """This project once for each draw of the audit that comes next."""
