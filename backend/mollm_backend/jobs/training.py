@@ -318,4 +318,4 @@ def _line(version: Version) -> str:
     shown = _scores_line(version.facts["scores"])
     what = f"{version.id} from {version.human_labels} human labels and {version.facts['pool']} tasks"
     there = "on the labelled tasks, which were chosen for being hard, cross-fitted"
-    return f"{what} {version.facts['gate']}" + (f"; {there}: {shown}" if shown else "")
+    return f"{what}: {version.facts['gate']}" + (f"; {there}: {shown}" if shown else "")
