@@ -23,8 +23,7 @@ from mollm.records import BoolArray, FloatArray, IntArray
 # The three were chosen on tuned rounds of TREC (seeds 0 and 1; 550 to 650 labels) and on rounds of IMDB (0 to 3; 350
 # to 600): an audit takes 242 and 484 answers on average; with a FLOOR of .5 and a STAKE of .95 257 and 482, with .65
 # and .95 231 and 528.
-FLOOR = 0.6  # of the chance to be drawn is the same for each task: a confident one that is wrong must not ruin the bet.
-# An audit that is open was drawn with it: another number makes its certificate void.
+FLOOR = 0.6  # of the chance to be drawn is the same for each task: a confident one that is wrong must not ruin the bet
 POWER = 2.0  # of the doubt, by which the other part goes: errors are among the doubtful tasks, and an audit mends them
 # (1.5 to 2.5 differ by 3 %)
 STAKE = 0.9  # of the largest stake; with all of it one error could lose all
@@ -37,11 +36,13 @@ _SURE = 1e-4  # no probability is nearer to 0 or 1, as in the outlook
 
 @dataclass(frozen=True, slots=True)
 class Bet:
-    """Of the `tasks` that nobody audited, so many may be wrong as `allowed` says of their number. Fixed before any
-    answer is seen."""
+    """Of the `tasks` that nobody audited, so many may be wrong as `allowed` says of their number. All of it is fixed
+    before any answer is seen: the `floor` with which the tasks are drawn, and the `stake`, as FLOOR and STAKE are."""
 
     tasks: int
     allowed: Allowed
+    floor: float = FLOOR
+    stake: float = STAKE
 
     def wealth(self, chance: FloatArray, wrong: BoolArray) -> FloatArray:
         """(n,) the wealth after each of the first n answers, drawn with `chance` (n,): `wrong` (n,) or not. It was 1.
@@ -57,9 +58,14 @@ class Bet:
         found = np.empty(len(wrong))
         for number in np.unique(first):
             mean = np.maximum(number - before, 1)
-            factor = 1 + stake(self.tasks, mean) * (1 - errors / mean)
+            factor = 1 + self.share(mean) * (1 - errors / mean)
             found[first == number] = np.cumprod(np.maximum(factor, 0.0))[first == number]
         return found
+
+    def share(self, mean: IntArray | FloatArray) -> FloatArray:
+        """The share of the wealth to bet where `mean` of the tasks are wrong: no answer can then make the wealth
+        negative."""
+        return np.asarray(self.stake / (self.tasks / (self.floor * np.minimum(mean, self.tasks)) - 1))
 
     def certified(self, chance: FloatArray, wrong: BoolArray, alpha: float) -> Certified:
         """What the first n answers certify: all tasks, from the first answer on at which the wealth is 1 / alpha; or 0.
@@ -69,11 +75,6 @@ class Bet:
         enough = np.flatnonzero(self.wealth(chance, wrong) >= 1 / alpha)
         n = int(enough[0]) + 1 if len(enough) else len(wrong)
         return Certified(self.tasks if len(enough) else 0, n, int(wrong[:n].sum()))
-
-
-def stake(K: int, mean: IntArray | FloatArray) -> FloatArray:
-    """The share of the wealth to bet where `mean` of K tasks are wrong: no answer can then make the wealth negative."""
-    return np.asarray(STAKE / (K / (FLOOR * np.minimum(mean, K)) - 1))
 
 
 def draw(confidence: FloatArray, labels: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
@@ -123,7 +124,7 @@ def prospect(doubt: FloatArray, labels: int, allowed: Allowed, alpha: float, off
     mean = allowed(K - answers)[:, None] + 1 + found / 2  # the hypothesis of the last answer, on average
     weight = chance * number * undrawn
     left = weight.sum(axis=1, keepdims=True)
-    share = stake(K, mean)[:, :, None]
+    share = Bet(K, allowed).share(mean)[:, :, None]
     gain, loss = np.log1p(share), np.log(1 + share * (1 - (left / chance)[:, None] / mean[:, :, None]))
     weight = (weight / left)[:, None]
     drift = (((1 - wrong) * gain + wrong * loss) * weight).sum(axis=2)

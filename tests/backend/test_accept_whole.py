@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mollm.acceptance.bet import FLOOR, STAKE
 from mollm.acceptance.certificate import share_of
 from mollm.acceptance.plan import Goal
 from mollm.errors import InputError
 from mollm_backend.cli import app as command_line
 from mollm_backend.jobs import acting, audit_outlook
 from mollm_backend.jobs.audit_outlook import Wanted
+from mollm_backend.jobs.auditing import bet_of
 from mollm_backend.store import Store, audits, certificates, labels
 from mollm_backend.work import finishing
 from mollm_backend.work.actions import COMMAND_LINE, Asked
@@ -63,6 +66,14 @@ def test_a_whole_audit_that_is_answered_in_vain_is_refused_and_measures_nothing(
     assert last_status(store) == audits.DECIDED
     assert audits.measuring(store, 7) is None
     assert audit_outlook.accuracy_of(store, 7, audit) is None
+
+
+def test_an_open_audit_is_decided_as_it_was_drawn_whatever_a_later_release_bets(store: Store) -> None:
+    (part,) = audited(store, predicted(store), whole=True, labels=200).parts
+    assert (part.floor, part.stake) == (FLOOR, STAKE)
+    before = replace(part, floor=0.5, stake=0.95)
+    assert bet_of(before, 0.9).share(np.array([40])) == pytest.approx(0.95 / (TASKS / (0.5 * 40) - 1))
+    assert bet_of(before, 0.9).share(np.array([40])) != bet_of(part, 0.9).share(np.array([40]))
 
 
 @pytest.mark.parametrize("wanted", [{"target": 0.9}, {"target": None, "wrong": 40}])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mollm.acceptance import by_class, estimate
-from mollm.acceptance.bet import Prospect, prospect
+from mollm.acceptance.bet import FLOOR, STAKE, Prospect, prospect
 from mollm.acceptance.certificate import fixed_number, share_of
 from mollm.acceptance.outlook import Outlook, outlook
 from mollm.acceptance.plan import doubt_of, off
@@ -233,7 +233,7 @@ def _parts(project: Project, rest: Frozen, wanted: Wanted) -> tuple[IntArray, tu
     if wanted.target is None:
         return np.arange(K), (Part("simple", wanted.labels, K, 1, K, wanted.alpha),), ()
     if wanted.whole:
-        part = Part("weighted", wanted.labels, K, K, K, wanted.alpha, wrong=wanted.wrong)
+        part = Part("weighted", wanted.labels, K, K, K, wanted.alpha, "", wanted.wrong, FLOOR, STAKE)
         return np.arange(K), (part,), ()
     if not wanted.by_class:
         return np.arange(K), (_part(_outlook(rest, wanted, wanted.labels), wanted.alpha),), ()

@@ -44,7 +44,8 @@ def design_of(part: Part) -> Design:
 
 def bet_of(part: Part, target: float) -> Bet:
     """How a part of a whole audit is tested."""
-    return Bet(part.tasks, allowed_by(target) if part.wrong is None else fixed_number(part.wrong))
+    allowed = allowed_by(target) if part.wrong is None else fixed_number(part.wrong)
+    return Bet(part.tasks, allowed, part.floor, part.stake)
 
 
 def _drawn(part: Part, confidence: FloatArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:

@@ -29,7 +29,8 @@ class Part:
     """How one part of an audit was drawn (see `mollm_backend.jobs.auditing`), and the error that its test may spend.
 
     `label` is the predicted class where there is a part for each, else empty. `wrong`: how many of the tasks that a
-    whole audit leaves may be wrong (None: as many as its target says).
+    whole audit leaves may be wrong (None: as many as its target says). `floor` and `stake` of a whole audit's bet: a
+    release that bets otherwise decides the open audits as they were drawn.
     """
 
     kind: Literal["simple", "spread", "weighted"]
@@ -40,6 +41,8 @@ class Part:
     alpha: float
     label: str = ""
     wrong: int | None = None
+    floor: float = 0.5  # what was bet before it was kept here
+    stake: float = 0.95
 
 
 @dataclass(frozen=True, slots=True)
