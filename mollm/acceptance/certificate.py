@@ -19,8 +19,8 @@ from mollm.records import BoolArray, IntArray
 
 Allowed = Callable[[IntArray], IntArray]  # how many of so many unaudited tasks may be wrong
 _ROUNDING = 1e-9  # .05 x 100 in binary is a little below 5: without this a whole task would be lost
-SPENT = 0.9  # of what is left of 1 - confidence, at each attempt (chosen by hand: the first is nearly as strong as an
-# only one, and few need a second, which has a tenth of it)
+SPENT = 0.95  # of what is left of 1 - confidence, at each attempt (chosen by hand: the first is nearly as strong as an
+# only one, and few need a second, which has a twentieth of it)
 
 
 def share_of(target: float) -> Allowed:

@@ -163,16 +163,17 @@ def evidence(look: Look) -> str:
     """How far a whole audit's answers are from a certificate, in words."""
     part, target = look.audit.parts[0], look.audit.target or 0.0
     wrong = _of_part(look, 0)[1]
-    wealth = bet_of(part, target).wealth(look.answers.probability[: look.count], wrong)
-    reached = float(wealth[-1]) if len(wealth) else 1.0
+    bet, probability = bet_of(part, target), look.answers.probability[: look.count]
+    reached = float(bet.evidence(probability, wrong)[-1]) if len(wrong) else 1.0
     line = f"{wrong.sum()} of the first {len(wrong)} are wrong: the evidence is {reached:.3g} of {1 / part.alpha:.3g}."
     if _found(look, 0).tasks:
         return f"{line} It suffices: `mollm accept` certifies the rest."
     if len(wrong) < EARLY:
         return line
-    if reached <= 1:
+    now = float(bet.wealth(probability, wrong)[-1])
+    if now <= 1:
         return f"{line} So far it does not grow: more labels and another version may be better."
-    further = len(wrong) * (math.log(1 / part.alpha) / math.log(reached) - 1)
+    further = len(wrong) * (math.log(1 / part.alpha) / math.log(now) - 1)
     return f"{line} At this pace it suffices after some {max(further, 1):.0f} more answers."
 
 
