@@ -5,6 +5,7 @@ A fitted forest is never stored; its few human-labelled rows and its seed are, a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +30,12 @@ class Forest:
     grown: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for kind in (ExtraTreesClassifier, RandomForestClassifier):
-            trees = kind(TREES, random_state=self.seed, n_jobs=1)
-            self.grown.append(trees.fit(self.X.astype(np.float32), self.label, sample_weight=self.weight))
+        with warnings.catch_warnings():
+            # Of a long list most labels have been shown once: sklearn asks for each tree whether that is a regression.
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            for kind in (ExtraTreesClassifier, RandomForestClassifier):
+                trees = kind(TREES, random_state=self.seed, n_jobs=1)
+                self.grown.append(trees.fit(self.X.astype(np.float32), self.label, sample_weight=self.weight))
 
     def proba(self, X: FloatArray, unseen: FloatArray) -> FloatArray:
         """(n, C) the mean of both. `unseen` (n, C) gives the mass of classes that no human has shown yet."""

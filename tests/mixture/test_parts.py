@@ -18,6 +18,7 @@ from mollm.mixture import conditional_logit as logit
 from mollm.mixture.cold_start import Design, choose, steps
 from mollm.mixture.dawid_skene import DawidSkene
 from mollm.mixture.evidence import Centring, one_hot
+from mollm.mixture.forest import Forest
 from mollm.mixture.ladder import Ladder, cross_chosen
 from mollm.mixture.logpool import LogPool, prior_weight
 from mollm.mixture.molam import Boosting, Molam, boosting_for
@@ -142,6 +143,15 @@ def test_texts_help_when_they_tell() -> None:
     plain = Stacked().fit(Pool(data.signals, targets), rng=rng).predict_proba(data.signals)
     told = rows.predict_proba(data.signals, data.embeddings)
     assert (told.argmax(axis=1) == data.gold).mean() > (plain.argmax(axis=1) == data.gold).mean() + 0.03
+
+
+def test_a_forest_grows_of_labels_that_are_mostly_shown_once_and_says_nothing_aloud() -> None:
+    rng, label = np.random.default_rng(0), np.concatenate([np.arange(30), np.arange(10)])
+    grown = Forest(rng.normal(size=(40, 8)), label, np.ones(40), 0, 33)
+    unseen = np.full((5, 33), 0.01)
+    votes = grown.proba(rng.normal(size=(5, 8)), unseen)
+    np.testing.assert_allclose(votes.sum(axis=1), 1)
+    np.testing.assert_array_equal(votes[:, 30:], unseen[:, 30:])
 
 
 def test_the_pools_forest_says_of_an_item_what_is_believed_of_its_like() -> None:
