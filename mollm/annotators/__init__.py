@@ -83,12 +83,12 @@ def abstention(C: int, error: str, prompt_tokens: int = 0, truncated: bool = Fal
     return Answer(np.zeros(C), np.zeros(C), 1.0, prompt_tokens, truncated=truncated, error=error)
 
 
-def pooled(whole: Answer, parts: Sequence[Answer]) -> Answer:
-    """The answer to a text from those to its `parts`: their mean. `whole`, what was said of as much of it as fitted,
-    stays where no part can be answered. The cost is that of all.
+def pooled(whole: Answer | None, parts: Sequence[Answer]) -> Answer:
+    """The answer to a text from those to its `parts`: their mean. `whole`, what was said of as much of it as fitted, if
+    that was tried, stays where no part can be answered. The cost is that of all.
     """
-    heard, everything = [part for part in parts if not part.error], (whole, *parts)
-    found = whole
+    heard, everything = [part for part in parts if not part.error], (*([] if whole is None else [whole]), *parts)
+    found = everything[0]
     if heard:
         probs, votes = (np.mean(rows, axis=0) for rows in ([p.label_probs for p in heard], [p.votes for p in parts]))
         silent, mass = (float(np.mean(row)) for row in ([p.abstained for p in parts], [p.mass for p in heard]))
@@ -108,6 +108,7 @@ class Annotator(ABC):
 
     runtime: ClassVar[str]
     asks_along = False  # whether it can ask several questions about a text in one request
+    room: int | None = None  # tokens of a text that are read at once; None: not known, or there is no limit
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot], models_dir: Path
@@ -137,25 +138,37 @@ class Annotator(ABC):
         """`annotate_batch` with the contract held: each distinct text asked once, answers finite, time filled in.
 
         A text that did not fit into the window is asked about again in two parts, then in four, up to `windows`: until
-        each part fits. Its answer is pooled from theirs.
+        each part fits. Its answer is pooled from theirs. What has more words than the window has tokens is not tried.
         """
         if not texts:
             return []
         distinct = list(dict.fromkeys(texts))
         started = time.perf_counter()
-        answers, count = self._answered(distinct), 2
-        while count <= self.config.windows and (cut := [k for k, answer in enumerate(answers) if answer.truncated]):
-            parts = [parted(distinct[k], count) for k in cut]
+        answers: list[Answer | None] = [None] * len(distinct)
+        counts = [1 << k for k in range(self.config.windows.bit_length())]
+        for count in counts:
+            asked = [
+                k for k, answer in enumerate(answers)
+                if (count == counts[-1] or self._may_fit(distinct[k], count) if answer is None else answer.truncated)
+            ]  # fmt: skip
+            if not asked:
+                continue
+            parts = [parted(distinct[k], count) if count > 1 else [distinct[k]] for k in asked]
             heard = iter(self._answered([part for some in parts for part in some]))
-            for k, some in zip(cut, parts, strict=True):
-                answers[k] = pooled(answers[k], [next(heard) for _ in some])
-            count *= 2
+            for k, some in zip(asked, parts, strict=True):
+                found = [next(heard) for _ in some]
+                answers[k] = pooled(answers[k], found) if count > 1 else found[0]
         share = (time.perf_counter() - started) / len(distinct)
         by_text = {
             text: answer if answer.seconds else replace(answer, seconds=share)
             for text, answer in zip(distinct, answers, strict=True)
+            if answer is not None
         }
         return [by_text[text] for text in texts]
+
+    def _may_fit(self, text: str, parts: int) -> bool:
+        """Whether each of so many parts of a text may fit into the window: a word is at least a token."""
+        return self.room is None or len(text.split()) <= parts * self.room
 
     def _answered(self, texts: Sequence[str]) -> list[Answer]:
         """`annotate_batch` of each distinct text, checked."""

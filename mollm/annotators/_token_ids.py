@@ -30,6 +30,7 @@ class TokenIds(Way):
     """
 
     two_steps: ClassVar[bool] = True
+    room: int
     begun = ""  # the token that the model itself began its last answer with
 
     def probe(self) -> None:

@@ -30,6 +30,7 @@ class Way(ABC):
     """One way to ask. `probe` raises AnnotatorError if the server does not really support it."""
 
     TROUBLE: ClassVar[str] = "the server failed: "
+    room: int | None = None  # tokens that the window leaves for a text; None: the server alone knows its window
 
     def __init__(
         self, config: AnnotatorConfig, labels: LabelSet, instruction: str, shots: Sequence[Shot],

@@ -55,6 +55,7 @@ class OpenAI(Annotator):
         try:
             self.window = self._check_model()
             self.way = self._choose_way()
+            self.room = self.way.room
         except Trouble as trouble:
             self.close()
             raise AnnotatorUnavailable(f"{config.name}: {trouble}") from None

@@ -46,7 +46,7 @@ class Transformers(Annotator):
     runtime = "transformers"
     prompts: list[Prompt]
     frames: list[_Frame]
-    room: int  # tokens that the window leaves for a text
+    room: int
     one_pass: OnePass
     loaded: Loaded | None
     cache_name: str  # of the argument that takes keys and values

@@ -34,9 +34,11 @@ class OfWords(Annotator):
         return Answer(shares, shares, prompt_tokens=len(words[:WINDOW]), truncated=cut, mass=1.0)
 
 
-def annotator(windows: int = 4) -> OfWords:
+def annotator(windows: int = 4, room: int | None = None) -> OfWords:
     config = AnnotatorConfig(name="a", runtime="of words", model="m", windows=windows)
-    return OfWords(config, LABELS, "", (), Path())
+    made = OfWords(config, LABELS, "", (), Path())
+    made.room = room
+    return made
 
 
 def test_a_text_that_fits_is_read_once() -> None:
@@ -76,6 +78,29 @@ def test_a_part_that_cannot_be_answered_abstains_and_the_others_speak() -> None:
 def test_where_no_part_can_be_answered_the_first_answer_stays() -> None:
     (answer,) = annotator().annotate(["the " * 200])
     assert (answer.error, answer.abstained, answer.truncated, answer.calls) == ("no word that tells", 1, True, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "without", "calls"), [(8, 1, 1), (9, 3, 2), (14, 3, 2), (17, 7, 4), (28, 7, 4), (100, 7, 4)]
+)
+def test_no_reading_is_spent_on_what_cannot_fit_and_the_answer_is_the_same(
+    words: int, without: int, calls: int
+) -> None:
+    text = " ".join(["good", "poor", "poor"] * 40).split()[:words]
+    (tried,), (answer,) = (annotator(room=room).annotate([" ".join(text)]) for room in (None, WINDOW))
+    assert (tried.calls, answer.calls) == (without, calls)
+    np.testing.assert_array_equal(answer.label_probs, tried.label_probs)
+    np.testing.assert_array_equal(answer.votes, tried.votes)
+    assert answer.truncated == tried.truncated == (words > 4 * WINDOW)
+
+
+def test_where_no_part_can_be_answered_and_the_whole_was_not_tried_the_first_part_says_why() -> None:
+    (answer,) = annotator(room=WINDOW).annotate(["the " * 200])
+    assert (answer.error, answer.abstained, answer.truncated, answer.calls) == ("no word that tells", 1, True, 4)
+
+
+def test_a_text_without_blanks_is_tried() -> None:
+    assert annotator(room=WINDOW).annotate(["good" * 100])[0].calls == 1
 
 
 @pytest.mark.parametrize("windows", [1, 2, 3, 4, 8])
