@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from mollm.annotators.llama_cpp import LlamaCpp
 from mollm.annotators.openai import OpenAI
@@ -27,6 +28,10 @@ VLLM = ALL
 LLAMA_CPP = frozenset({"llama.cpp", "logit_bias", "logprobs", "schema", "n"})  # as seen in tests/llama_cpp
 OLLAMA = frozenset({"logprobs", "schema"})  # no `n`, no tokens
 PLAIN = frozenset({"n"})
+SCORING = {"ids": ALL, "biased": LLAMA_CPP, "top": ALL - {"logprob_token_ids"}}
+EVERY = SCORING | {"samples": PLAIN}
+every_scoring_way = pytest.mark.parametrize("can", SCORING.values(), ids=SCORING)
+every_way = pytest.mark.parametrize("can", EVERY.values(), ids=EVERY)
 BEFORE, AFTER = "<|user|>", "<|end|><|assistant|>"
 Reply = httpx.Response | None
 
@@ -213,6 +218,7 @@ class FakeServer:
 
 
 LABELS = LabelSet(("sports", "money", "science"))
+TEXTS = ["all about sports", "all about money", "all about science"]
 
 
 def asked(server: FakeServer, labels: LabelSet = LABELS, shots: Sequence[Shot] = (), **settings: Any) -> OpenAI:

@@ -1,8 +1,7 @@
-"""The HTTP runtime: which way it finds, and what it makes of servers and texts that misbehave (issue 3, bad input)."""
+"""The HTTP runtime: which way it finds to ask a server, and what it sends."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -11,11 +10,19 @@ import numpy as np
 import pytest
 
 from mollm.annotators._top_tokens import beginnings
-from mollm.errors import AnnotatorError, AnnotatorUnavailable, ConfigError
 from mollm.records import LabelSet
-from tests.annotators.fake_server import ALL, LLAMA_CPP, OLLAMA, PLAIN, FakeServer, asked
+from tests.annotators.fake_server import (
+    ALL,
+    LLAMA_CPP,
+    OLLAMA,
+    PLAIN,
+    TEXTS,
+    FakeServer,
+    asked,
+    every_scoring_way,
+    every_way,
+)
 
-TEXTS = ["all about sports", "all about money", "all about science"]
 WAYS = {
     "vllm": (ALL, "logprob_token_ids"),
     "no chosen tokens": (ALL - {"logprob_token_ids"}, "top_logprobs"),
@@ -186,16 +193,6 @@ def test_a_token_that_ends_within_a_character_is_read_all_the_same() -> None:
     assert answers[0].completion_tokens == 2 * expected[0].completion_tokens
 
 
-def test_a_server_that_gives_no_shares_for_one_text_abstains_on_that_text() -> None:
-    server = FakeServer(LLAMA_CPP)
-    with asked(server, prompt="plain", orders=1) as annotator:
-        choices = [{"index": 0, "text": "", "logprobs": None}]
-        server.broken = failing(httpx.Response(200, json={"model": "fake", "choices": choices}), only="poison")
-        poison, money = annotator.annotate(["poison", "all about money"])
-    assert (poison.abstained, money.label_probs.argmax()) == (1, 1)
-    assert "NaN" in poison.error
-
-
 def test_top_logprobs_tell_labels_with_one_beginning_apart() -> None:
     labels = LabelSet(("new york", "new jersey", "paris"))
     server = FakeServer(ALL - {"logprob_token_ids"}, window=400)
@@ -217,208 +214,7 @@ def test_beginnings_of_labels() -> None:
     assert not shared
 
 
-@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
-def test_a_prior_that_cannot_be_read_is_never_guessed(can: frozenset[str]) -> None:
-    """A server that fails while it is asked what it says of no text: later, not with a flat prior for ever."""
-    server = FakeServer(can)
-    with asked(server, prompt="plain", prior="content_free", orders=1) as annotator:
-        server.broken = failing(CRASH, only="N/A")
-        with pytest.raises(AnnotatorUnavailable, match="EngineDeadError"):
-            annotator.annotate(TEXTS)
-        server.broken = failing()
-        annotator.server.each[0].circuit.succeeded()
-        assert annotator.annotate(TEXTS)[0].abstained == 0
-
-
-SCORING = {"ids": ALL, "biased": LLAMA_CPP, "top": ALL - {"logprob_token_ids"}}
-EVERY = SCORING | {"samples": PLAIN}
-every_way = pytest.mark.parametrize("can", EVERY.values(), ids=EVERY)
-
-
-def failing(*replies: httpx.Response, path: str = "/v1/completions", only: str = "") -> Any:
-    """The replies in turn to requests that mention `only`, then the server itself; one reply: for ever."""
-    left = list(replies)
-
-    def broken(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if request.url.path != path or only not in json.dumps(body):
-            return None
-        return (left[0] if len(replies) == 1 else left.pop(0)) if left else None
-
-    return broken
-
-
-HTML = httpx.Response(200, text="<html><body>Welcome to nginx</body></html>")
-CUT = httpx.Response(200, text='{"choices": [{"index": 0, "te')
-BUSY = httpx.Response(429, headers={"retry-after": "1"}, json={"error": {"message": "slow down"}})
-CRASH = httpx.Response(500, json={"error": {"message": "EngineDeadError"}})
-
-
-@every_way
-@pytest.mark.parametrize("reply", [HTML, CUT, BUSY, CRASH], ids=["html", "cut json", "429", "500"])
-def test_passing_trouble_is_retried(reply: httpx.Response, can: frozenset[str]) -> None:
-    server = FakeServer(can)
-    with asked(server, prompt="plain") as annotator:
-        server.broken = failing(reply, reply)
-        answers = annotator.annotate(TEXTS)
-    assert [int(answer.label_probs.argmax()) for answer in answers] == [0, 1, 2]
-
-
-@every_way
-@pytest.mark.parametrize("reply", [HTML, CUT, BUSY, CRASH], ids=["html", "cut json", "429", "500"])
-def test_lasting_trouble_makes_the_annotator_unavailable(reply: httpx.Response, can: frozenset[str]) -> None:
-    server = FakeServer(can)
-    with asked(server, prompt="plain") as annotator:
-        server.broken = failing(reply)
-        with pytest.raises(AnnotatorUnavailable, match="http://fake"):
-            annotator.annotate(TEXTS)
-
-
-def test_a_server_that_dies_within_a_chunk_leaves_no_abstentions() -> None:
-    """Texts that a dying server did not answer are asked again, not recorded as abstained."""
-    server = FakeServer()
-    with asked(server, votes="closed", prompt="plain", concurrency=1, batch_size=1, orders=1) as annotator:
-        dead = [False]
-
-        def die(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-            dead[0] = dead[0] or "second" in json.dumps(body)
-            return CRASH if dead[0] else None
-
-        server.broken = die
-        with pytest.raises(AnnotatorUnavailable):
-            annotator.annotate(["first", "second"])
-
-
-@pytest.mark.parametrize(
-    "can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "biased", "top", "samples"]
-)
-def test_one_text_that_breaks_the_server_does_not_stop_the_others(can: frozenset[str]) -> None:
-    server = FakeServer(can)
-    with asked(server, prompt="plain", concurrency=1) as annotator:
-        server.broken = failing(CRASH, only="poison")
-        answers = annotator.annotate([TEXTS[0], "poison", TEXTS[2]])
-    assert [answer.abstained for answer in answers] == [0, 1, 0]
-    assert "EngineDeadError" in answers[1].error
-    assert answers[0].label_probs.argmax() == 0
-
-
-def test_a_circuit_opens_and_closes_by_itself() -> None:
-    server = FakeServer()
-    with asked(server, prompt="plain") as annotator:
-        now = [0.0]
-        annotator.server.each[0].circuit.clock = lambda: now[0]
-        server.broken = failing(CRASH)
-        for _ in range(3):
-            with pytest.raises(AnnotatorUnavailable):
-                annotator.annotate(["a"])
-        asked_before = len(server.requests)
-        with pytest.raises(AnnotatorUnavailable, match="not asked for another"):
-            annotator.annotate(["a"])
-        assert len(server.requests) == asked_before
-        server.broken = failing()
-        now[0] = 1000.0
-        assert annotator.annotate(TEXTS)[0].abstained == 0
-
-
-def test_retry_after_is_obeyed() -> None:
-    server, waits = FakeServer(), []
-    with asked(server, prompt="plain") as annotator:
-        annotator.server.each[0].sleep = waits.append
-        server.broken = failing(httpx.Response(429, headers={"retry-after": "17"}), httpx.Response(503))
-        annotator.annotate(["a"])
-    assert waits[0] >= 17 > waits[1]
-
-
-def test_a_long_retry_after_is_left_to_the_caller() -> None:
-    server, waits = FakeServer(), []
-    with asked(server, prompt="plain") as annotator:
-        annotator.server.each[0].sleep = waits.append
-        server.broken = failing(httpx.Response(429, headers={"retry-after": "3600"}))
-        with pytest.raises(AnnotatorUnavailable):
-            annotator.annotate(["a"])
-    assert not waits
-
-
-def test_nothing_listens_there() -> None:
-    def refuse(request: httpx.Request, body: dict[str, Any]) -> httpx.Response:
-        raise httpx.ConnectError("Connection refused")
-
-    with pytest.raises(AnnotatorUnavailable, match="cannot be reached"):
-        asked(FakeServer(broken=refuse))
-
-
-def test_another_model_is_served() -> None:
-    with pytest.raises(AnnotatorError, match=r"serves \['other'\], not 'fake'"):
-        asked(FakeServer(model="other"))
-
-
-def test_another_model_answers() -> None:
-    def impostor(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if not request.url.path.endswith("completions"):
-            return None
-        return httpx.Response(200, json={"model": "impostor", "choices": [{"text": "sports"}]})
-
-    with pytest.raises(AnnotatorError, match="impostor"):
-        asked(FakeServer(broken=impostor))
-
-
-@every_way
-def test_another_model_answers_half_way(can: frozenset[str]) -> None:
-    """A proxy that changes the model under us: an error that names it, never answers of somebody else."""
-    server = FakeServer(can)
-    with asked(server, prompt="plain") as annotator:
-        server.broken = failing(httpx.Response(200, json={"model": "impostor", "choices": [{"text": "sports"}]}))
-        with pytest.raises(AnnotatorError, match="'impostor' answered"):
-            annotator.annotate(TEXTS)
-
-
-def test_a_wrong_key_says_so() -> None:
-    with pytest.raises(AnnotatorError, match="401"):
-        asked(FakeServer(broken=failing(httpx.Response(401, json={"error": "bad key"}), path="/v1/models")))
-
-
-def test_a_missing_key_variable_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
-        asked(FakeServer(), api_key_env="NO_SUCH_KEY")
-
-
-def logprobs(*values: float | None) -> httpx.Response:
-    def rows(body: dict[str, Any]) -> list[dict[str, Any]]:
-        found = dict(zip((f"token_id:{t}" for t in body["logprob_token_ids"]), values, strict=False))
-        return [{"index": n, "text": "", "logprobs": {"top_logprobs": [found]}} for n in range(len(body["prompt"]))]
-
-    def reply(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if "logprob_token_ids" not in body:
-            return None
-        return httpx.Response(200, text=json.dumps({"model": "fake", "choices": rows(body)}))
-
-    return reply  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize(
-    "values", [(math.nan, -1.0, -1.0), (None, -1.0, -1.0), (-1.0,), (-9999.0, -9999.0, -9999.0)],
-    ids=["NaN", "null", "too few tokens", "all masked"],
-)  # fmt: skip
-def test_unusable_log_probabilities_are_a_recorded_abstention(values: tuple[float, ...]) -> None:
-    server = FakeServer()
-    with asked(server, prompt="plain", orders=1) as annotator:
-        server.broken = logprobs(*values)  # type: ignore[assignment]
-        (answer,) = annotator.annotate(["a"])
-    assert answer.abstained == 1
-    assert answer.error
-    assert not answer.label_probs.any()
-
-
-def test_a_masked_label_has_no_probability() -> None:
-    server = FakeServer()
-    with asked(server, votes="closed", prompt="plain", orders=1) as annotator:
-        server.broken = logprobs(math.log(0.6), -9999.0, math.log(0.2))  # type: ignore[assignment]
-        (answer,) = annotator.annotate(["a"])
-    np.testing.assert_allclose(answer.label_probs, [0.75, 0, 0.25], atol=1e-9)
-    assert answer.mass == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
+@every_scoring_way
 def test_the_content_free_prior_is_asked_once_and_divided_out(can: frozenset[str]) -> None:
     """A text that says nothing is then undecided, and the prior's own requests are made once an order."""
     server = FakeServer(can)
@@ -429,108 +225,6 @@ def test_the_content_free_prior_is_asked_once_and_divided_out(can: frozenset[str
     assert sum(len(body["prompt"]) if isinstance(body["prompt"], list) else 1 for _, body in server.requests) == 4
     np.testing.assert_allclose(blank.label_probs, 1 / 3, atol=0.1)
     assert sports.label_probs.argmax() == 0
-
-
-@every_way
-@pytest.mark.parametrize("mode", ["score", "sample"])
-def test_fewer_choices_than_asked(mode: str, can: frozenset[str]) -> None:
-    server = FakeServer(can)
-    with asked(server, prompt="plain", mode=mode, orders=1) as annotator:
-        server.broken = failing(httpx.Response(200, json={"model": "fake", "choices": []}), only="gap")
-        answers = annotator.annotate(["gap", "all about money"])
-    assert (answers[0].abstained, answers[1].label_probs.argmax()) == (1, 1)
-    assert "asked for, 0 came" in answers[0].error
-
-
-def unreadable(kind: str, value: Any) -> Any:
-    """Choices whose numbers, or whose text, are `value`, in the form that this way reads."""
-
-    def broken(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if "poison" not in json.dumps(body) or not request.url.path.endswith("completions"):
-            return None
-        ids = body.get("logprob_token_ids") or [token for token, _ in body.get("logit_bias") or []]
-        logprobs = {
-            "ids": {"top_logprobs": [{f"token_id:{token}": value for token in ids}]},
-            "biased": {"content": [{"top_probs": [{"id": token, "prob": value} for token in ids]}]},
-            "top": {"top_logprobs": [{" sports": value}]},
-            "samples": None,
-        }[kind]
-        choices = [{"index": n, "text": value, "logprobs": logprobs} for n in range(body.get("n", 1))]
-        return httpx.Response(200, text=json.dumps({"model": "fake", "choices": choices}))
-
-    return broken
-
-
-@pytest.mark.parametrize("value", [math.nan, None, "much", math.inf], ids=["NaN", "null", "a word", "infinity"])
-@pytest.mark.parametrize("kind", EVERY)
-def test_what_is_no_number_is_one_texts_abstention(kind: str, value: Any) -> None:
-    server = FakeServer(EVERY[kind])
-    with asked(server, prompt="plain", orders=1, batch_size=1, samples=2) as annotator:
-        server.broken = unreadable(kind, value)
-        poison, money = annotator.annotate(["poison", "all about money"])
-    assert (poison.abstained, money.label_probs.argmax()) == (1, 1)
-    assert poison.error or kind == "samples"  # a sample that names no label is an abstention like any other
-    assert not poison.label_probs.any()
-
-
-@every_way
-def test_a_window_smaller_than_the_server_says(can: frozenset[str]) -> None:
-    """It refuses with a context overflow all the same: the text is halved until it fits, and that is counted."""
-    server = FakeServer(can)
-
-    def overflow(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if not request.url.path.endswith("completions") or max(map(len, server.prompts(body["prompt"]))) < 400:
-            return None
-        return httpx.Response(400, json={"error": {"message": "request exceeds the available context size"}})
-
-    with asked(server, prompt="plain", orders=1, votes="closed", samples=2, windows=1) as annotator:
-        server.broken = overflow
-        long, short = annotator.annotate(["sports " * 80, "all about money"])
-    assert (long.truncated, short.truncated) == (True, False)
-    assert (long.label_probs.argmax(), short.label_probs.argmax()) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    "can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}, PLAIN], ids=["ids", "biased", "top", "samples"]
-)
-def test_a_text_of_any_length_is_cut_on_its_own_side(can: frozenset[str]) -> None:
-    server = FakeServer(can)
-    with asked(server, votes="closed", prompt="plain") as annotator:
-        server.requests.clear()
-        long, short = annotator.annotate(["all about sports " * 50_000, "all about money"])
-    assert (long.truncated, short.truncated) == (True, False)
-    assert (long.label_probs.argmax(), short.label_probs.argmax()) == (0, 1)
-    sent = [body["prompt"] for path, body in server.requests if path == "/v1/completions"]
-    flat = [prompt for prompts in sent for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
-    assert all(prompt.startswith("Name the topic.") and prompt.endswith("\nOutput:") for prompt in flat)
-
-
-SHARED = LabelSet(("billing sports late", "billing sports early", "billing money late", "other"))
-
-
-@pytest.mark.parametrize("can", [ALL, LLAMA_CPP, ALL - {"logprob_token_ids"}], ids=["ids", "biased", "top"])
-def test_a_long_text_leaves_room_for_the_deepest_place_of_the_labels(can: frozenset[str]) -> None:
-    """Labels that begin alike are asked a few tokens on: the window, which the text fills, ends behind those."""
-    server = FakeServer(can, window=120, clamps=True)
-    how = {"votes": "closed", "prompt": "plain", "orders": 1, "coding": "labels", "windows": 1}
-    with asked(server, SHARED, max_tokens=120, **how) as annotator:
-        for length in range(40, 110):
-            long, short = annotator.annotate(["billing sports " * length, "other"])
-            assert not long.error
-            assert short.label_probs.argmax() == 3
-    assert long.truncated
-
-
-def test_a_text_is_cut_to_what_the_window_leaves_and_no_request_is_refused() -> None:
-    server = FakeServer(window=120, clamps=True)
-    with asked(server, SHARED, votes="closed", prompt="plain", orders=1, max_tokens=120, coding="labels") as annotator:
-        before = len(server.requests)
-        (long,) = annotator.annotate(["billing sports " * 400])
-        prompts = [body["prompt"] for path, body in server.requests[before:] if path == "/v1/completions"]
-    assert long.truncated
-    assert len(prompts) <= long.calls
-    lengths = [len(server.tokens(text)) for sent in prompts for text in server.prompts(sent)]
-    assert 110 < max(lengths) < 120
 
 
 LABEL_LISTS = {
@@ -596,29 +290,6 @@ def test_the_same_text_is_asked_once() -> None:
         answers = annotator.annotate(["twice", "twice"])
     assert len(server.requests[0][1]["prompt"]) == 1
     assert answers[0] is answers[1]
-
-
-@pytest.mark.parametrize("odd", ["x", ["x"], 3, {"content": ["x"]}, {"content": 3}, {"top_logprobs": 3}])
-@pytest.mark.parametrize("can", [ALL, ALL - {"logprob_token_ids"}, LLAMA_CPP], ids=["ids", "top", "biased"])
-def test_log_probabilities_of_another_form_are_no_mistake_of_ours(can: frozenset[str], odd: Any) -> None:
-    """An abstention, or an error that says so; never an AttributeError."""
-
-    def answer(request: httpx.Request, body: dict[str, Any]) -> httpx.Response | None:
-        if not broken or "completions" not in request.url.path:
-            return None
-        prompts = body.get("prompt", "")
-        count = len(prompts) if isinstance(prompts, list) and not isinstance(prompts[0], int) else 1
-        return httpx.Response(200, json={"choices": [{"text": "sports", "logprobs": odd}] * max(count, 1)})
-
-    broken: list[bool] = []
-    with asked(FakeServer(can, broken=answer), prompt="plain", orders=1) as annotator:
-        broken.append(True)
-        try:
-            answers = annotator.annotate(TEXTS)
-        except AnnotatorError as error:
-            assert str(error).startswith(f"{annotator.name}: ")  # noqa: PT017 - either way is good
-        else:
-            assert all(row.error for row in answers)
 
 
 def test_it_writes_the_most_probable_words() -> None:
