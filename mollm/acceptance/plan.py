@@ -21,25 +21,22 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit, logit
 
 from mollm.acceptance.bet import prospect
 from mollm.acceptance.certificate import fixed_number, level
+from mollm.acceptance.doubt import doubt_of, shifted
 from mollm.acceptance.outlook import DOUBT
 from mollm.errors import InputError
 from mollm.records import FloatArray, IntArray
 
 TAUGHT = 0.6  # the odds of an error fall with the labels to this power (TREC, seed 0, tuned layers: from .5 to .9)
 WORTH = 0.9  # of the labels without an audit: a plan that saves less is not worth its trouble (chosen by hand)
-# Where the loop chose the labels, the confidence was calibrated on harder tasks than those that are left. From
-# `SETTLED` labels on the plan lowers the log-odds of an error, at last by `CHOSEN`: at 500 labels by 1.4; it should
-# have been .7 to 1.1 on TREC (seeds 0 and 1), .4 to .8 on IMDB (0 to 5). With 1.8 to 2 people labelled least on both.
-CHOSEN, SETTLED = 2.0, 150
-KNOWN = 1.4  # over the root of the wrong labels: how far off the confidence may be (same seeds: 1 to 2 differ by 10 %)
+# Over the root of the wrong labels: how far off the confidence may be (TREC, seeds 0, 1, IMDB, 0-5: 1 to 2 differ by
+# 10 %).
+KNOWN = 1.4
 ITERATIONS = 20  # of the expected cost of a later audit: enough where it more likely holds than not
 AHEAD = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 28, 40)  # numbers of batches that the plan compares
 LONGEST = 3.0  # times the median: a longer time on one task was a pause (chosen by hand)
-_SURE = 1e-4  # no probability is nearer to 0 or 1, as in the outlook
 _FEWEST_WRONG = 0.5  # of the labels: without any it is not known at all how far off the confidence is
 
 Step = Literal["accept", "audit", "batch", "people"]
@@ -81,8 +78,8 @@ class Audit:
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The plan. `labels`: of the next step, at most; `expected`: until the pool is finished, this step included (None
-    `hours`: the pace is not known). Of `open` tasks `wrong` are expected to be wrong, and `allowed` may be. `batches`
-    come first, then the `audit`."""
+    `hours`: the pace is not known). Of `open` tasks `wrong` are expected to be wrong (`doubted`: without the allowance
+    for labels that the loop chose), and `allowed` may be. `batches` come first, then the `audit`."""
 
     step: Step
     labels: int
@@ -90,6 +87,7 @@ class Finish:
     hours: float | None
     open: int
     wrong: float
+    doubted: float
     allowed: int
     batches: int = 0
     audit: Audit = Audit()
@@ -139,12 +137,12 @@ def plan(
     if K > N or not np.all((confidence >= 0) & (confidence <= 1)):
         raise InputError(f"{K} open tasks of {N} need one confidence each, from 0 to 1.")
     doubt = doubt_of(confidence, given, chosen=goal.chosen)
-    wrong = float(doubt.sum())
+    wrong, doubted = float(doubt.sum()), float((1 - confidence).sum())
     by_hand = max(0, K - allowed)
 
     def finish(step: Step, labels: int, expected: float, *more: Any) -> Finish:
         hours = None if seconds is None else expected * seconds / 3600
-        return Finish(step, labels, expected, hours, K, wrong, allowed, *more)
+        return Finish(step, labels, expected, hours, K, wrong, doubted, allowed, *more)
 
     if not by_hand:
         return finish("accept", 0, 0.0)
@@ -163,12 +161,6 @@ def plan(
     return finish("audit", audit.labels, expected, 0, audit)
 
 
-def doubt_of(confidence: FloatArray, given: int, *, chosen: bool = True) -> FloatArray:
-    """(K,) with which probability the mixture is wrong of each open task, rising, from its `confidence` (K,) in any
-    order after `given` labels, which the loop has `chosen`."""
-    return _shifted(np.sort(1 - confidence), -CHOSEN * max(0.0, 1 - SETTLED / max(given, 1)) if chosen else 0.0)
-
-
 def off(doubt: FloatArray, given: int) -> float:
     """How far off the confidence may be: the standard deviation of an error's log-odds around what it says.
 
@@ -178,13 +170,6 @@ def off(doubt: FloatArray, given: int) -> float:
     return float(np.hypot(DOUBT, KNOWN / max(given * float(doubt.mean()), _FEWEST_WRONG) ** 0.5))
 
 
-def _shifted(doubt: FloatArray, odds: float) -> FloatArray:
-    """The doubt (K,) with its log-odds moved by `odds`."""
-    if not odds:
-        return doubt
-    return np.asarray(np.where(doubt >= 1, 1.0, expit(logit(np.clip(doubt, _SURE, 1 - _SURE)) + odds)))
-
-
 def _after(doubt: FloatArray, given: int, more: int, goal: Goal) -> FloatArray:
     """The doubt, rising, of the tasks that are open after `more` labels: the most doubtful are gone, the rest better
     known."""
@@ -192,7 +177,7 @@ def _after(doubt: FloatArray, given: int, more: int, goal: Goal) -> FloatArray:
         return doubt
     known = np.log(given / (given + more)) if given else 0.0  # without any label nobody knows how they teach
     rest = doubt[: len(doubt) - more] if goal.chosen else doubt[_spread(len(doubt), len(doubt) - more)]
-    return _shifted(rest, TAUGHT * float(known))
+    return shifted(rest, TAUGHT * float(known))
 
 
 def _spread(K: int, kept: int) -> IntArray:

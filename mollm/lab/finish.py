@@ -6,6 +6,8 @@ task after the other, until it suffices. If it is refused, its answers become la
 1 - confidence to spend. People's labels count as right. Gold is shown for the human labels and the audited items alone;
 the rest of it only scores.
 
+Each round says, too, on how many of the open items the mixture itself expects to be right, beside the truth.
+
 How long an audit takes is much luck. So the first one may be drawn several times in the same round, from the second on
 with `default_rng([s, 3, draw])`; from there each draw goes its own way. A seed's share is the mean over its draws.
 """
@@ -24,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from mollm.acceptance.bet import Bet, draw
 from mollm.acceptance.certificate import fixed_number, level
+from mollm.acceptance.doubt import expected_right
 from mollm.acceptance.plan import Finish, Goal, plan
 from mollm.config import COLD_UNTIL, LoopConfig
 from mollm.errors import InputError
@@ -79,6 +82,17 @@ class Played:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """After so many `labels`: the share of the open items on which the mixture expects to be right, as it stands and
+    `allowing` for labels that the loop chose, and the share on which it is `right`."""
+
+    labels: int
+    expected: float
+    allowing: float
+    right: float
+
+
 def replay(
     recording: Recording,
     options: Options,
@@ -92,21 +106,26 @@ def replay(
     known = np.flatnonzero(recording.gold >= 0)
     pool = Part(recording, embeddings).take(known)
     results: dict[str, list[Played]] = {}
+    guesses: dict[str, list[Guessed]] = {}
     ways = [("", options.goal), ("random", replace(options.goal, chosen=False))][: 1 + options.rival]
     for name, goal in ways:
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         run = Parallel(n_jobs=min(options.jobs, options.seeds), return_as="generator")
-        results[name] = []
-        for rows in run(delayed(play)(pool, encoder, replace(options, goal=goal), seed, progress) for seed in seeds):
+        results[name], guesses[name] = [], []
+        for rows, said in run(
+            delayed(play)(pool, encoder, replace(options, goal=goal), seed, progress) for seed in seeds
+        ):
             results[name] += rows
-            found = summary(rows)
+            guesses[name] += said
+            one = summary(rows)
             progress(
-                f"seed {rows[0].seed} {name or 'chosen'}: {found['labels']:.0f} labels, {found['audits']:.0f} of them "
-                f"audits, kept {found['kept']} of {len(rows)}"
+                f"seed {rows[0].seed} {name or 'chosen'}: {one['labels']:.0f} labels, {one['audits']:.0f} of them "
+                f"audits, kept {one['kept']} of {len(rows)}"
             )
     about = {"recording": recording.name, "target": options.goal.target, "confidence": options.goal.confidence}
-    rival = {"random": about | summary(results["random"])} if options.rival else {}
-    return about | summary(results[""]) | rival | {"seconds": round(time.monotonic() - began, 2)}
+    found = {name: summary(rows) | {"guesses": by_labels(guesses[name])} for name, rows in results.items()}
+    rival = {"random": about | found["random"]} if options.rival else {}
+    return about | found[""] | rival | {"seconds": round(time.monotonic() - began, 2)}
 
 
 def summary(rows: Sequence[Played]) -> dict[str, Any]:
@@ -128,12 +147,29 @@ def summary(rows: Sequence[Played]) -> dict[str, Any]:
     }
 
 
+def by_labels(guesses: Sequence[Guessed]) -> list[dict[str, Any]]:
+    """The means over the `n` seeds that had a round after so many labels; in `between` of them the truth lay between
+    the two ends of the guess."""
+    told = []
+    for labels in sorted({row.labels for row in guesses}):
+        rows = [row for row in guesses if row.labels == labels]
+        means = {
+            name: float(np.mean([getattr(row, name) for row in rows])) for name in ("expected", "allowing", "right")
+        }
+        inside = sum(row.expected <= row.right <= row.allowing for row in rows)
+        told.append({"labels": labels, "n": len(rows), **means, "between": inside})
+    return told
+
+
 def play(
     pool: Part, encoder: Embeds | None, options: Options, seed: int, progress: Callable[[str], None] = no_op
-) -> list[Played]:
-    """One seed, a row for each draw. One BLAS thread: sums are then the same in any process."""
+) -> tuple[list[Played], list[Guessed]]:
+    """One seed: a row for each draw, and what its rounds up to the first audit expected. One BLAS thread: sums are then
+    the same in any process."""
     with threadpool_limits(1, user_api="blas"):
-        return Project(pool, encoder, options, seed, progress).finished()
+        project = Project(pool, encoder, options, seed, progress)
+        rows = project.finished()
+        return rows, project.guessed
 
 
 @dataclass
@@ -154,6 +190,7 @@ class Project:
         self.asked = self._first()
         self.audits, self.attempts, self.rounds = 0, 0, 0
         self.draw, self.draws = 0, self.options.draws
+        self.guessed: list[Guessed] = []
 
     def _first(self) -> IntArray:
         """The first labels: by the cold start's design, or at random."""
@@ -174,6 +211,8 @@ class Project:
         while True:
             outcome = self.round()
             ahead = self.plan(outcome.probabilities.max(axis=1))
+            if not self.attempts and self.open.any():
+                self.guessed.append(self.guess(outcome))
             if self.draws > 1 and ahead.step == "audit":
                 return [row for one in self.drawn() for row in one.ended(outcome, ahead)]
             if self.step(outcome, ahead):
@@ -223,6 +262,12 @@ class Project:
     def plan(self, confidence: FloatArray) -> Finish:
         """The core's plan for what is open now."""
         return plan(confidence[self.open], len(self.asked), self.N, self.goal, attempts=self.attempts)
+
+    def guess(self, outcome: RoundOutcome) -> Guessed:
+        """What this round expects of the open items, and the truth."""
+        probs, gold = outcome.probabilities[self.open], self.gold[self.open]
+        ends = expected_right(probs.max(axis=1), len(self.asked), chosen=self.goal.chosen)
+        return Guessed(len(self.asked), *ends, float((probs.argmax(axis=1) == gold).mean()))
 
     def doubtful(self, outcome: RoundOutcome) -> IntArray:
         """The open items, the most doubtful first."""

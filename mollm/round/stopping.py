@@ -4,8 +4,9 @@ A batch has two gains: its labels correct their own items, and they teach the mi
 number of wrong labels in the batch, from the calibrated probabilities. The second comes from earlier rounds: the share
 by which the cross-fitted log-loss fell for each new label. The expected error is assumed to fall by the same share.
 Losses are compared on the same human labels, because later rounds ask about harder items. Both gains assume that the
-probabilities are as well calibrated on all items as on the human labels, which were chosen for being hard. Nothing
-here tests that, so the figures are the mixture's own guess and are printed without an interval: an audit measures.
+probabilities are as well calibrated on all items as on the human labels. These were chosen for being hard, so that less
+is wrong: `allowing` for that is the other end of the guess (`mollm.acceptance.doubt`). Nothing here tests it, so the
+figures are the mixture's own guess and are printed without an interval: an audit measures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Self
 
 import numpy as np
 
+from mollm.acceptance.doubt import between, expected_right
 from mollm.records import BoolArray, FloatArray
 
 WORTH = 0.002  # share of the pool that a batch must correct to be worth it (chosen by hand: smaller asks for longer)
@@ -65,13 +67,15 @@ def lesson(losses: FloatArray, earlier: Sequence[Earlier]) -> Lesson | None:
 
 @dataclass(frozen=True)
 class Advice:
-    """The mixture's own guess. `error`: the share of wrong labels among open items. `gain`: the share of the pool that
-    the next batch corrects by its own labels; `taught`: the share that becomes right because the batch teaches.
+    """The mixture's own guess. `error`: the share of wrong labels among open items, `allowing` for labels that the loop
+    chose. `gain`: the share of the pool that the next batch corrects by its own labels; `taught`: the share that
+    becomes right because the batch teaches.
 
     The `_high` ends allow for chance alone, at 97.5 %: `stop` is careful by them, and they are no one's interval.
     """
 
     error: float
+    allowing: float
     gain: float
     gain_high: float
     open_items: int
@@ -94,25 +98,28 @@ class Advice:
             if self.compared
             else " (no learning curve yet)."
         )
+        wrong = between(f"{self.allowing:.1%}", f"{self.error:.1%}")
         return (
             f"Stopping: {verdict}. This is the mixture's own guess, not measured (an audit measures it): about "
-            f"{self.error:.1%} of the {self.open_items} items that were open at this round are wrong; the next "
+            f"{wrong} of the {self.open_items} items that were open at this round are wrong; the next "
             f"{self.batch} labels correct {self.gain:.2%} of the pool{curve}"
         )
 
 
 def advise(
-    probabilities: FloatArray, open_items: BoolArray, batch: Sequence[int], learned: Lesson | None = None
+    probabilities: FloatArray, open_items: BoolArray, batch: Sequence[int], given: int, learned: Lesson | None = None
 ) -> Advice:
-    """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch and the slope."""
+    """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch, the number of
+    labels `given` and the slope."""
     doubt = 1 - probabilities.max(axis=1, initial=0.0)
     n, N = int(open_items.sum()), max(len(doubt), 1)
     if n == 0:
-        return Advice(0, 0, 0, 0, 0)
-    error, of_batch = float(doubt[open_items].mean()), doubt[list(batch)]
+        return Advice(0, 0, 0, 0, 0, 0)
+    right, allowing = expected_right(1 - doubt[open_items], given)
+    error, of_batch = 1 - right, doubt[list(batch)]
     # A sum of independent errors: its mean, and its standard deviation by chance (a Poisson-binomial sum).
     mean, deviation = float(of_batch.sum()), float(np.sqrt((of_batch * (1 - of_batch)).sum()))
-    found = Advice(error, mean / N, (mean + 1.96 * deviation) / N, n, len(batch))
+    found = Advice(error, 1 - allowing, mean / N, (mean + 1.96 * deviation) / N, n, len(batch))
     if learned is None:
         return found
     taught, high = (error * n / N * min(share * len(batch), 1.0) for share in (learned.share, learned.high))

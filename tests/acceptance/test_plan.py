@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mollm.acceptance.plan import CHOSEN, Audit, Finish, Goal, pace, plan
+from mollm.acceptance.doubt import CHOSEN
+from mollm.acceptance.plan import Audit, Finish, Goal, pace, plan
 from mollm.errors import InputError
 
 GOAL = Goal(target=0.95, batch=100)
@@ -55,6 +56,7 @@ def test_tasks_that_the_loop_left_are_righter_than_their_confidence_says() -> No
     chosen, random = (plan(SURE, 1000, 4000, Goal(chosen=way, batch=100)) for way in (True, False))
     assert random.wrong == pytest.approx(60)
     assert 60 * np.exp(-CHOSEN) < chosen.wrong < 60
+    assert chosen.doubted == random.doubted == pytest.approx(60)
     assert plan(SURE, 100, 4000, GOAL).wrong == pytest.approx(60)
 
 
@@ -96,7 +98,7 @@ def test_no_plan_costs_more_than_labelling_by_hand(K: int, sure: float, before: 
     ],
 )  # fmt: skip
 def test_each_step_is_said_in_plain_words(step: str, said: str) -> None:
-    found = Finish(step, 50, 120.0, 2.0, 900, 40.0, 45, 2, Audit(90, 70.2, 0.8))  # type: ignore[arg-type]
+    found = Finish(step, 50, 120.0, 2.0, 900, 40.0, 60.0, 45, 2, Audit(90, 70.2, 0.8))  # type: ignore[arg-type]
     assert said in found.line()
     assert set(found.as_json()) >= {"step", "labels", "expected", "hours"}
 

@@ -61,8 +61,13 @@ def test_a_task_of_several_people_counts_once_with_the_label_of_most_weight() ->
 def test_the_guess_is_the_mean_confidence_on_open_tasks_that_all_decisions_read() -> None:
     first = (["1", "2", "3"], np.array([True, True, False]), np.array([[0.9, 0.1], [0.5, 0.5], [1.0, 0.0]]))
     second = (["2", "1"], np.array([True, True]), np.array([[0.2, 0.8], [0.5, 0.5]]))
-    assert accuracy.guess([first, second]) == {"value": pytest.approx((0.9 * 0.5 + 0.5 * 0.8) / 2), "n": 2}
-    assert accuracy.guess([(["1"], np.array([False]), np.array([[1.0, 0.0]]))]) == {"value": None, "n": 0}
+    mean = pytest.approx((0.9 * 0.5 + 0.5 * 0.8) / 2)
+    assert accuracy.guess([first, second], 50) == {"value": mean, "allowing": mean, "n": 2}
+    after = accuracy.guess([first, second], 500)
+    assert after["value"] == mean
+    assert mean.expected < after["allowing"] < 1
+    nothing = {"value": None, "allowing": None, "n": 0}
+    assert accuracy.guess([(["1"], np.array([False]), np.array([[1.0, 0.0]]))], 50) == nothing
 
 
 def test_a_person_is_compared_with_the_others_on_the_same_tasks(store: Store) -> None:

@@ -50,6 +50,21 @@ def test_the_promise_is_kept_over_seeds_and_the_labels_are_counted() -> None:
     assert sum(row["audits"] for row in answer["rows"]) > 0
 
 
+def test_each_round_s_own_guess_stands_beside_the_truth() -> None:
+    answer = replay(make(), FAST)
+    guesses, random = answer["guesses"], answer["random"]["guesses"]  # type: ignore[index, call-overload]
+    assert [row["labels"] for row in guesses][:2] == [50, 110]
+    assert guesses[0]["n"] == 4
+    for row in guesses:
+        assert 0 <= row["between"] <= row["n"]
+        assert row["expected"] <= row["allowing"] or row["labels"] <= 150
+        assert abs(row["expected"] - row["right"]) < 0.15
+    assert all(row["expected"] == pytest.approx(row["allowing"]) for row in random)
+    told = finish.by_labels([finish.Guessed(50, 0.8, 0.9, 0.85), finish.Guessed(50, 0.7, 0.8, 0.6)])
+    assert told == [{"labels": 50, "n": 2, "expected": 0.75, "allowing": pytest.approx(0.85),
+                     "right": pytest.approx(0.725), "between": 1}]  # fmt: skip
+
+
 def test_gold_that_nobody_was_asked_for_changes_no_label() -> None:
     made = make()
     first = Project(Part(made, None), None, FAST, 3)

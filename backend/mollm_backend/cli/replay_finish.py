@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,3 +79,14 @@ def print_finish(answer: dict[str, Any]) -> None:
             share = f"{row['share']:.3f} [{low:.3f}, {high:.3f}]"
             table.add_row(name, share, f"{row['labels']:.0f}", f"{row['audits']:.0f}", f"{row['kept']} of {rows}")
     console.print(table)
+    console.print(guess_table(answer["guesses"]))
+
+
+def guess_table(guesses: Sequence[dict[str, Any]]) -> Table:
+    """What the loop's rounds expected of the open items, beside the truth."""
+    table = Table("labels", "seeds", "expects to be right on", "allowing for chosen labels", "is right on", "between",
+                  title="the mixture's own guess of the open items")  # fmt: skip
+    for row in guesses:
+        shares = [f"{row[name]:.3f}" for name in ("expected", "allowing", "right")]
+        table.add_row(str(row["labels"]), str(row["n"]), *shares, f"{row['between']} of {row['n']}")
+    return table

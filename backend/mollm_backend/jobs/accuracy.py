@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mollm.acceptance.doubt import expected_right
 from mollm.metrics import wilson
 from mollm.records import BoolArray, FloatArray
 from mollm_backend.jobs.pools import DecisionPool
@@ -40,8 +41,9 @@ def share(right: float, weights: Sequence[float]) -> dict[str, float]:
     return {"value": found.value, "n": len(weights), "low": found.low, "high": found.high}
 
 
-def guess(each: Sequence[tuple[Sequence[str], BoolArray, FloatArray]]) -> dict[str, Any]:
-    """The mixture's own guess of its accuracy on the `n` open tasks: its mean confidence there (`value` None: n is 0).
+def guess(each: Sequence[tuple[Sequence[str], BoolArray, FloatArray]], given: int) -> dict[str, Any]:
+    """The mixture's own guess of its accuracy on the `n` open tasks: its mean confidence there (`value` None: n is 0),
+    and `allowing` for the `given` labels, which the loop chose for being hard.
 
     Of each decision the items (N,), which of them are open (N,), and their probabilities (N, C). A task that not every
     decision has read is left out.
@@ -51,4 +53,7 @@ def guess(each: Sequence[tuple[Sequence[str], BoolArray, FloatArray]]) -> dict[s
         for n in np.flatnonzero(open_items):
             sure.setdefault(items[n], []).append(float(probs[n].max()))
     whole = [certainty(row) for row in sure.values() if len(row) == len(each)]
-    return {"value": float(np.mean(whole)) if whole else None, "n": len(whole)}
+    if not whole:
+        return {"value": None, "allowing": None, "n": 0}
+    value, allowing = expected_right(np.array(whole), given)
+    return {"value": value, "allowing": allowing, "n": len(whole)}

@@ -11,8 +11,9 @@ import numpy as np
 from mollm.acceptance import by_class, estimate
 from mollm.acceptance.bet import FLOOR, STAKE, Prospect, prospect
 from mollm.acceptance.certificate import fixed_number, share_of
+from mollm.acceptance.doubt import between, doubt_of, expected_right
 from mollm.acceptance.outlook import Outlook, outlook
-from mollm.acceptance.plan import doubt_of, off
+from mollm.acceptance.plan import off
 from mollm.errors import InputError
 from mollm.metrics import Figure
 from mollm.records import IntArray
@@ -86,8 +87,10 @@ class Size:
 class Plan:
     """An audit that could be drawn now, and what is likely to come of it.
 
-    `left`: the share of the open tasks that any rule must leave to people, if the confidence is right. `for_accuracy`:
-    how many audits show the accuracy to +- 5 points. `left_out`: a line for each class without a part.
+    `expected_accuracy`: the mixture's own guess of the open tasks; `allowing`: the same with its allowance for labels
+    that the loop chose. `left`: the share of the open tasks that any rule must leave to people, if the confidence is
+    right. `for_accuracy`: how many audits show the accuracy to +- 5 points. `left_out`: a line for each class without a
+    part.
     """
 
     labels: int
@@ -96,6 +99,7 @@ class Plan:
     text_keys: list[str]
     open: int
     expected_accuracy: float
+    allowing: float
     for_accuracy: int
     left: float
     sizes: tuple[Size, ...]
@@ -120,7 +124,7 @@ class Plan:
         return {
             "version": self.audit.version, "target": self.audit.target, "confidence": self.audit.confidence,
             "looks": self.audit.looks, "parts": [asdict(part) for part in self.audit.parts], "open": self.open,
-            "expected_accuracy": self.expected_accuracy, "for_accuracy": self.for_accuracy,
+            "expected_accuracy": self.expected_accuracy, "allowing": self.allowing, "for_accuracy": self.for_accuracy,
             "left_to_people": self.left, "outlook": [asdict(size) for size in self.sizes],
             "left_out": list(self.left_out), "hopeless": self.hopeless,
         }  # fmt: skip
@@ -129,7 +133,8 @@ class Plan:
         """For people."""
         target, audit = self.audit.target, self.audit
         found = [
-            f"{self.open} tasks are open; the mixture expects to be right on {self.expected_accuracy:.1%} of them",
+            f"{self.open} tasks are open; the mixture itself expects to be right on "
+            f"{between(f'{self.expected_accuracy:.1%}', f'{self.allowing:.1%}')} of them",
             f"to know that to +- 5 points takes about {self.for_accuracy} audits",
         ]
         if target is None:
@@ -171,15 +176,16 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
         raise InputError(f"{wanted.labels} audits need as many open tasks: there are {K}. Choose --labels {K} at most.")
     wanted = _with_target(wanted, K)
     _check_needed(store, project, wanted)
-    sure = float(rest.confidence.mean())
     given = len(labels.labelled_tasks(labels.every(store, project.id)))
+    sure, allowing = expected_right(rest.confidence, given)
     rows, parts, left_out = _parts(project, rest, wanted)
     audit = Audit(
         version, audits.CERTIFICATE, wanted.target, wanted.confidence, wanted.seed, parts,
         audits.asked_digest(project.decisions), wanted.looks,
     )  # fmt: skip
     return Plan(
-        wanted.labels, audit, rest.take(rows), [keys[n] for n in rows], K, sure, estimate.needed(rest.confidence),
+        wanted.labels, audit, rest.take(rows), [keys[n] for n in rows], K, sure, allowing,
+        estimate.needed(rest.confidence),
         0.0 if wanted.target is None else estimate.left_to_people(sure, wanted.target),
         _sizes(project, rest, wanted, given), left_out,
     )  # fmt: skip

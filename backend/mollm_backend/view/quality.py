@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mollm.acceptance.doubt import between
 from mollm_backend.store.decisions import Decision
 from mollm_backend.store.projects import Project
 from mollm_backend.store.versions import Version, facts_of
@@ -60,7 +61,9 @@ def _point(version: Version, rest: Known) -> dict[str, Any] | None:
     guess = version.facts.get("guess") or {}
     if guess.get("value") is None:
         return None
-    return about | {"value": guess["value"], "low": None, "high": None, "n": guess["n"], "of": GUESS, "measured": False}
+    value, allowing = guess["value"], guess.get("allowing", guess["value"])  # versions up to 0.2.0 do not hold it
+    return about | {"value": value, "low": None, "high": None, "allowing": allowing, "n": guess["n"], "of": GUESS,
+                    "measured": False}  # fmt: skip
 
 
 def _line(number: int, published: Version | None, now: Known | None, labelled: Known | None) -> str:
@@ -69,10 +72,15 @@ def _line(number: int, published: Version | None, now: Known | None, labelled: K
         return "Nothing is predicted yet."
     if now and now["measured"]:
         return f"Of the tasks that nobody has labelled {percent(now)} are right, by {now['n']} of them ({now['of']})."
-    told = [] if now is None else [f"The mixture itself expects to be right on {now['value']:.0%} of the open tasks."]
+    told = [] if now is None else [f"The mixture itself expects to be right on {_guessed(now)} of the open tasks."]
     if labelled:
         told.append(f"It is right on {percent(labelled)} of the {labelled['n']} labelled tasks; these are harder.")
     return " ".join([*told, f"Nobody has measured it on the rest: `mollm audit {number}` does."])
+
+
+def _guessed(point: Known) -> str:
+    """Both ends of the mixture's own guess."""
+    return between(f"{point['value']:.0%}", f"{point['allowing']:.0%}")
 
 
 def percent(share: Known) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mollm.acceptance.certificate import share_of
+from mollm.acceptance.doubt import between
 from mollm.acceptance.plan import Finish, Goal, pace, plan
 from mollm.records import FloatArray
 from mollm_backend.labelstudio.client import LabelStudioClient
@@ -64,8 +65,8 @@ class Standing:
         if self.finish is None:
             return [*found, "nothing is predicted yet: ask again when the panel has read the tasks"]
         found.append(
-            f"of the {self.finish.open} tasks that nobody has labelled, some {self.finish.wrong:.0f} are expected to "
-            f"be wrong; {self.finish.allowed} may be"
+            f"of the {self.finish.open} tasks that nobody has labelled, the mixture itself expects to have some "
+            f"{between(f'{self.finish.wrong:.0f}', f'{self.finish.doubted:.0f}')} wrong; {self.finish.allowed} may be"
         )
         if self.needing:
             found.append(
