@@ -246,6 +246,7 @@ def test_a_dry_run_says_what_to_expect_and_writes_nothing(runtime: Runtime) -> N
     assert 0 <= size["low"] <= size["share"] <= size["high"] <= 1
     mean = np.mean([row.confidence for row in versions.predicted(store, 7, found["version"]).values()])
     assert found["expected_accuracy"] == pytest.approx(mean, abs=1e-6)
+    assert found["allowing"] == pytest.approx(mean, abs=1e-6)  # few labels: nothing to allow for
     assert 10 <= found["for_accuracy"] <= N
     lines = run("--target", "0.6", "--labels", "30", "--dry-run").output
     assert "30 labels: about" in lines

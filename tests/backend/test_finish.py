@@ -59,6 +59,7 @@ def test_what_is_open_labelled_and_unknown_is_counted(pool: Store) -> None:
     assert standing.finish is not None
     assert standing.finish.open == TEXTS - 21
     assert standing.finish.wrong == pytest.approx(0.02 * (TEXTS - 22) + 1)  # one is not predicted
+    assert standing.finish.doubted == pytest.approx(standing.finish.wrong)  # 20 labels: nothing to allow for
     assert standing.finish.allowed == 29
     assert standing.seconds == 10
     assert standing.finish.hours == pytest.approx(standing.finish.expected * 10 / 3600)
@@ -89,7 +90,14 @@ def test_the_lead_times_are_those_of_label_studio(pool: Store) -> None:
 def test_the_command_says_what_comes_next_without_label_studio(pool: Store) -> None:
     told = CliRunner().invoke(app, ["finish", "7"], catch_exceptions=False)
     assert told.exit_code == 0
-    for said in ("7 Pets", "20 of 599 tasks", "nothing is certified", "a label takes 10 seconds", "more labels, "):
+    for said in (
+        "7 Pets",
+        "20 of 599 tasks",
+        "expects to have some 13 wrong; 29 may be",
+        "nothing is certified",
+        "a label takes 10 seconds",
+        "more labels, ",
+    ):
         assert said in told.stdout
     assert "LABEL_STUDIO_URL" in told.stderr
     answer = json.loads(CliRunner().invoke(app, ["finish", "7", "--target", ".9", "--json"]).stdout)

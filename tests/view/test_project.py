@@ -35,11 +35,13 @@ def page(found: dict[str, Any], actions: render.Actions | None = None) -> Page:
     return Page(render.project_page(found | {"said": "", "no_worker": False}, actions=actions))
 
 
-def publish(store: Store, count: int = 6, label: str = "dog", size: int = 2, options: Any = None) -> None:
+def publish(
+    store: Store, count: int = 6, label: str = "dog", size: int = 2, options: Any = None, facts: Any = None
+) -> None:
     """A published version of `count` texts, in a batch in the order of their numbers."""
     rows = add_texts(store, count)
     known = [versions.StoredPrediction(row.task_id, row.text_key, label, 0.9, np.array([0.1, 0.9])) for row in rows]
-    versions.save(store, 7, versions.Version("v1", 0, "candidate", 3), known)
+    versions.save(store, 7, versions.Version("v1", 0, "candidate", 3, facts or {}), known)
     entries = [batches.StoredEntry(row.task_id, n, "v1", label, 0.9, "they differ") for n, row in enumerate(rows)]
     batches.save(store, 7, "v1+batch-1", entries)
     versions.publish(store, 7, "v1", "v1+batch-1")
@@ -82,6 +84,21 @@ def test_what_was_not_measured_is_called_a_guess(shown: dict[str, Any]) -> None:
         "the rest differs"  # fmt: skip
     assert sum(row["n"] for row in decision["reliability"]) == LABELLED
     assert sum(map(sum, decision["confusion"])) == LABELLED
+
+
+@pytest.mark.parametrize(
+    ("guess", "said"),
+    [({"value": 0.91, "allowing": 0.96, "n": 6}, "91% to 96%"), ({"value": 0.91, "n": 6}, "91%")],
+    ids=["both ends", "a version of 0.2.0"],
+)
+def test_the_guess_is_said_with_both_ends(
+    store: Store, connection: redis.Redis, guess: dict[str, float], said: str
+) -> None:
+    save_project(store)
+    publish(store, facts={"guess": guess})
+    assert state(store, connection)["accuracy"]["line"].startswith(
+        f"The mixture itself expects to be right on {said} of the open tasks."
+    )
 
 
 def test_the_worst_label_comes_first(shown: dict[str, Any]) -> None:
