@@ -15,8 +15,8 @@ KINDS: tuple[tuple[str, str, bool, str], ...] = (
     ),
     (
         "window", r"\((400|413|422)\).*(context|too long|maximum|max_tokens must be)|overfill the window", True,
-        "start the server with a longer window (vLLM: --max-model-len, llama.cpp: --ctx-size), or shorten the "
-        "instruction and the labels' hints",
+        "start the server with a longer window (vLLM: --max-model-len, llama.cpp: --ctx-size), set `max_tokens` in the "
+        "panel file to its window, so that examples are shortened, or shorten the instruction and the labels' hints",
     ),
     ("refused", r"refused \(4\d\d\)", True, "read what the server says and correct its settings or the panel file"),
     ("server failed", r"^the server failed", True, "see the server's own log; the texts are tried again by themselves"),

@@ -94,9 +94,13 @@ class Transformers(Annotator):
         longest = max(len(path) for tree in trees for path in tree.paths)
         self.room = self.window - longest - max(len(frame.before) + len(frame.after) for frame in self.frames)
         if self.room < 1:
+            longer = (
+                "raise max_tokens" if self.window == self.config.max_tokens
+                else f"set max_tokens = {self.window}, all that this model reads, so that examples are shortened"
+            )  # fmt: skip
             raise ConfigError(
                 f"{self.name}: instruction, labels and few shots alone overfill the window of {self.window} tokens: "
-                "shorten the descriptions, use fewer shots, or raise max_tokens."
+                f"shorten the descriptions, use fewer shots, or {longer}."
             )
         self.one_pass = OnePass(self.config, trees, self._ask)
 

@@ -135,6 +135,16 @@ def test_a_prompt_that_overfills_the_window_is_an_error(models: Path) -> None:
         opened(models, instruction="word " * 600)
 
 
+def test_examples_that_overfill_the_model_s_own_window_are_told_how_they_fit(models: Path) -> None:
+    """`max_tokens` says how long examples may be: the model is not loaded for that."""
+    shots = [Shot(f"{topic} money " * 5000, topic) for topic in LABELS.names]
+    given = {"name": "a", "model": "tiny", "prompt": "plain", "shots": 1}
+    with pytest.raises(ConfigError, match="set max_tokens = 512"):
+        open_annotator(AnnotatorConfig(**given, max_tokens=2048), LABELS, "Name the topic.", shots, models)
+    with pytest.raises(ConfigError, match="raise max_tokens"):
+        open_annotator(AnnotatorConfig(**given, max_tokens=64), LABELS, "word " * 600, (), models)
+
+
 def test_long_examples_are_shortened_and_leave_room_for_the_text(models: Path) -> None:
     shots = [Shot(f"{topic} money " * 5000, topic) for topic in LABELS.names]
     config = AnnotatorConfig(name="a", model="tiny", prompt="plain", shots=1, max_tokens=512)
