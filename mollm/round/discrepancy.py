@@ -56,7 +56,8 @@ class Discrepancy:
             voices.append(f"classifier says {shown[int(self.classifier[n].argmax())]}")
         first, second = (*np.argsort(-self.mixture[n], kind="stable"), None)[:2]
         head, answered = f"The mixture says {shown[first]} ({self.mixture[n, first]:.0%})", int((~missing).sum())
-        after = f", and all {answered} LLMs agree" if answered > 1 and not against.any() else ""
+        all_of_them = "both" if answered == 2 else f"all {answered}"
+        after = f", and {all_of_them} LLMs agree" if answered > 1 and not against.any() else ""
         if second is not None and self.mixture[n, second] >= NEXT:
             whole = joined(f"{head}, next {shown[second]} ({self.mixture[n, second]:.0%}){after}", voices)
             if len(whole) <= LONGEST and all(voice in whole for voice in voices):
