@@ -128,7 +128,8 @@ def advise(
     """Is the next batch expected to pay?"""
     place = {item: n for n, item in enumerate(chain.signals.items)}
     batch = [place[entry.item] for entry in entries[: chain.config.batch_size]]
-    return stopping.advise(probabilities, given.open, batch, given.targets.H, stopping.lesson(losses, given.earlier))
+    labelled = len(np.unique(given.targets.index))
+    return stopping.advise(probabilities, given.open, batch, labelled, stopping.lesson(losses, given.earlier))
 
 
 def predict(

@@ -110,7 +110,7 @@ def advise(
     probabilities: FloatArray, open_items: BoolArray, batch: Sequence[int], given: int, learned: Lesson | None = None
 ) -> Advice:
     """Advice from calibrated `probabilities` (N, C), `open_items` (N,), the items of the next batch, the number of
-    labels `given` and the slope."""
+    items with a label (`given`) and the slope."""
     doubt = 1 - probabilities.max(axis=1, initial=0.0)
     n, N = int(open_items.sum()), max(len(doubt), 1)
     if n == 0:

@@ -43,7 +43,7 @@ def share(right: float, weights: Sequence[float]) -> dict[str, float]:
 
 def guess(each: Sequence[tuple[Sequence[str], BoolArray, FloatArray]], given: int) -> dict[str, Any]:
     """The mixture's own guess of its accuracy on the `n` open tasks: its mean confidence there (`value` None: n is 0),
-    and `allowing` for the `given` labels, which the loop chose for being hard.
+    and `allowing` for the `given` labelled tasks, which the loop chose for being hard.
 
     Of each decision the items (N,), which of them are open (N,), and their probabilities (N, C). A task that not every
     decision has read is left out.

@@ -176,7 +176,7 @@ def plan(store: Store, project: Project, wanted: Wanted) -> Plan:
         raise InputError(f"{wanted.labels} audits need as many open tasks: there are {K}. Choose --labels {K} at most.")
     wanted = _with_target(wanted, K)
     _check_needed(store, project, wanted)
-    given = len(labels.labelled_tasks(labels.every(store, project.id)))
+    given = len(labels.labelled_tasks(labels.of_people(labels.every(store, project.id))))
     sure, allowing = expected_right(rest.confidence, given)
     rows, parts, left_out = _parts(project, rest, wanted)
     audit = Audit(

@@ -106,7 +106,8 @@ def train(runtime: Runtime, project: Project, reason: str, tell: Callable[[str],
     tell("storing the new version")
     facts = _facts(project, decided) | {"read": found.read, "silent": found.silent, "labels_at": labels_at}
     facts["notes"] += together.lines(rules)
-    facts["guess"] = accuracy.guess([_side(project, part, decided) for part in decided], _people(decided))
+    given = len({row.item for part in decided for row in part.pool.human})
+    facts["guess"] = accuracy.guess([_side(project, part, decided) for part in decided], given)
     apart = [part.discrepancy() for part in decided]
     facts["discrepancy"] = {name: float(np.mean([row[name] for row in apart])) for name in apart[0]}
     published = versions.find(runtime.store, project.id, project.published_version)
