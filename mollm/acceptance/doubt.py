@@ -26,7 +26,8 @@ def doubt_of(confidence: FloatArray, given: int, *, chosen: bool = True) -> Floa
 def expected_right(confidence: FloatArray, given: int, *, chosen: bool = True) -> tuple[float, float]:
     """The share of the open tasks on which the mixture expects to be right, by its `confidence` (K,), K > 0: as it
     stands, and with the allowance for `given` labels that were `chosen`. Equal up to `SETTLED` labels."""
-    return float(np.mean(confidence)), float(1 - doubt_of(confidence, given, chosen=chosen).mean())
+    mean = float(np.mean(confidence))
+    return mean, max(mean, float(1 - doubt_of(confidence, given, chosen=chosen).mean()))
 
 
 def between(low: str, high: str) -> str:

@@ -15,10 +15,7 @@ from mollm.acceptance.doubt import CHOSEN, SETTLED, between, doubt_of, expected_
 def test_the_ends_are_shares_in_order_and_the_first_is_the_mean(confidence: list[float], given_: int) -> None:
     low, high = expected_right(np.array(confidence), given_)
     assert low == pytest.approx(np.mean(confidence))
-    assert (
-        0 <= low <= high + (1e-4 if given_ > SETTLED else 1e-9)
-    )  # the allowance counts no confidence as surer than .9999
-    assert high <= 1
+    assert 0 <= low <= high <= 1
 
 
 def test_the_ends_part_where_the_loop_has_chosen_many_labels() -> None:

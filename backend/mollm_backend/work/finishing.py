@@ -64,9 +64,10 @@ class Standing:
         found = [f"the goal: {promise}", f"people have labelled {self.given} of {self.tasks} tasks", self._trusted()]
         if self.finish is None:
             return [*found, "nothing is predicted yet: ask again when the panel has read the tasks"]
+        ends = sorted((self.finish.wrong, self.finish.doubted))
         found.append(
             f"of the {self.finish.open} tasks that nobody has labelled, the mixture itself expects to have some "
-            f"{between(f'{self.finish.wrong:.0f}', f'{self.finish.doubted:.0f}')} wrong; {self.finish.allowed} may be"
+            f"{between(*(f'{wrong:.0f}' for wrong in ends))} wrong; {self.finish.allowed} may be"
         )
         if self.needing:
             found.append(
