@@ -1,8 +1,8 @@
 """On how many of the open tasks the mixture expects to be wrong: its own guess, which nobody has measured.
 
-The mixture learned from people's labels how sure to be. Where the loop chose these for being hard, it is less sure of
-the tasks that are left than it is right, and `doubt_of` allows for that, mostly by too much. So the guess is said with
-both ends (`expected_right`): as it stands, and with the allowance.
+The mixture learned from people's labels how sure to be. Where the loop chose these for being hard, it is right on more
+of the tasks that are left than its confidence says. `doubt_of` allows for that, mostly by too much. So the guess is
+said with both ends (`expected_right`): as it stands, and with the allowance.
 """
 
 from __future__ import annotations

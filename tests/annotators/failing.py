@@ -21,8 +21,6 @@ def failing(*replies: httpx.Response, path: str = "/v1/completions", only: str =
 
 
 HTML = httpx.Response(200, text="<html><body>Welcome to nginx</body></html>")
-
-
 CUT = httpx.Response(200, text='{"choices": [{"index": 0, "te')
 
 

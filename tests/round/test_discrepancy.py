@@ -36,7 +36,7 @@ def test_the_reasons_are_plain_words() -> None:
     assert nobody[0].reason == "No model has said anything of this task yet."
     same = Signals(("a",), ("x", "y"), ("cat", "dog"), PROBS[:1, [0, 0]], PROBS[:1, [0, 0]])
     agreed = Discrepancy(MIXTURE[:1], classifier[:1], same).entries(Picks(np.array([0]), np.ones(1)), ("Cat", "Dog"))
-    assert agreed[0].reason == ("The mixture says Cat (70%), next Dog (30%), and both LLMs agree; classifier says Dog.")
+    assert agreed[0].reason == "The mixture says Cat (70%), next Dog (30%), and both LLMs agree; classifier says Dog."
 
 
 @pytest.mark.parametrize("letters", [3, 12, 30, 45, 90])

@@ -89,7 +89,7 @@ def test_what_was_not_measured_is_called_a_guess(shown: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("guess", "said"),
     [({"value": 0.91, "allowing": 0.96, "n": 6}, "91% to 96%"), ({"value": 0.91, "n": 6}, "91%")],
-    ids=["both ends", "a version of 0.2.0"],
+    ids=["both ends", "an older version"],
 )
 def test_the_guess_is_said_with_both_ends(
     store: Store, connection: redis.Redis, guess: dict[str, float], said: str

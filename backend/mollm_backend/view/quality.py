@@ -61,7 +61,7 @@ def _point(version: Version, rest: Known) -> dict[str, Any] | None:
     guess = version.facts.get("guess") or {}
     if guess.get("value") is None:
         return None
-    value, allowing = guess["value"], guess.get("allowing", guess["value"])  # versions up to 0.2.0 do not hold it
+    value, allowing = guess["value"], guess.get("allowing", guess["value"])  # an older version holds one end alone
     return about | {"value": value, "low": None, "high": None, "allowing": allowing, "n": guess["n"], "of": GUESS,
                     "measured": False}  # fmt: skip
 
