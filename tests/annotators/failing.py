@@ -22,9 +22,5 @@ def failing(*replies: httpx.Response, path: str = "/v1/completions", only: str =
 
 HTML = httpx.Response(200, text="<html><body>Welcome to nginx</body></html>")
 CUT = httpx.Response(200, text='{"choices": [{"index": 0, "te')
-
-
 BUSY = httpx.Response(429, headers={"retry-after": "1"}, json={"error": {"message": "slow down"}})
-
-
 CRASH = httpx.Response(500, json={"error": {"message": "EngineDeadError"}})
